@@ -95,8 +95,14 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
         return float(data)
     if cls is Any or (isinstance(data, cls) and not (cls in (int, float) and isinstance(data, bool))):
         return data
-    raise _mismatch(where, key, data, {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-                    .get(cls, getattr(cls, "__name__", str(cls))))
+    raise _mismatch(
+        where,
+        key,
+        data,
+        {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
+            cls, getattr(cls, "__name__", str(cls))
+        ),
+    )
 
 
 def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) -> Any:

@@ -26,14 +26,15 @@ class Size:
 class Denoise(Protocol):
     """The one contract of sampling: the estimate of the clean latent.
 
-    `x` (B, C, h, w) is `x0 + sigma * noise` (variance-exploding); `sigma` is a scalar tensor or (B,). Returns x0, like `x`.
+    `x` (B, C, h, w) is `x0 + sigma * noise` (variance-exploding); `sigma` is a scalar tensor or (B,).
+    Returns the estimate of x0, shaped like `x`.
     """
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor: ...
 
 
 class Network(Protocol):
-    """What a diffusion process wraps: scaled input (B, C, h, w) and timestep (B,), fractional allowed, to raw output."""
+    """What a diffusion process wraps: scaled input (B, C, h, w) and timestep (B,), fractions allowed; raw output."""
 
     def __call__(self, x: Tensor, t: Tensor, /) -> Tensor: ...
 
@@ -58,7 +59,7 @@ class Step:
     x0: Tensor  # the clean estimate that the step used
 
 
-# sampler(denoise, x, sigmas, noise) yields one Step per step; `sigmas` falls and ends in zero (or where the slice ends).
+# sampler(denoise, x, sigmas, noise) yields one Step per step; `sigmas` falls and ends in zero or where its slice ends.
 Sampler = Callable[["Denoise", "Tensor", "Tensor", "NoiseSource"], Iterator[Step]]
 
 

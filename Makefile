@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and a package index:
+#   make demo   pictures from sentences with the model that ships
+#   make test   lint, types, import order and all tests
+# PYTHON chooses the interpreter; `make install` alone makes the environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: install demo test lint types imports tests clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.core
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.core
+	$(BIN)/darkroom generate \
+		"a red house left of a yellow tree, at night" \
+		"a snowman with a green hat and a red scarf" \
+		"three blue balloons above a meadow" \
+		"a white cat on a beach at sunset" \
+		--seed 7 --output out/demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/pyright
+
+imports: install
+	$(BIN)/lint-imports
+
+tests: install
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+test: lint types imports tests
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
