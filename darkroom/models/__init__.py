@@ -1,0 +1,1 @@
+"""Whole networks, one a file, the configuration dataclass above the class that it configures."""

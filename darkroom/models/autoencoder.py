@@ -1,0 +1,177 @@
+"""The first stage: images to latents and back, at any factor (papers part B)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
+from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm
+from darkroom.nn.resample import Downsample, Upsample
+
+__all__ = ["Autoencoder", "AutoencoderConfig"]
+
+EPS = 1e-6  # of every group norm in the first stage
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Every number of the architecture. Tuples have one entry per level, the finest first."""
+
+    channels: int
+    channel_mult: tuple[int, ...]
+    num_res_blocks: int  # per level of the encoder
+    decoder_res_blocks: int  # per level of the decoder; the papers' stages have one more than the encoder
+    attention: tuple[bool, ...]  # levels with attention behind every residual block
+    mid_attention: bool
+    z_channels: int  # what the encoder gives (KL: twice, for mean and log-variance)
+    latent_channels: int  # what the diffusion model sees
+    bottleneck: KLConfig | VQConfig
+    patch_size: int = 1  # pixels folded into channels at both ends: cheap, for small stages
+    image_channels: int = 3
+
+    @property
+    def factor(self) -> int:
+        """f: image side over latent side."""
+        return self.patch_size * 2 ** (len(self.channel_mult) - 1)
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by attention where the level has it, then the resampling."""
+
+    def __init__(self, blocks: list[ResBlock], attentions: list[AttentionBlock], resample: nn.Module | None) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList(attentions)
+        self.resample = resample
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if self.attentions:
+                x = self.attentions[i](x)
+        return x if self.resample is None else self.resample(x)
+
+
+class Mid(nn.Module):
+    def __init__(self, channels: int, *, attention: bool) -> None:
+        super().__init__()
+        self.block1 = ResBlock(channels, channels, eps=EPS)
+        self.attention = AttentionBlock(channels, 1, eps=EPS) if attention else None
+        self.block2 = ResBlock(channels, channels, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block1(x)
+        if self.attention is not None:
+            x = self.attention(x)
+        return self.block2(x)
+
+
+class Encoder(nn.Module):
+    """(B, 3, H, W) to (B, z or 2·z, H/f, W/f)."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        c, n = config, config.channels
+        self.patch_size = c.patch_size
+        self.conv_in = nn.Conv2d(c.image_channels * c.patch_size**2, n, 3, padding=1)
+        levels = []
+        for i, mult in enumerate(c.channel_mult):
+            n, blocks, attentions = _stack(n, c.channels * mult, c.num_res_blocks, c.attention[i])
+            resample = Downsample(n, asymmetric=True) if i < len(c.channel_mult) - 1 else None
+            levels.append(Level(blocks, attentions, resample))
+        self.levels = nn.ModuleList(levels)
+        self.mid = Mid(n, attention=c.mid_attention)
+        self.norm_out = group_norm(n, EPS)
+        self.conv_out = nn.Conv2d(n, c.z_channels * (2 if isinstance(c.bottleneck, KLConfig) else 1), 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
+        for level in self.levels:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(nn.Module):
+    """(B, z, h, w) to (B, 3, h·f, w·f). No tanh at the end."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        c = config
+        self.patch_size = c.patch_size
+        n = c.channels * c.channel_mult[-1]
+        self.conv_in = nn.Conv2d(c.z_channels, n, 3, padding=1)
+        self.mid = Mid(n, attention=c.mid_attention)
+        levels = []
+        for i, mult in reversed(list(enumerate(c.channel_mult))):
+            n, blocks, attentions = _stack(n, c.channels * mult, c.decoder_res_blocks, c.attention[i])
+            levels.append(Level(blocks, attentions, Upsample(n) if i > 0 else None))
+        self.levels = nn.ModuleList(levels)  # in the order of execution: the coarsest level first
+        self.norm_out = group_norm(n, EPS)
+        self.conv_out = nn.Conv2d(n, c.image_channels * c.patch_size**2, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.mid(self.conv_in(z))
+        for level in self.levels:
+            x = level(x)
+        x = self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
+
+
+class Autoencoder(nn.Module):
+    """Encoder, bottleneck and decoder. Latents here are not yet multiplied by the latent scale."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, double = config, 2 if isinstance(config.bottleneck, KLConfig) else 1
+        self.encoder = Encoder(c)
+        self.quant_conv = nn.Conv2d(c.z_channels * double, c.latent_channels * double, 1)
+        self.post_quant_conv = nn.Conv2d(c.latent_channels, c.z_channels, 1)
+        self.decoder = Decoder(c)
+        self.quantiser = (
+            None if isinstance(c.bottleneck, KLConfig) else VectorQuantiser(c.bottleneck, c.latent_channels)
+        )
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight whose gradients balance the adversarial term (papers B.2)."""
+        return self.decoder.conv_out.weight  # type: ignore[return-value]
+
+    def moments(self, images: Tensor) -> Tensor:
+        """KL: mean and log-variance (B, 2C, h, w). VQ: the latent before quantisation (B, C, h, w)."""
+        return self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
+
+    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [−1, 1] to latents (B, C, H/f, W/f).
+
+        KL: the posterior's mean, or its sample with the given unit `noise`. VQ: before quantisation (papers B.3).
+        """
+        moments = self.moments(images)
+        if self.quantiser is not None:
+            return moments
+        posterior = Posterior.from_moments(moments)
+        return posterior.mean if noise is None else posterior.sample(noise)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to images; VQ quantises first, which makes the codebook the first layer of the decoder."""
+        if self.quantiser is not None:
+            latents = self.quantiser.lookup(self.quantiser.nearest(latents))
+        return self.decode_unquantised(latents)
+
+    def decode_unquantised(self, z: Tensor) -> Tensor:
+        """The decoder alone, for training, where the quantiser has already run."""
+        return self.decoder(self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.decode(self.encode(images))
+
+
+def _stack(n: int, width: int, count: int, attention: bool) -> tuple[int, list[ResBlock], list[AttentionBlock]]:
+    blocks = [ResBlock(n if i == 0 else width, width, eps=EPS) for i in range(count)]
+    attentions = [AttentionBlock(width, 1, eps=EPS) for _ in blocks] if attention else []
+    return width, blocks, attentions

@@ -1,0 +1,59 @@
+"""LDM's own token transformer: pre-norm, unmasked, trained with the denoiser (papers D.2). Text and layouts alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.nn.attention import Attention
+
+__all__ = ["TextTransformer", "TextTransformerConfig"]
+
+
+@dataclass(frozen=True)
+class TextTransformerConfig:
+    vocabulary: int
+    length: int  # positions
+    width: int
+    layers: int
+    heads: int = 8
+    head_dim: int = 64  # heads · head_dim need not be the width
+    logits: bool = False  # released files carry an output layer that conditioning never uses
+
+
+class TextTransformer(nn.Module):
+    """Token indices (B, length) to features (B, length, width) behind the final norm. Padding is attended to."""
+
+    def __init__(self, config: TextTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        c = config
+        self.token_embedding = nn.Embedding(c.vocabulary, c.width)
+        self.position_embedding = nn.Embedding(c.length, c.width)
+        for table in (self.token_embedding, self.position_embedding):
+            nn.init.normal_(table.weight, 0.0, 0.02)
+        self.layers = nn.ModuleList(_Layer(c) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width)
+        self.to_logits = nn.Linear(c.width, c.vocabulary) if c.logits else None
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)
+
+
+class _Layer(nn.Module):
+    def __init__(self, c: TextTransformerConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(c.width)
+        self.attention = Attention(c.width, None, c.heads, c.head_dim)
+        self.norm2 = nn.LayerNorm(c.width)
+        self.ff = nn.Sequential(nn.Linear(c.width, 4 * c.width), nn.GELU(), nn.Linear(4 * c.width, c.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.ff(self.norm2(x))

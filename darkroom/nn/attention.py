@@ -1,0 +1,53 @@
+"""Attention: the one place that picks a kernel, and the layer that the transformers use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Attention", "attention"]
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, causal: bool = False, upcast: bool = False) -> Tensor:
+    """softmax(q kᵀ / √d) v per head. q (B, N, heads·d), k and v (B, M, heads·d); returns (B, N, heads·d).
+
+    `upcast` computes the scores in float32: Stable Diffusion 2.1 overflows in half precision without it.
+    """
+    dtype = q.dtype
+    if upcast:
+        q, k, v = q.float(), k.float(), v.float()
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, N, d)
+    if _matrix_products_win(q, k) and not causal:
+        # On a CPU in training the fused kernel's backward pass is slower than three batched products.
+        y = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype) @ v
+    else:
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return y.transpose(1, 2).flatten(2).to(dtype)
+
+
+def _matrix_products_win(q: Tensor, k: Tensor) -> bool:
+    small = q.shape[-2] * k.shape[-2] <= 512 * 512  # the scores are kept for the backward pass
+    return q.device.type == "cpu" and small and torch.is_grad_enabled() and q.requires_grad
+
+
+class Attention(nn.Module):
+    """Self-attention (`context_dim` None) or cross-attention. q, k and v have no bias, the output has one."""
+
+    def __init__(
+        self, dim: int, context_dim: int | None, heads: int, head_dim: int, *, upcast: bool = False, dropout: float = 0
+    ) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.upcast = upcast
+        self.to_q = nn.Linear(dim, inner, bias=False)
+        self.to_k = nn.Linear(context_dim or dim, inner, bias=False)
+        self.to_v = nn.Linear(context_dim or dim, inner, bias=False)
+        self.to_out = nn.Linear(inner, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:  # (B, N, dim), (B, M, context_dim)
+        context = x if context is None else context
+        y = attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, upcast=self.upcast)
+        return self.dropout(self.to_out(y))
