@@ -1,0 +1,63 @@
+"""Sources of training pictures: so many samples, each found by its number."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from darkroom.data.picturebook.caption import Facts, describe
+from darkroom.data.picturebook.render import render
+from darkroom.data.picturebook.scene import Scene, Split, sample_scene
+from darkroom.types import Sample, Size
+
+__all__ = ["PictureBook", "PictureBookConfig", "shuffled"]
+
+
+@dataclass(frozen=True)
+class PictureBookConfig:
+    """Scenes of the picture-book world; scene number i is drawn from (seed, i)."""
+
+    size: int
+    count: int  # scenes in an epoch
+    seed: int = 0
+    split: Split = "train"
+    kind: Literal["picturebook"] = "picturebook"
+
+
+class PictureBook:
+    def __init__(self, config: PictureBookConfig) -> None:
+        self.config = config
+
+    def __len__(self) -> int:
+        return self.config.count
+
+    def scene(self, index: int) -> Scene:
+        return sample_scene(np.random.default_rng((self.config.seed, index)), split=self.config.split)
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 (size, size, 3)."""
+        return render(self.scene(index), self.config.size, self.config.size)
+
+    def caption(self, index: int, epoch: int = 0) -> tuple[str, Facts]:
+        """Another wording each epoch."""
+        return describe(self.scene(index), np.random.default_rng((self.config.seed, index, 1 + epoch)))
+
+    def sample(self, index: int, epoch: int = 0) -> Sample:
+        size = Size(self.config.size, self.config.size)
+        caption, _ = self.caption(index, epoch)
+        return Sample(self.image(index), {"caption": caption}, original_size=size, target_size=size)
+
+
+def shuffled(count: int, seed: int, batch: int, size: int) -> list[tuple[int, int]]:
+    """(epoch, sample number) of every place in batch number `batch`: each epoch is a permutation of its own."""
+    places = range(batch * size, (batch + 1) * size)
+    orders = {epoch: _order(count, seed, epoch) for epoch in {p // count for p in places}}
+    return [(p // count, int(orders[p // count][p % count])) for p in places]
+
+
+@functools.lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(count)

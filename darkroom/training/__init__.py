@@ -1,0 +1,1 @@
+"""One loop, one file per objective."""

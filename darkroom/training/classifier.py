@@ -1,0 +1,69 @@
+"""Objective: find the things in a picture. Trains the feature network of the perceptual distance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.data.picturebook import COLOURS, KINDS
+from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.models.classifier import Classifier, ClassifierConfig
+from darkroom.training.export import write_network
+from darkroom.training.images import to_tensor
+from darkroom.training.loop import LoopConfig
+from darkroom.training.objective import Loss
+
+__all__ = ["ClassifierObjective", "ClassifierRecipe"]
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    loop: LoopConfig
+    data: PictureBookConfig
+    width: int
+    kind: Literal["classifier"] = "classifier"
+
+
+class ClassifierObjective:
+    """Binary cross-entropy for every (kind, colour) pair: is such a thing in the picture?"""
+
+    ema = ("classifier",)
+
+    def __init__(self, recipe: ClassifierRecipe) -> None:
+        self.data = PictureBook(recipe.data)
+        self.seed = recipe.loop.seed
+        self.labels = tuple(f"{colour} {kind}" for kind in KINDS for colour in COLOURS)
+        self.index = {label: i for i, label in enumerate(self.labels)}
+        self.network = Classifier(ClassifierConfig(self.labels, recipe.width))
+        self.networks = nn.ModuleDict({"classifier": self.network})
+
+    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+        return {"classifier": list(self.network.parameters())}
+
+    def batch(self, index: int, size: int) -> tuple[Tensor, Tensor]:
+        images, targets = [], torch.zeros(size, len(self.labels))
+        for row, (_, number) in enumerate(shuffled(len(self.data), self.seed, index, size)):
+            images.append(self.data.image(number))
+            for thing in self.data.scene(number).things:
+                targets[row, self.index[f"{thing.colour} {thing.kind}"]] = 1.0
+        return to_tensor(np.stack(images)), targets
+
+    def losses(self, batch: tuple[Tensor, Tensor], step: int, generator: Generator) -> Iterator[Loss]:
+        images, targets = batch
+        logits = self.network(images).float()
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
+        found = ((logits > 0) & (targets > 0)).sum() / targets.sum()
+        yield Loss("classifier", loss, {"recall": found.detach()})
+
+    def pictures(self, generator: Generator) -> np.ndarray | None:
+        return None
+
+    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        write_network(folder / "classifier.safetensors", self.network, self.network.config, facts)

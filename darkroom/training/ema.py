@@ -1,0 +1,59 @@
+"""The running mean of the parameters that sampling uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["EMA"]
+
+
+class EMA:
+    """mean ← d · mean + (1 − d) · parameter with d = min(decay, (1 + n) / (10 + n)) at update n (papers A.3).
+
+    Buffers (batch-norm statistics) are copied as they are.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], decay: float) -> None:
+        self.networks = dict(networks)
+        self.decay = decay
+        self.updates = 0
+        self.means = {f"{k}.{n}": t.detach().clone() for k, m in networks.items() for n, t in m.state_dict().items()}
+
+    def _live(self) -> dict[str, Tensor]:
+        return {f"{k}.{n}": t.detach() for k, m in self.networks.items() for n, t in m.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        live = self._live()
+        floats = [k for k, t in live.items() if t.is_floating_point()]
+        torch._foreach_lerp_([self.means[k] for k in floats], [live[k] for k in floats], share)
+        for k in live.keys() - set(floats):
+            self.means[k].copy_(live[k])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Inside the block the networks hold the means."""
+        live = {k: t.clone() for k, t in self._live().items()}
+        self._load(self.means)
+        try:
+            yield
+        finally:
+            self._load(live)
+
+    @torch.no_grad()
+    def _load(self, values: Mapping[str, Tensor]) -> None:
+        for k, t in self._live().items():
+            t.copy_(values[k])
+
+    def state_dict(self) -> dict[str, object]:
+        return {"updates": self.updates, "means": self.means}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.updates = int(state["updates"])  # type: ignore[call-overload]
+        self.means = dict(state["means"])  # type: ignore[call-overload]
