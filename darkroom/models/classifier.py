@@ -16,7 +16,7 @@ class ClassifierConfig:
 
 
 class Classifier(nn.Module):
-    """Four stages of two convolutions at strides 1, 2, 4, 8; multi-label logits from the pooled last one."""
+    """Four stages of convolutions at strides 1, 2, 4, 8; multi-label logits for every cell of stride 16."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -31,8 +31,9 @@ class Classifier(nn.Module):
                 layers += _conv(width, width, 1)
             self.stages.append(nn.Sequential(*layers))
             n = width
-        self.tail = nn.Sequential(*_conv(n, n, 2), *_conv(n, 2 * n, 2))
-        self.head = nn.Linear(2 * n, len(config.labels))
+        self.tail = nn.Sequential(*_conv(n, 2 * n, 2), *_conv(2 * n, 2 * n, 1))
+        self.head = nn.Conv2d(2 * n, len(config.labels), 1)
+        nn.init.constant_(self.head.bias, -3.0)  # type: ignore[arg-type]  # most labels are absent: start there
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Feature maps (B, C, H/s, W/s) for s = 1, 2, 4, 8 of images (B, 3, H, W) in [-1, 1]."""
@@ -42,8 +43,8 @@ class Classifier(nn.Module):
             maps.append(x)
         return maps
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, labels)
-        return self.head(self.tail(self.features(images)[-1]).amax(dim=(2, 3)))
+    def forward(self, images: Tensor) -> Tensor:  # (B, labels, H/16, W/16)
+        return self.head(self.tail(self.features(images)[-1]))
 
 
 def _conv(n_in: int, n_out: int, stride: int) -> list[nn.Module]:

@@ -32,14 +32,14 @@ class ClassifierRecipe:
 
 
 class ClassifierObjective:
-    """Binary cross-entropy for every (kind, colour) pair: is such a thing in the picture?"""
+    """Binary cross-entropy for every kind and colour in every cell of 16 × 16 pixels: is such a thing here?"""
 
     ema = ("classifier",)
 
     def __init__(self, recipe: ClassifierRecipe) -> None:
         self.data = PictureBook(recipe.data)
         self.seed = recipe.loop.seed
-        self.labels = tuple(f"{colour} {kind}" for kind in KINDS for colour in COLOURS)
+        self.labels = (*KINDS, *COLOURS)
         self.index = {label: i for i, label in enumerate(self.labels)}
         self.network = Classifier(ClassifierConfig(self.labels, recipe.width))
         self.networks = nn.ModuleDict({"classifier": self.network})
@@ -48,11 +48,15 @@ class ClassifierObjective:
         return {"classifier": list(self.network.parameters())}
 
     def batch(self, index: int, size: int) -> tuple[Tensor, Tensor]:
-        images, targets = [], torch.zeros(size, len(self.labels))
+        cells = self.data.config.size // 16
+        images, targets = [], torch.zeros(size, len(self.labels), cells, cells)
         for row, (_, number) in enumerate(shuffled(len(self.data), self.seed, index, size)):
             images.append(self.data.image(number))
             for thing in self.data.scene(number).things:
-                targets[row, self.index[f"{thing.colour} {thing.kind}"]] = 1.0
+                rows = slice(round(thing.box.top * cells), max(1, round(thing.box.bottom * cells)))
+                columns = slice(round(thing.box.left * cells), max(1, round(thing.box.right * cells)))
+                for label in (thing.kind, thing.colour):
+                    targets[row, self.index[label], rows, columns] = 1.0
         return to_tensor(np.stack(images)), targets
 
     def losses(self, batch: tuple[Tensor, Tensor], step: int, generator: Generator) -> Iterator[Loss]:

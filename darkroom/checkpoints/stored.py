@@ -1,0 +1,127 @@
+"""Tensors that still lie in a file: what they are is known, their bytes are mapped and only read when asked for."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darkroom.errors import InputError
+
+__all__ = ["MappedFile", "Stored", "Weights"]
+
+
+class MappedFile:
+    """A file mapped into memory, private and copy-on-write: tensors may be views of it, the file never changes."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            with open(self.path, "rb") as file:
+                self.size = os.fstat(file.fileno()).st_size
+                if self.size == 0:
+                    raise InputError(f"{self.path} is empty (0 bytes): an interrupted download?")
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except FileNotFoundError:
+            raise InputError(f"there is no file {str(path)!r}") from None
+        except IsADirectoryError:
+            raise InputError(f"{path} is a folder, wanted is a file") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read: {error}") from None
+
+    def bytes(self, start: int, stop: int) -> bytes:
+        """The bytes [start, stop); fewer where the file ends sooner."""
+        return self._map[start:stop]
+
+    def find_last(self, pattern: bytes, start: int) -> int:
+        """Where `pattern` occurs last at or behind `start`; −1 if nowhere."""
+        return self._map.rfind(pattern, start)
+
+    def elements(self, start: int, dtype: torch.dtype, count: int) -> Tensor:
+        """A flat view (count,) of the bytes from `start` on. The caller has checked the bounds."""
+        if count == 0:
+            return torch.empty(0, dtype=dtype)
+        if start % dtype.itemsize:  # old writers did not align; a view would be misaligned
+            raw = torch.frombuffer(self._map, dtype=torch.uint8, count=count * dtype.itemsize, offset=start)
+            return raw.clone().view(dtype)
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=start)
+
+    def forget(self, start: int, stop: int) -> None:
+        """Let the system take back the memory of the pages that lie wholly within [start, stop)."""
+        page = mmap.PAGESIZE
+        first, last = -(-start // page) * page, stop // page * page
+        if last > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor in a mapped file. `stride` (in elements) is None for a plain contiguous tensor."""
+
+    file: MappedFile
+    offset: int  # bytes from the beginning of the file
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def load(self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Tensor:
+        """The tensor; integers keep their type. A view of the mapping if nothing has to be changed, else a copy."""
+        if self.stride is None:
+            span = self.numel
+            stored = self.file.elements(self.offset, self.dtype, span).view(self.shape)
+        else:
+            span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if self.numel else 0
+            stored = self.file.elements(self.offset, self.dtype, span).as_strided(self.shape, self.stride)
+        wanted = dtype if dtype is not None and self.dtype.is_floating_point else self.dtype
+        tensor = stored.to(device=device, dtype=wanted)
+        if tensor is not stored:
+            self.file.forget(self.offset, self.offset + span * self.dtype.itemsize)
+        return tensor
+
+
+@dataclass(frozen=True)
+class Weights(Mapping[str, Stored]):
+    """The tensors of one file (or of the shards of one), by name, with the file's own notes."""
+
+    path: Path
+    entries: Mapping[str, Stored]
+    metadata: Mapping[str, str] = field(default_factory=dict)  # text that came with the weights
+    kind: str = "safetensors"  # the container, for people
+
+    def __getitem__(self, name: str) -> Stored:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def require_finite(self) -> None:
+        """Raise `InputError` naming the first tensor that holds NaN or infinity. Reads every byte once."""
+        for name, stored in self.entries.items():
+            if stored.dtype.is_floating_point:
+                values = stored.load()
+                if not _all_finite(values):
+                    raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values")
+                stored.file.forget(stored.offset, stored.offset + stored.nbytes)
+
+
+def _all_finite(values: Tensor) -> bool:
+    values = values.float() if values.dtype.itemsize == 1 else values  # 8-bit floats know no sum
+    # One sum is several times faster than a test of every value; only if it overflows, look closer.
+    return bool(values.sum(dtype=torch.float32).isfinite()) or bool(values.isfinite().all())

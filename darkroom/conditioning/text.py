@@ -1,0 +1,52 @@
+"""Captions over a small vocabulary through a transformer that is trained with the denoiser (papers D.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from darkroom.conditioning.embedder import Embedder
+from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
+from darkroom.models.tokenizer import WordTokenizer
+
+__all__ = ["WordText", "WordTextConfig"]
+
+
+@dataclass(frozen=True)
+class WordTextConfig:
+    """`words` is the whole vocabulary; three special tokens are added."""
+
+    words: tuple[str, ...]
+    length: int
+    width: int
+    layers: int
+    heads: int
+    head_dim: int
+    drop_rate: float
+    kind: Literal["word_text"] = "word_text"
+
+
+class WordText(Embedder):
+    """Absent: the empty sentence, which is also the unconditional branch."""
+
+    slot = "tokens"
+    key = "caption"
+
+    def __init__(self, config: WordTextConfig) -> None:
+        super().__init__()
+        c = config
+        self.drop_rate = c.drop_rate
+        self.tokenizer = WordTokenizer(c.words, c.length)
+        self.transformer = TextTransformer(
+            TextTransformerConfig(len(self.tokenizer), c.length, c.width, c.layers, c.heads, c.head_dim)
+        )
+
+    def prepare(self, values: Sequence[str | None]) -> Tensor:
+        return torch.tensor([self.tokenizer.encode(text or "") for text in values])  # (B, length)
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        return self.transformer(prepared)  # (B, length, width)

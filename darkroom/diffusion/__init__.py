@@ -1,0 +1,1 @@
+"""Pure functions of tensors: schedules, predictions, samplers, guidance, the training objective."""

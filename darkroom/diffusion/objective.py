@@ -1,0 +1,53 @@
+"""The training objective of diffusion (papers C.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.errors import InputError
+from darkroom.types import Network
+
+__all__ = ["DiffusionLossConfig", "diffusion_loss"]
+
+
+@dataclass(frozen=True)
+class DiffusionLossConfig:
+    norm: Literal["l2", "l1"] = "l2"
+    min_snr: float | None = None  # gamma of min-SNR weighting; None: every timestep weighs the same
+    offset_noise: float = 0.0  # share of noise that is constant over space
+    first_timestep: int = 0  # train on timesteps first … last only (refiner: 0 … 199)
+    last_timestep: int = 999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first_timestep <= self.last_timestep:
+            raise InputError(f"timesteps {self.first_timestep} … {self.last_timestep} are not a range")
+
+
+def diffusion_loss(
+    process: DiffusionProcess, network: Network, z0: Tensor, config: DiffusionLossConfig, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Losses (B,) and timesteps (B,) for clean latents z0 (B, C, h, w): t uniform, one noise per sample."""
+    t = torch.randint(config.first_timestep, config.last_timestep + 1, (len(z0),), generator=generator)
+    noise = torch.randn(z0.shape, generator=generator)
+    if config.offset_noise:
+        noise = noise + config.offset_noise * torch.randn((*z0.shape[:2], 1, 1), generator=generator)
+    noise, t = noise.to(z0), t.to(z0.device)
+    output = network(process.add_noise(z0, noise, t), t).float()
+    error = output - process.target(z0, noise, t).float()
+    loss = (error.square() if config.norm == "l2" else error.abs()).flatten(1).mean(dim=1)
+    if config.min_snr is not None:
+        loss = loss * _min_snr_weight(process, t, config.min_snr).to(loss)
+    return loss, t
+
+
+def _min_snr_weight(process: DiffusionProcess, t: Tensor, gamma: float) -> Tensor:
+    """min(SNR, gamma) over what the plain loss weighs the error of z0 with: SNR, SNR + 1 or 1."""
+    a = process.alphas_cumprod[t.cpu()]
+    snr = a / (1 - a)
+    plain = {"noise": snr, "velocity": snr + 1, "data": torch.ones_like(snr)}[process.prediction]
+    return snr.clamp(max=gamma) / plain

@@ -1,0 +1,127 @@
+"""Objective: the first stage. Reconstruction, perceptual, KL or VQ, and patch-adversarial losses (papers B.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.models.bottleneck import Posterior
+from darkroom.models.classifier import Classifier, ClassifierConfig
+from darkroom.models.discriminator import PatchDiscriminator
+from darkroom.models.perceptual import feature_distance
+from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.training.export import read_network, write_network
+from darkroom.training.images import grid, to_bytes, to_tensor
+from darkroom.training.loop import LoopConfig
+from darkroom.training.objective import Loss
+
+__all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight"]
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """Weights are relative to the L1 loss meaned over all numbers of a picture."""
+
+    loop: LoopConfig
+    data: PictureBookConfig
+    perceptual: Path | None  # a classifier that the classifier recipe exported
+    perceptual_weight: float
+    kl_weight: float  # per number of the picture; the papers' 1e-6 is relative to sums over picture and latent
+    discriminator_start: int  # step; the steps count of the loop or more: never
+    discriminator_weight: float = 0.5
+    discriminator_layers: int = 3
+    discriminator_channels: int = 64
+    model: AutoencoderConfig | None = None  # None: the first stage of the picture-book system
+    kind: Literal["autoencoder"] = "autoencoder"
+
+
+class AutoencoderObjective:
+    """Two players: `autoencoder` and, from `discriminator_start` on, `discriminator`."""
+
+    ema = ("autoencoder",)
+
+    def __init__(self, recipe: AutoencoderRecipe) -> None:
+        self.recipe = recipe
+        self.data = PictureBook(recipe.data)
+        self.autoencoder = Autoencoder(recipe.model or PICTUREBOOK.autoencoder)
+        self.discriminator = PatchDiscriminator(recipe.discriminator_layers, recipe.discriminator_channels)
+        self.networks = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
+        self.features: Classifier | None = None
+        if recipe.perceptual is not None:
+            config, state = read_network(recipe.perceptual, ClassifierConfig)
+            self.features = Classifier(config)
+            self.features.load_state_dict(state)
+            self.features.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+        return {
+            "autoencoder": list(self.autoencoder.parameters()),
+            "discriminator": list(self.discriminator.parameters()),
+        }
+
+    def batch(self, index: int, size: int) -> Tensor:
+        places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
+        return to_tensor(np.stack([self.data.image(number) for _, number in places]))
+
+    def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
+        images = batch
+        decoded, regulariser, log = self._reconstruct(images, generator)
+        decoded = decoded.float()
+        reconstruction = (images - decoded).abs().mean()
+        log["l1"] = reconstruction.detach()
+        if self.features is not None:
+            perceptual = feature_distance(self.features.features, images, decoded).mean()
+            log["perceptual"] = perceptual.detach()
+            reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
+        loss = reconstruction + regulariser
+        adversarial = step >= self.recipe.discriminator_start
+        if adversarial:
+            self.discriminator.requires_grad_(False)
+            generated = -self.discriminator(decoded).float().mean()
+            weight = adaptive_weight(reconstruction, generated, self.autoencoder.last_layer)
+            log["adaptive weight"] = weight
+            loss = loss + self.recipe.discriminator_weight * weight * generated
+        yield Loss("autoencoder", loss, log)
+        if adversarial:
+            self.discriminator.requires_grad_(True)
+            real, fake = self.discriminator(images).float(), self.discriminator(decoded.detach()).float()
+            hinge = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+            yield Loss("discriminator", hinge, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()})
+
+    def _reconstruct(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
+        """Decoded images, the weighted regulariser, and numbers for the log."""
+        moments = self.autoencoder.moments(images)
+        if self.autoencoder.quantiser is not None:
+            quantised = self.autoencoder.quantiser(moments.float())
+            decoded = self.autoencoder.decode_unquantised(quantised.z)
+            return decoded, quantised.loss, {"codes in use": quantised.perplexity.detach()}
+        posterior = Posterior.from_moments(moments.float())
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
+        decoded = self.autoencoder.decode_unquantised(posterior.sample(noise))
+        kl = posterior.kl().mean() / images[0].numel()
+        return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}
+
+    def pictures(self, generator: Generator) -> np.ndarray | None:
+        """Eight scenes that training does not see, above their reconstructions."""
+        unseen = PictureBook(PictureBookConfig(self.recipe.data.size, 8, seed=987_654_321))
+        images = np.stack([unseen.image(i) for i in range(8)])
+        return grid(np.concatenate([images, to_bytes(self.autoencoder(to_tensor(images)))]), 8)
+
+    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, facts)
+
+
+def adaptive_weight(reconstruction: Tensor, generated: Tensor, last_layer: nn.Parameter) -> Tensor:
+    """‖∂ reconstruction / ∂W‖ / (‖∂ generated / ∂W‖ + 1e-4), clamped to 0 … 1e4, no gradient through it (papers B.2)."""
+    (ours,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
+    (theirs,) = torch.autograd.grad(generated, last_layer, retain_graph=True)
+    return (ours.norm() / (theirs.norm() + 1e-4)).clamp(0, 1e4).detach()
