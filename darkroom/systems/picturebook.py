@@ -63,7 +63,7 @@ PICTUREBOOK = SYSTEMS.add(
             patch_size=4,
         ),
         embedders=(
-            WordTextConfig(words=WORDS, length=32, width=256, layers=3, heads=4, head_dim=64, drop_rate=0.1),
+            WordTextConfig(words=WORDS, length=40, width=256, layers=3, heads=4, head_dim=64, drop_rate=0.1),
             NumbersConfig(key="original_size", absent=(128, 128), width=32),
             NumbersConfig(key="crop", absent=(0, 0), width=32),
             NumbersConfig(key="target_size", absent=(128, 128), width=32),

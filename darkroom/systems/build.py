@@ -1,0 +1,80 @@
+"""From a description to a working system, and to files and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.conditioning.embedder import Conditioner, Embedder
+from darkroom.conditioning.size import Numbers, NumbersConfig
+from darkroom.conditioning.text import WordText, WordTextConfig
+from darkroom.conditioning.value import Conditioning
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.models.autoencoder import Autoencoder
+from darkroom.models.unet import UNet
+from darkroom.systems.system import EmbedderConfig, System
+from darkroom.types import Denoise
+
+__all__ = ["LatentDiffusion", "build"]
+
+EMBEDDERS: dict[type, type[Embedder]] = {
+    WordTextConfig: WordText,
+    NumbersConfig: Numbers,
+}
+
+
+class LatentDiffusion(nn.Module):
+    """The four parts of a system, fitted together. Latents are scaled here and nowhere else."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self.system = system
+        self.unet = UNet(system.unet)
+        self.autoencoder = Autoencoder(system.autoencoder)
+        self.conditioner = Conditioner([_embedder(config) for config in system.embedders])
+        self.process = DiffusionProcess(system.schedule, system.prediction)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.conv_in.weight.dtype
+
+    def encode(self, inputs: Sequence[Mapping[str, Any]]) -> Conditioning:
+        """The conditioning of B pictures; each mapping holds inputs by embedder key."""
+        prepared = {k: t.to(self.device) for k, t in self.conditioner.prepare(inputs).items()}
+        return self.conditioner(prepared)
+
+    def network(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
+        if conditioning.channels is not None:
+            x = torch.cat([x, conditioning.channels.to(x.dtype)], dim=1)
+        return self.unet(x, t, conditioning.tokens, conditioning.vector)
+
+    def denoiser(self, conditioning: Conditioning) -> Denoise:
+        """The estimate of clean latents under `conditioning`, as samplers want it."""
+        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning))
+
+    def encode_images(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f)."""
+        return self.autoencoder.encode(images, noise) * self.system.latent_scale
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Scaled latents to images in [−1, 1] (not clamped)."""
+        return self.autoencoder.decode(latents / self.system.latent_scale)
+
+
+def _embedder(config: EmbedderConfig) -> Embedder:
+    return EMBEDDERS[type(config)](config)  # type: ignore[call-arg]  # each class takes its own configuration
+
+
+def build(system: System, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LatentDiffusion:
+    """The modules of `system` with fresh weights; on device "meta" without storage, for weights to be assigned."""
+    with torch.device(device):
+        model = LatentDiffusion(system)
+    return model.to(dtype) if dtype is not None else model

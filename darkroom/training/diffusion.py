@@ -1,0 +1,144 @@
+"""Objective: latent diffusion. The denoiser and the embedders that learn, on latents of a frozen first stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from darkroom.conditioning.embedder import Conditioner
+from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.systems.build import build
+from darkroom.systems.native import save_system
+from darkroom.systems.system import SYSTEMS
+from darkroom.training.export import read_network
+from darkroom.training.images import grid, to_bytes, to_tensor
+from darkroom.training.loop import LoopConfig
+from darkroom.training.objective import Loss
+
+__all__ = ["DiffusionObjective", "DiffusionRecipe", "LatentCache"]
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    loop: LoopConfig
+    data: PictureBookConfig
+    system: str  # a name of the catalogue
+    autoencoder: Path  # as the autoencoder recipe exports it
+    cache: Path  # where latents are kept, to be encoded once
+    loss: DiffusionLossConfig
+    prompts: tuple[str, ...]  # drawn during training, always with the same noise
+    guidance: float
+    kind: Literal["diffusion"] = "diffusion"
+
+
+class LatentCache:
+    """Latents of a source's pictures in a memory-mapped file, each encoded when it is first asked for."""
+
+    def __init__(self, folder: Path, autoencoder: Autoencoder, data: PictureBook) -> None:
+        self.autoencoder, self.data = autoencoder, data
+        side = data.config.size // autoencoder.config.factor
+        shape = (len(data), autoencoder.config.latent_channels, side, side)
+        weights = b"".join(p.detach().float().numpy().tobytes() for p in autoencoder.parameters())
+        name = hashlib.sha256(weights + repr(data.config).encode()).hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"latents-{name}.f16"
+        mode = "r+" if path.exists() else "w+"
+        # NaN is no latent: zero bytes of a fresh file mean "not yet", so a row is kept plus a flag at its end.
+        self.rows = np.memmap(path, np.float16, mode, shape=(shape[0], int(np.prod(shape[1:])) + 1))
+        self.shape = shape[1:]
+
+    def get(self, numbers: list[int]) -> Tensor:
+        """Unscaled latents (B, C, h, w), float32: the posterior's mean."""
+        missing = sorted({i for i in numbers if self.rows[i, -1] == 0})
+        if missing:
+            images = to_tensor(np.stack([self.data.image(i) for i in missing]))
+            with torch.no_grad():
+                fresh = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
+            self.rows[missing, :-1] = fresh.float().flatten(1).numpy().astype(np.float16)
+            self.rows[missing, -1] = 1
+        return torch.from_numpy(self.rows[numbers, :-1].astype(np.float32)).view(len(numbers), *self.shape)
+
+
+class DiffusionObjective:
+    ema = ("unet", "conditioner")
+
+    def __init__(self, recipe: DiffusionRecipe) -> None:
+        self.recipe = recipe
+        self.data = PictureBook(recipe.data)
+        config, state = read_network(recipe.autoencoder, AutoencoderConfig)
+        system = SYSTEMS[recipe.system]
+        self.model = build(system)
+        self.model.autoencoder = Autoencoder(config).eval().requires_grad_(False)
+        self.model.autoencoder.load_state_dict(state)
+        self.model.autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
+        self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data)
+        self.scale = system.latent_scale
+
+    @property
+    def conditioner(self) -> Conditioner:
+        return self.model.conditioner
+
+    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+        return {"diffusion": [p for p in self.networks.parameters() if p.requires_grad]}
+
+    def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor]]:
+        places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
+        latents = self.cache.get([number for _, number in places])
+        side = self.data.config.size
+        inputs = [
+            {
+                "caption": self.data.caption(number, epoch)[0],
+                "original_size": (side, side),
+                "crop": (0, 0),
+                "target_size": (side, side),
+            }
+            for epoch, number in places
+        ]
+        return latents * self.scale, self.conditioner.prepare(inputs)
+
+    def losses(self, batch: tuple[Tensor, dict[str, Tensor]], step: int, generator: Generator) -> Iterator[Loss]:
+        latents, prepared = batch
+        device = self.model.device
+        prepared = {k: t.to(device) for k, t in self.conditioner.drop(prepared, generator).items()}
+        conditioning = self.conditioner(prepared)
+        latents = latents.to(device).contiguous(memory_format=torch.channels_last)
+        loss, t = diffusion_loss(
+            self.model.process,
+            lambda x, t: self.model.network(x, t, conditioning),
+            latents,
+            self.recipe.loss,
+            generator,
+        )
+        early, late = loss[t < 500].detach(), loss[t >= 500].detach()
+        log = {"loss at t<500": early.mean(), "loss at t>=500": late.mean()} if len(early) and len(late) else {}
+        yield Loss("diffusion", loss.mean(), log)
+
+    def pictures(self, generator: Generator) -> np.ndarray | None:
+        """The recipe's prompts, 12 deterministic steps of Euler with guidance."""
+        prompts = self.recipe.prompts
+        inputs = [{"caption": p} for p in prompts]
+        model, process = self.model, self.model.process
+        told, untold = model.encode(inputs), model.encode([{} for _ in prompts])
+        side = self.data.config.size // model.autoencoder.config.factor
+        sigmas = process.t_to_sigma(torch.linspace(999, 0, 12)).float()
+        noise = torch.randn((len(prompts), model.autoencoder.config.latent_channels, side, side), generator=generator)
+        x = (noise * sigmas[0]).to(model.device)
+        with_text, without = model.denoiser(told), model.denoiser(untold)
+        for sigma, following in zip(sigmas, [*sigmas[1:], torch.tensor(0.0)]):
+            x0 = without(x, sigma)
+            x0 = x0 + self.recipe.guidance * (with_text(x, sigma) - x0)
+            x = x0 + (x - x0) * (following / sigma)
+        return grid(to_bytes(model.decode_latents(x)), 6)
+
+    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        save_system(self.model, folder, facts)
