@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Detection", "Judge", "JudgeConfig", "JudgeOutput"]
+__all__ = ["STRIDE", "Detection", "Judge", "JudgeConfig", "JudgeOutput"]
 
 STRIDE = 8
 
@@ -40,7 +40,7 @@ class JudgeOutput:
     parts: Tensor  # (B, slots, C, h, w) logits
     facing: Tensor  # (B, h, w) logit of "right"
     surroundings: dict[str, Tensor]  # name -> (B, n) logits
-    features: Tensor  # (B, 8 * width)
+    features: Tensor  # (B, 8 * width), pooled
 
 
 @dataclass(frozen=True)
