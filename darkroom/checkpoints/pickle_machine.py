@@ -17,25 +17,27 @@ from typing import Any
 
 from darkroom.errors import InputError
 
-__all__ = ["Call", "Global", "PersistentId", "PickleError", "load_pickle"]
+__all__ = ["DICTS", "MAX_BYTES", "Call", "Global", "PersistentId", "PickleError", "Pickled", "load_pickle"]
 
 MAX_BYTES = 64 << 20  # of one pickle; the largest public checkpoint with optimiser states has about 1 MB
-MAX_OPCODES = 3_000_000
-MAX_MEMO = 1 << 22
+MAX_OPCODES = 2_000_000
+MAX_KEY = 1000  # characters
 
 
 class PickleError(InputError):
     """The pickle is damaged or of a kind that is not read."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Global:
     """The name of a class or function; what it names is never looked up."""
 
     name: str  # "module.attribute"
 
 
-@dataclass(eq=False, repr=False)  # the generated repr would walk graphs that a file can make exponentially large
+@dataclass(
+    eq=False, repr=False, slots=True
+)  # the generated repr would walk graphs that a file can make exponentially large
 class Call:
     """A call or construction that was asked for and not done."""
 
@@ -45,7 +47,7 @@ class Call:
     items: dict[Any, Any] | None = None  # what it would have put in, if the result was taken for a dict
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class PersistentId:
     """A reference to something outside the pickle: in torch files, a storage."""
 
@@ -63,6 +65,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []  # positions of the marks in the stack
         self.memo: dict[int, Any] = {}
+        self.references: list[PersistentId] = []
 
     def run(self) -> Any:
         data, table = self.data, _OPCODES
@@ -127,8 +130,6 @@ class _Machine:
         return items
 
     def remember(self, index: int) -> None:
-        if not 0 <= index or len(self.memo) >= MAX_MEMO:
-            raise self.error("remembers too much")
         self.memo[index] = self.top()
 
     def recall(self, index: int) -> None:
@@ -146,8 +147,9 @@ class _Machine:
             target = target.items
         if isinstance(target, dict):
             for key, value in zip(pairs[::2], pairs[1::2]):
-                # Only plain keys are kept: hashing nested tuples can take exponential time.
-                if isinstance(key, (str, int, float, bytes)):
+                # Only short plain keys are kept: hashing nested tuples can take exponential time, comparing long
+                # texts again and again quadratic time.
+                if (isinstance(key, str) and len(key) <= MAX_KEY) or (isinstance(key, int) and key.bit_length() < 64):
                     target[key] = value
 
     def extend(self, items: list[Any]) -> None:
@@ -173,10 +175,14 @@ class _Machine:
         self.push(Global(f"{module}.{name}"))
 
     def call(self, function: Any, arguments: Any) -> None:
-        if isinstance(function, Global) and function.name in _DICTS and arguments in ((), None):
+        if isinstance(function, Global) and function.name in DICTS and isinstance(arguments, tuple) and not arguments:
             self.push({})
         else:
             self.push(Call(function, arguments))
+
+    def refer(self, value: object) -> None:
+        self.references.append(PersistentId(value))
+        self.push(self.references[-1])
 
     def set_state(self) -> None:
         state, target = self.pop(), self.top()
@@ -184,7 +190,7 @@ class _Machine:
             target.state = state
 
 
-_DICTS = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict"}
+DICTS = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict"}
 _STOP = op.STOP[0]
 _Action = Callable[[_Machine], object]
 
@@ -352,14 +358,23 @@ _OPCODES: dict[int, _Action] = {
         op.INST: _instance_line,
         op.OBJ: _instance_stack,
         op.BUILD: lambda m: m.set_state(),
-        op.PERSID: lambda m: m.push(PersistentId(m.text(m.take_line()))),
-        op.BINPERSID: lambda m: m.push(PersistentId(m.pop())),
+        op.PERSID: lambda m: m.refer(m.text(m.take_line())),
+        op.BINPERSID: lambda m: m.refer(m.pop()),
         op.READONLY_BUFFER: lambda m: None,
     }.items()
 }
 
 
-def load_pickle(data: bytes, where: str) -> tuple[Any, int]:
-    """The value of the pickle at the beginning of `data` and where it ends. Raises `PickleError` naming `where`."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Pickled:
+    """What a pickle holds."""
+
+    value: Any
+    references: list[PersistentId]  # all of them, in the order of appearance
+    size: int  # bytes
+
+
+def load_pickle(data: bytes, where: str) -> Pickled:
+    """Read the pickle at the beginning of `data`. Raises `PickleError` naming `where`."""
     machine = _Machine(data[:MAX_BYTES], where)
-    return machine.run(), machine.at
+    return Pickled(machine.run(), machine.references, machine.at)

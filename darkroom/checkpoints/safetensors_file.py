@@ -6,6 +6,7 @@ A file is the header's length (8 bytes, little-endian), the header (JSON: name â
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -163,7 +164,7 @@ def write_safetensors(
             if tensor.dtype != wanted.dtype or tuple(tensor.shape) != wanted.shape:
                 raise RuntimeError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, announced was {wanted}")
             flat = tensor.detach().to("cpu").contiguous().view(-1)
-            yield memoryview(flat.view(torch.uint8).numpy())
+            yield memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]  # arrays are buffers
 
     write_atomically(path, chunks())
 
@@ -183,11 +184,11 @@ def write_atomically(path: Path | str, chunks: Iterable[bytes | memoryview]) -> 
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone after the move
+            temporary.unlink()
     if hasattr(os, "O_DIRECTORY"):  # the rename itself must survive a power cut, too
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
-
