@@ -96,14 +96,13 @@ class Judge(nn.Module):
         )
 
     @torch.no_grad()
-    def detect(self, images: Tensor, threshold: float = 0.4) -> list[list[Detection]]:
-        """The things in each picture, surest first. Peaks of the centre maps above `threshold`, one a place."""
-        output = self(images)
+    def detect(self, output: JudgeOutput, threshold: float = 0.4) -> list[list[Detection]]:
+        """The things in each picture of `output`, surest first: peaks of the centre maps above `threshold`."""
         scores = output.kinds.float().sigmoid()
         best, kind = scores.max(dim=1)  # (B, h, w)
         peak = (best == F.max_pool2d(best, 3, 1, 1)) & (best >= threshold)
         found: list[list[Detection]] = []
-        for b in range(len(images)):
+        for b in range(len(best)):
             candidates = [self._read(output, best, kind, b, y, x) for y, x in peak[b].nonzero().tolist()]
             found.append(_suppress(sorted(candidates, key=lambda d: -d.score)))
         return found

@@ -1,0 +1,112 @@
+"""Loading the judge, running it over pictures, and its own accuracy on held-out renders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
+from darkroom.data.picturebook.scene import relations
+from darkroom.evaluation.verdict import holds
+from darkroom.models.judge import Detection, Judge, JudgeConfig
+from darkroom.training.export import read_network
+from darkroom.training.images import to_tensor
+
+__all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
+
+# Scenes that grade the judge, from a stream that neither training nor prompts draw from.
+STREAM = 2_000_003
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the judge sees in one picture."""
+
+    things: list[Detection]
+    surroundings: dict[str, str]
+    features: np.ndarray  # (D,)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Shares over held-out renders. Kinds: things found with their kind; colours and parts: of the things found."""
+
+    kinds: float
+    colours: float
+    parts: float
+    counts: float  # pictures with exactly the right number of each kind
+    relations: float  # of the true relations between things found
+    surroundings: float
+    things: int  # how many were looked for
+
+
+def load_judge(path: Path | None = None) -> Judge:
+    """The judge that ships, or the one in the file at `path`."""
+    shipped = Path(str(files("darkroom"))) / "weights" / "judge" / "judge.safetensors"
+    config, state = read_network(path or shipped, JudgeConfig)
+    judge = Judge(config)
+    judge.load_state_dict(state)
+    return judge.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@torch.no_grad()
+def look(judge: Judge, images: Tensor, batch: int = 64) -> Iterator[Findings]:
+    """The findings for each of `images` (N, 3, H, W) in [−1, 1]."""
+    for part in images.split(batch):
+        part = part.contiguous(memory_format=torch.channels_last)
+        output = judge(part)
+        for things, surroundings, row in zip(judge.detect(output), judge.describe(output), output.features.numpy()):
+            yield Findings(things, surroundings, row)
+
+
+def judge_accuracy(judge: Judge, count: int, size: int = 128, seed: int = 0) -> Accuracy:
+    """How well `judge` reads `count` renders that it was not trained on."""
+    scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in range(count)]
+    images = to_tensor(np.stack([render(s, size, size) for s in scenes]))
+    total = found = colours = parts = all_parts = counts = related = all_related = around = 0
+    for scene, findings in zip(scenes, look(judge, images)):
+        pairs = _match(scene, findings.things, size)
+        total += len(scene.things)
+        found += len(pairs)
+        counts += len(pairs) == len(scene.things) == len(findings.things)
+        for thing, detection in pairs:
+            colours += thing.colour == detection.colour
+            for slot, part in enumerate(KINDS[thing.kind].parts):
+                all_parts += 1
+                parts += thing.parts[part] == detection.parts[slot]
+        for i, (a, x) in enumerate(pairs):
+            for b, y in pairs[i + 1 :]:
+                for relation in relations(a, b):
+                    all_related += 1
+                    related += holds(relation, x, y)
+        around += all(getattr(scene, k) == v for k, v in findings.surroundings.items())
+    return Accuracy(
+        kinds=found / total,
+        colours=colours / max(1, found),
+        parts=parts / max(1, all_parts),
+        counts=counts / count,
+        relations=related / max(1, all_related),
+        surroundings=around / count,
+        things=total,
+    )
+
+
+def _match(scene: Scene, detections: list[Detection], size: int) -> list[tuple[Thing, Detection]]:
+    """Things with the detection of their kind whose centre lies nearest, within a quarter of the thing's size."""
+    left = list(detections)
+    pairs = []
+    for thing in scene.things:
+        y, x = (v * size for v in thing.box.centre)
+        reach = 0.25 * size * max(thing.box.bottom - thing.box.top, thing.box.right - thing.box.left) + 4
+        near = [d for d in left if d.kind == thing.kind and abs(d.centre[0] - y) + abs(d.centre[1] - x) < 2 * reach]
+        if near:
+            best = min(near, key=lambda d: abs(d.centre[0] - y) + abs(d.centre[1] - x))
+            left.remove(best)
+            pairs.append((thing, best))
+    return pairs
