@@ -1,0 +1,28 @@
+"""The table of samplers, and what many of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from darkroom.registry import Registry
+from darkroom.types import Sampler
+
+__all__ = ["SAMPLERS", "ancestral", "levels"]
+
+SAMPLERS: Registry[Sampler] = Registry("sampler")  # by A1111 label; ComfyUI and k-diffusion ids are aliases
+
+
+def levels(sigmas: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(i, sigma_i, sigma_{i+1}) of every step."""
+    for i in range(len(sigmas) - 1):
+        yield i, sigmas[i], sigmas[i + 1]
+
+
+def ancestral(sigma: Tensor, following: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(sigma_down, sigma_up): step down to the first, then add noise of the second (papers C.4)."""
+    up = eta * (following**2 * (sigma**2 - following**2) / sigma**2).clamp(min=0).sqrt()
+    up = torch.minimum(following, up)
+    return (following**2 - up**2).clamp(min=0).sqrt(), up
