@@ -20,7 +20,7 @@ LAST_ALPHA_BAR = 2.0**-24
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """betas over `steps` levels (papers C.1). "scaled_linear" is linear in sqrt(beta): what the references call linear."""
+    """betas over `steps` levels (papers C.1). "scaled_linear": linear in sqrt(beta)."""
 
     kind: Literal["scaled_linear", "linear", "cosine"]
     beta_start: float = 0.0  # not read by "cosine"

@@ -1,7 +1,8 @@
-"""Schedules: how the noise levels of n steps are spaced (papers C.3). Each returns n + 1 falling sigmas, the last zero."""
+"""Schedules: how the noise levels of n steps are spaced (papers C.3). Each falls over n + 1 sigmas, the last zero."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,7 @@ def given(sigmas: Sequence[float]) -> Tensor:
     values = [*sigmas] if sigmas and sigmas[-1] == 0 else [*sigmas, 0.0]
     if len(values) < 2 or not all(math.isfinite(v) and v >= 0 for v in values):
         raise InputError(f"sigmas {list(sigmas)} are not a schedule: wanted are finite levels above zero")
-    if any(a <= b for a, b in zip(values[:-1], values[1:])):
+    if any(a <= b for a, b in itertools.pairwise(values)):
         raise InputError(f"sigmas {list(sigmas)} do not fall")
     return torch.tensor(values, dtype=torch.float32)
 

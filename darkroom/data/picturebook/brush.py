@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import skia
@@ -71,7 +72,7 @@ class Brush:
             path.moveTo((p[-2][0] + p[0][0]) / 2, (p[-2][1] + p[0][1]) / 2)
         else:
             path.moveTo(*p[0])
-        for a, b in zip(p[:-1], p[1:]):
+        for a, b in itertools.pairwise(p):
             path.quadTo(*a, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
         if closed:
             path.close()

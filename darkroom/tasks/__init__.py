@@ -1,0 +1,1 @@
+"""Requests in, steps and pictures out."""
