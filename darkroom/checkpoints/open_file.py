@@ -10,7 +10,7 @@ from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.checkpoints.torch_file import read_torch_legacy, read_torch_zip
 from darkroom.errors import InputError
 
-__all__ = ["open_weights"]
+__all__ = ["open_weights", "read_weights"]
 
 MAX_INDEX = 32 << 20  # bytes of the table of a sharded file
 UNFINISHED = (".part", ".crdownload", ".incomplete", ".download", ".tmp", ".aria2", ".!ut")
@@ -24,7 +24,12 @@ def open_weights(path: Path | str) -> Weights:
     path = Path(path)
     if path.name.endswith(".index.json"):
         return _read_sharded(path)
-    file = MappedFile(path)
+    return read_weights(MappedFile(path))
+
+
+def read_weights(file: MappedFile) -> Weights:
+    """The same for a file that is mapped already."""
+    path = file.path
     head = file.bytes(0, 512)
     if head[:4] == b"PK\x03\x04":
         return read_torch_zip(file)

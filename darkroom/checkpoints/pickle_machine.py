@@ -20,7 +20,7 @@ from darkroom.errors import InputError
 __all__ = ["DICTS", "MAX_BYTES", "Call", "Global", "PersistentId", "PickleError", "Pickled", "load_pickle"]
 
 MAX_BYTES = 64 << 20  # of one pickle; the largest public checkpoint with optimiser states has about 1 MB
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 500_000  # the same needs about 200,000
 MAX_KEY = 1000  # characters
 
 
@@ -103,8 +103,11 @@ class _Machine:
         line, self.at = self.data[self.at : end], end + 1
         return line
 
-    def text(self, raw: bytes) -> str:
-        return raw.decode("utf-8", "surrogateescape")
+    def text(self, raw: bytes, encoding: str = "utf-8") -> str:
+        try:
+            return raw.decode(encoding, "surrogateescape")
+        except UnicodeDecodeError:
+            raise self.error("has a text that is none") from None
 
     # Stack ------------------------------------------------------------------------------------------------------
 
@@ -319,7 +322,7 @@ _OPCODES: dict[int, _Action] = {
         op.STRING: _quoted_line,
         op.BINSTRING: _text("<i"),
         op.SHORT_BINSTRING: _text("<B"),
-        op.UNICODE: lambda m: m.push(m.text(m.take_line())),
+        op.UNICODE: lambda m: m.push(m.text(m.take_line(), "raw-unicode-escape")),
         op.BINUNICODE: _text("<I"),
         op.SHORT_BINUNICODE: _text("<B"),
         op.BINUNICODE8: _text("<Q"),

@@ -35,6 +35,17 @@ class MappedFile:
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> MappedFile:
+        """The same for a file that came over the wire; `name` stands in error messages."""
+        self = cls.__new__(cls)
+        self.path, self.size = Path(name), len(content)
+        if self.size == 0:
+            raise InputError(f"{name} is empty (0 bytes): an interrupted download?")
+        self._map = mmap.mmap(-1, self.size)
+        self._map.write(content)
+        return self
+
     def bytes(self, start: int, stop: int) -> bytes:
         """The bytes [start, stop); fewer where the file ends sooner."""
         return self._map[start:stop]
