@@ -35,6 +35,7 @@ class WordText(Embedder):
 
     slot = "tokens"
     key = "caption"
+    guided = True
 
     def __init__(self, config: WordTextConfig) -> None:
         super().__init__()

@@ -1,0 +1,110 @@
+"""Layouts: labelled boxes as tokens, read by a transformer that is trained with the denoiser (papers D.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from darkroom.conditioning.embedder import Embedder
+from darkroom.errors import InputError
+from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
+
+__all__ = ["Box", "Boxes", "BoxesConfig", "Layout"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object. Coordinates are shares of the picture, 0 … 1, from the top left corner."""
+
+    label: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    group: bool = False
+    occluded: bool = False
+    depiction: bool = False
+    inside: bool = False
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.x0 <= self.x1 <= 1 and 0 <= self.y0 <= self.y1 <= 1):
+            corners = (self.x0, self.y0, self.x1, self.y1)
+            raise InputError(f"box {corners} is wrong: wanted are x0 <= x1 and y0 <= y1 between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The objects of one picture, and the part (x0, y0, x1, y1) of the original that the picture shows."""
+
+    boxes: tuple[Box, ...]
+    crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class BoxesConfig:
+    classes: int
+    width: int
+    layers: int
+    objects: int = 30
+    vocabulary: int = 8192
+    heads: int = 8
+    head_dim: int = 64
+    logits: bool = True  # released files carry an output layer that conditioning never uses
+    drop_rate: float = 0.0
+    kind: Literal["boxes"] = "boxes"
+
+    @property
+    def length(self) -> int:
+        """Three tokens for each object, two for the crop."""
+        return 3 * self.objects + 2
+
+
+class Boxes(Embedder):
+    """Class, top-left and bottom-right token of each object, then the two corners of the crop.
+
+    Corners are numbered row by row on a square grid of as many points as the vocabulary holds. Absent: no objects.
+    """
+
+    slot = "tokens"
+    key = "boxes"
+    guided = True
+
+    def __init__(self, config: BoxesConfig) -> None:
+        super().__init__()
+        c = config
+        self.config = c
+        self.drop_rate = c.drop_rate
+        self.transformer = TextTransformer(
+            TextTransformerConfig(c.vocabulary, c.length, c.width, c.layers, c.heads, c.head_dim, c.logits)
+        )
+
+    def tokens(self, layout: Layout) -> list[int]:
+        """The `length` tokens of one picture; objects beyond the limit are an error."""
+        c = self.config
+        if len(layout.boxes) > c.objects:
+            raise InputError(f"boxes holds {len(layout.boxes)} objects, accepted are at most {c.objects}")
+        tokens: list[int] = []
+        for box in layout.boxes:
+            if not 0 <= box.label < c.classes:
+                raise InputError(f"a box has class {box.label}, wanted is 0 to {c.classes - 1}")
+            modifier = box.group + 2 * box.occluded + 4 * box.depiction + 8 * box.inside
+            tokens += [box.label + c.classes * modifier, self._corner(box.x0, box.y0), self._corner(box.x1, box.y1)]
+        tokens += [c.vocabulary - 1] * (3 * c.objects - len(tokens))  # no object
+        x0, y0, x1, y1 = layout.crop
+        return [*tokens, self._corner(x0, y0), self._corner(x1, y1)]
+
+    def _corner(self, x: float, y: float) -> int:
+        side = math.isqrt(self.config.vocabulary)
+        return round(y * (side - 1)) * side + round(x * (side - 1))
+
+    def prepare(self, values: Sequence[Layout | Sequence[Box] | None]) -> Tensor:
+        layouts = [v if isinstance(v, Layout) else Layout(tuple(v or ())) for v in values]
+        return torch.tensor([self.tokens(layout) for layout in layouts])  # (B, length)
+
+    def forward(self, prepared: Tensor) -> Tensor:
+        return self.transformer(prepared)  # (B, length, width)
