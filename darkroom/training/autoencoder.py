@@ -95,7 +95,9 @@ class AutoencoderObjective:
             self.discriminator.requires_grad_(True)
             real, fake = self.discriminator(images).float(), self.discriminator(decoded.detach()).float()
             hinge = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
-            yield Loss("discriminator", hinge, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()})
+            yield Loss(
+                "discriminator", hinge, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()}
+            )
 
     def _reconstruct(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Decoded images, the weighted regulariser, and numbers for the log."""
@@ -121,7 +123,7 @@ class AutoencoderObjective:
 
 
 def adaptive_weight(reconstruction: Tensor, generated: Tensor, last_layer: nn.Parameter) -> Tensor:
-    """‖∂ reconstruction / ∂W‖ / (‖∂ generated / ∂W‖ + 1e-4), clamped to 0 … 1e4, no gradient through it (papers B.2)."""
+    """‖∂ reconstruction / ∂W‖ / (‖∂ generated / ∂W‖ + 1e-4), clamped to 0 … 1e4, a constant (papers B.2)."""
     (ours,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (theirs,) = torch.autograd.grad(generated, last_layer, retain_graph=True)
     return (ours.norm() / (theirs.norm() + 1e-4)).clamp(0, 1e4).detach()

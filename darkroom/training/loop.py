@@ -97,7 +97,9 @@ class _State:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def train(objective: Objective, config: LoopConfig, folder: Path, *, recipe: Any = None, minutes: float | None = None) -> int:
+def train(
+    objective: Objective, config: LoopConfig, folder: Path, *, recipe: Any = None, minutes: float | None = None
+) -> int:
     """Run `objective` to `config.steps` in `folder`, going on from the checkpoint there if there is one.
 
     Stops early, with a checkpoint, after `minutes`. When all steps are done, exports to `folder`/export. Returns the
@@ -203,7 +205,11 @@ class _Log:
         self.count = 0
         self.since: float | None = None
         self.bar = Progress(
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn()
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
         )
         self.task = self.bar.add_task("", total=config.steps, completed=step, text="")
         try:
@@ -230,7 +236,12 @@ class _Log:
         if step % self.config.log_every and step != self.config.steps:
             return
         means = {name: total / self.count for name, total in self.sums.items()}
-        line = {"step": step, "seconds": round(seconds, 1), "rate": rate, **{k: float(f"{v:.5g}") for k, v in means.items()}}
+        line = {
+            "step": step,
+            "seconds": round(seconds, 1),
+            "rate": rate,
+            **{k: float(f"{v:.5g}") for k, v in means.items()},
+        }
         if self.since is not None:
             pictures = self.count * self.config.batch_size * self.config.accumulation
             line["images_per_second"] = round(pictures / max(seconds - self.since, 1e-9), 1)

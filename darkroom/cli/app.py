@@ -1,0 +1,22 @@
+"""The commands, side by side."""
+
+from __future__ import annotations
+
+import typer
+
+from darkroom.cli import data, evaluate, generate, systems, train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Train, distil, evaluate and run latent diffusion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate.generate)
+app.command()(train.train)
+app.command()(systems.systems)
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(data.app, name="data")

@@ -1,0 +1,64 @@
+"""`darkroom evaluate`: what the models are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from darkroom.errors import InputError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Measure models.", no_args_is_help=True)
+
+
+@app.command()
+def judge(
+    count: Annotated[int, typer.Option("--count", help="Held-out renders to read.")] = 2000,
+    weights: Annotated[Path | None, typer.Option(help="A judge's file; default: the one that ships.")] = None,
+) -> None:
+    """The judge's own accuracy on renders that it was not trained on."""
+    if count < 1:
+        raise InputError(f"the number of renders is {count}, wanted is at least 1")
+    import dataclasses
+
+    from darkroom.evaluation.judging import judge_accuracy, load_judge
+
+    accuracy = judge_accuracy(load_judge(weights), count)
+    for name, value in dataclasses.asdict(accuracy).items():
+        print(f"{name:13} {value if name == 'things' else f'{value:.2%}'}")
+
+
+@app.command()
+def picturebook(
+    model: Annotated[str, typer.Option("-m", "--model", help="Folder of a system, or its name.")] = "picturebook",
+    prompts: Annotated[Path | None, typer.Option(help="JSON lines; default: 500 prompts of one or two things.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampler steps; default: the system's.")] = None,
+    guidance: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler")] = None,
+    schedule: Annotated[str | None, typer.Option("--schedule")] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the report.")] = None,
+    sheet: Annotated[Path | None, typer.Option(help="PNG file for a sheet of the first pictures.")] = None,
+) -> None:
+    """Draw a list of held-out prompts and report how many pictures keep what was promised."""
+    import torch
+
+    from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
+    from darkroom.evaluation.judging import load_judge
+    from darkroom.evaluation.picturebook import benchmark, print_report, write_report
+    from darkroom.tasks.model import load_model
+    from darkroom.tasks.pipeline import Pipeline
+    from darkroom.types import Request
+
+    listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
+    pipeline = Pipeline(load_model(model, "cpu", torch.bfloat16).model)
+    settings = Request(steps=steps, guidance=guidance, sampler=sampler, schedule=schedule)
+    report = benchmark(pipeline, listed, load_judge(weights), settings, sheet)
+    print_report(report)
+    if output is not None:
+        write_report(output, report)

@@ -1,0 +1,123 @@
+"""The picture-book benchmark: how many pictures keep what their prompts promise."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from darkroom.data.picturebook import render, sample_scene
+from darkroom.data.picturebook.prompts import Prompt
+from darkroom.errors import InputError
+from darkroom.evaluation.frechet import frechet_distance
+from darkroom.evaluation.judging import look
+from darkroom.evaluation.verdict import Verdict, judge_picture
+from darkroom.models.judge import Judge
+from darkroom.tasks.pipeline import Pipeline, Progress
+from darkroom.training.images import grid, to_tensor
+from darkroom.types import Request
+
+__all__ = ["Report", "Share", "benchmark", "print_report", "write_report"]
+
+STREAM = 3_000_003  # of the renders that the Fréchet distance compares with
+QUESTIONS = ("present", "counts", "colours", "parts", "relations", "surroundings")
+
+
+@dataclass(frozen=True)
+class Share:
+    """How many of the prompts that ask it were kept, with the 95 % Wilson interval."""
+
+    kept: int
+    asked: int
+
+    @property
+    def value(self) -> float:
+        return self.kept / self.asked if self.asked else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        if not self.asked:
+            return float("nan"), float("nan")
+        n, p, z = self.asked, self.value, 1.96
+        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+        reach = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+        return middle - reach, middle + reach
+
+
+@dataclass(frozen=True)
+class Report:
+    """Shares over all prompts, and over those that name a (kind, colour) pair that training never showed."""
+
+    all: dict[str, Share]
+    unseen: dict[str, Share]
+    frechet: float  # between the pictures and as many renders, in the judge's features
+    pictures: int
+
+
+def benchmark(
+    pipeline: Pipeline, prompts: Sequence[Prompt], judge: Judge, settings: Request, sheet: Path | None = None
+) -> Report:
+    """Draw one picture per prompt (seed = its number in the list) with `settings` and judge it."""
+    requests = [replace(settings, prompt=p.caption, seed=i) for i, p in enumerate(prompts)]
+    pixels = _draw(pipeline, requests)
+    if sheet is not None:
+        Image.fromarray(grid(pixels[:48], 8)).save(sheet)
+    findings = list(look(judge, to_tensor(pixels)))
+    verdicts = [judge_picture(p.facts, f.things, f.surroundings) for p, f in zip(prompts, findings)]
+    size = pixels.shape[1:3]
+    scenes = [sample_scene(np.random.default_rng((0, STREAM, i)), split="any") for i in range(len(prompts))]
+    renders = np.stack([render(s, size[1], size[0]) for s in scenes])
+    theirs = np.stack([f.features for f in look(judge, to_tensor(renders))])
+    return Report(
+        all=_shares(verdicts),
+        unseen=_shares([v for v, p in zip(verdicts, prompts) if p.held_out]),
+        frechet=frechet_distance(np.stack([f.features for f in findings]), theirs),
+        pictures=len(prompts),
+    )
+
+
+def _draw(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
+    from rich.progress import track
+
+    pictures: dict[int, np.ndarray] = {}
+    events = (e for e in pipeline.run(requests, batch_size=16) if not isinstance(e, Progress))
+    for index, picture in track(events, "drawing", total=len(requests)):
+        pictures[index] = picture.pixels
+    return np.stack([pictures[i] for i in range(len(requests))])
+
+
+def _shares(verdicts: Sequence[Verdict]) -> dict[str, Share]:
+    answers = {q: [getattr(v, q) for v in verdicts if getattr(v, q) is not None] for q in QUESTIONS}
+    return {q: Share(sum(a), len(a)) for q, a in answers.items()}
+
+
+def print_report(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("kept", "all prompts", "95 %", "asked", "unseen pairs", "asked")
+    for q in QUESTIONS:
+        a, u = report.all[q], report.unseen[q]
+        low, high = a.interval
+        unseen = f"{u.value:.1%}" if u.asked else "–"
+        table.add_row(q, f"{a.value:.1%}", f"{low:.1%} – {high:.1%}", str(a.asked), unseen, str(u.asked))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Fréchet distance to renders in the judge's features: {report.frechet:.2f} ({report.pictures} pictures)"
+    )
+
+
+def write_report(path: Path, report: Report) -> None:
+    """As JSON, whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        fresh.write_text(json.dumps(asdict(report), indent=1) + "\n")
+        os.replace(fresh, path)
+    except OSError as error:
+        raise InputError(f"the report cannot be written to {path}: {error.strerror}") from None
