@@ -36,9 +36,10 @@ class Classifier(nn.Module):
         nn.init.constant_(self.head.bias, -3.0)  # type: ignore[arg-type]  # most labels are absent: start there
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Feature maps (B, C, H/s, W/s) for s = 1, 2, 4, 8 of images (B, 3, H, W) in [-1, 1]."""
-        maps, x = [], images
-        for stage in self.stages:
+        """Feature maps (B, C, H/s, W/s) for s = 2, 4, 8 of images (B, 3, H, W) in [-1, 1]."""
+        x = self.stages[0](images)  # full resolution says little that the pixels do not
+        maps = []
+        for stage in self.stages[1:]:
             x = stage(x)
             maps.append(x)
         return maps
