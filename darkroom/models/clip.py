@@ -51,8 +51,8 @@ class ClipTextTower(nn.Module):
     def forward(self, tokens: Tensor, *, skip: int = 0, norm: bool = True, pooled: bool = False) -> TextFeatures:
         """`tokens` (B, L ≤ length); indices from `vocabulary` on are learned tokens.
 
-        `skip` last layers are left out of the features (1: penultimate), which pass the final norm if `norm`. The pooled
-        output always comes from the last layer and the final norm.
+        `skip` last layers are left out of the features (1: penultimate), which pass the final norm if `norm`. The
+        pooled output always comes from the last layer and the final norm.
         """
         last = len(self.layers) - skip
         x = self._embed(tokens)

@@ -1,0 +1,65 @@
+"""BERT's word pieces, which the text model of 1.45 billion parameters reads (papers D.2)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from darkroom.errors import InputError
+from darkroom.models.vocabulary import find_bert_vocabulary
+
+__all__ = ["BertTokenizer"]
+
+START, END, PADDING, UNKNOWN = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
+
+
+class BertTokenizer:
+    """Text to exactly `length` token numbers: [CLS], pieces, [SEP], padding.
+
+    The vocabulary is looked for when the first text comes, first in `folder`, the checkpoint's.
+    """
+
+    def __init__(self, length: int = 77, folder: Path | None = None) -> None:
+        self.length = length
+        self.folder = folder
+        self._tokenizer: Tokenizer | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            self._tokenizer = _build(find_bert_vocabulary(self.folder))
+        return self._tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """`text` as exactly `length` numbers, cut if it has too many pieces."""
+        pieces = self.tokenizer.encode(text, add_special_tokens=False).ids[: self.length - 2]
+        framed = [self._special(START), *pieces, self._special(END)]
+        return framed + [self._special(PADDING)] * (self.length - len(framed))
+
+    def _special(self, token: str) -> int:
+        number = self.tokenizer.token_to_id(token)
+        assert number is not None, "checked when the vocabulary was read"
+        return number
+
+
+def _build(path: Path) -> Tokenizer:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            vocabulary = json.loads(text)["model"]["vocab"]
+        else:
+            vocabulary = {piece: i for i, piece in enumerate(text.splitlines())}
+        missing = [t for t in (START, END, PADDING, UNKNOWN) if t not in vocabulary]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no vocabulary of BERT: {error}") from None
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    return tokenizer
