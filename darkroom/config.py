@@ -142,14 +142,19 @@ def _read_dataclass(cls: Any, data: object, where: str, key: str) -> Any:
             known = ", ".join(nearest(str(name), list(fields)))
             raise InputError(f"{where}: unknown key {prefix}{name}; known are: {known}")
     for name, field in fields.items():
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and name not in data:
+        if _required(field) and name not in data and type(None) not in typing.get_args(hints[name]):
             raise InputError(f"{where}: key {prefix}{name} is missing")
-    values = {name: _read(hints[name], value, where, prefix + name) for name, value in data.items()}
+    # What may be None and is not there is None: `to_dict` leaves such fields out.
+    absent = {name: None for name in fields if name not in data and _required(fields[name])}
+    values = absent | {name: _read(hints[name], value, where, prefix + name) for name, value in data.items()}
     try:
         return cls(**values)
     except InputError as error:  # a dataclass may check itself in __post_init__
         raise InputError(f"{where}: {prefix.rstrip('.')}{': ' if prefix else ''}{error}") from None
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _mismatch(where: str, key: str, data: object, wanted: str) -> InputError:

@@ -27,8 +27,8 @@ def _legs(b: Brush, xs: tuple[float, ...], top: float, width: float, colour: RGB
 
 def _cat(canvas: skia.Canvas, width: float, height: float, look: Look) -> None:
     b, c = Brush(canvas, width, height, look), look.colour
-    b.line([(0.16, 0.9), (-0.02, 0.8), (b.vary(0.05, 0.05), 0.4), (b.vary(0.14, 0.05), 0.36)], 0.1, c, edge=True)
-    b.blob([(0.1, 1.04), (0.1, 0.56), (0.4, 0.4), (0.72, 0.56), (0.8, 1.04)], c)  # sitting
+    b.line([(0.16, 0.9), (0.02, 0.8), (b.vary(0.08, 0.05), 0.4), (b.vary(0.14, 0.05), 0.36)], 0.1, c, edge=True)
+    b.blob([(0.12, 1.01), (0.1, 0.56), (0.4, 0.4), (0.72, 0.56), (0.8, 1.01)], c)  # sitting
     for i in range(int(b.rng.integers(0, 4))):  # tabby stripes
         b.line([(0.16 + 0.02 * i, 0.64 + 0.09 * i), (0.34, 0.62 + 0.09 * i)], 0.03, shade(c, -0.3))
     _legs(b, (0.6, 0.74), 0.72, 0.11, c)

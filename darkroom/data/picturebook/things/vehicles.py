@@ -43,7 +43,7 @@ def _balloon(canvas: skia.Canvas, width: float, height: float, look: Look) -> No
     b, c = Brush(canvas, width, height, look), look.colour
     for x in (0.38, 0.62):
         b.line([(x, 0.66), (0.5 + (x - 0.5) * 0.7, 0.86)], 0.016, WOOD)
-    hull = [(0.5, -0.04), (0.98, 0.0), (1.06, 0.42), (0.66, 0.72), (0.34, 0.72), (-0.06, 0.42), (0.02, 0.0)]
+    hull = [(0.5, 0.0), (0.96, 0.02), (1.03, 0.42), (0.66, 0.72), (0.34, 0.72), (-0.03, 0.42), (0.04, 0.02)]
     b.blob(hull, c)
     light = shade(c, 0.38) if sum(c) < 2.5 else shade(c, -0.2)
     for half in (b.vary(0.34, 0.02), 0.12):
