@@ -1,0 +1,209 @@
+"""Low-rank changes of a network's weights, put on and taken off from outside: LoRA, LoHa, LoKr, full, and DoRA on each.
+
+A network knows nothing of its adapters. Live ones are forward hooks that add to what a layer gives; merged ones change
+the weights and remember them. Both are relative to the weights below, so several add up in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Adapter", "Attached", "Full", "Hadamard", "Kronecker", "LowRank", "Merged", "attach", "merge"]
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class Adapter(nn.Module):
+    """A change of one weight. `scale` is alpha / rank; `magnitude` makes it a DoRA.
+
+    A magnitude is the length that the changed weight gets (arXiv:2402.09353, equation 5): per output, shape (out,) or
+    (out, 1 …), or per input, shape (1, in …), as two traditions of files have it.
+    """
+
+    def __init__(self, scale: float = 1.0, magnitude: Tensor | None = None) -> None:
+        super().__init__()
+        self.scale = scale
+        self.magnitude = None if magnitude is None else _parameter(magnitude)
+
+    def product(self) -> Tensor:
+        """The change without scale, as many numbers as the weight."""
+        raise NotImplementedError
+
+    def difference(self, weight: Tensor) -> Tensor:
+        """What is added to `weight`, in its shape."""
+        change = (self.product() * self.scale).reshape(weight.shape)
+        if self.magnitude is None:
+            return change
+        changed = weight + change
+        per_input = self.magnitude.dim() > 1 and self.magnitude.shape[0] != weight.shape[0]
+        axes = [d for d in range(weight.dim()) if d != (1 if per_input else 0)]
+        length = torch.linalg.vector_norm(changed, dim=axes, keepdim=True)
+        return changed * (self.magnitude.reshape(length.shape) / length) - weight
+
+    def addition(self, layer: Layer, x: Tensor) -> Tensor:
+        """What is added to the output of `layer` for input `x`."""
+        return _run(layer, x, self.difference(layer.weight).to(x.dtype))
+
+
+class LowRank(Adapter):
+    """up · down (LoRA, arXiv:2106.09685), with a kernel in the middle for convolutions in Tucker form."""
+
+    def __init__(
+        self, down: Tensor, up: Tensor, mid: Tensor | None = None, scale: float = 1.0, magnitude: Tensor | None = None
+    ) -> None:
+        super().__init__(scale, magnitude)
+        self.down = _parameter(down)  # (r, in …)
+        self.up = _parameter(up)  # (out, r …)
+        self.mid = None if mid is None else _parameter(mid)  # (r, r, kh, kw)
+
+    @classmethod
+    def fresh(cls, layer: Layer, rank: int, alpha: float | None = None) -> LowRank:
+        """For training: `up` is zero, so nothing changes yet. `alpha` defaults to the rank."""
+        weight = layer.weight
+        down = torch.empty(rank, *weight.shape[1:], device=weight.device)
+        nn.init.kaiming_uniform_(down, a=5**0.5)
+        up = torch.zeros(weight.shape[0], rank, *[1] * (weight.dim() - 2), device=weight.device)
+        adapter = cls(down, up, scale=(rank if alpha is None else alpha) / rank)
+        return adapter.requires_grad_(True)
+
+    def product(self) -> Tensor:
+        if self.mid is not None:
+            return torch.einsum("ijkl,pi,jq->pqkl", self.mid, self.up.flatten(1), self.down.flatten(1))
+        return self.up.flatten(1) @ self.down.flatten(1)
+
+    def addition(self, layer: Layer, x: Tensor) -> Tensor:
+        if self.magnitude is not None or self.mid is not None:
+            return super().addition(layer, x)
+        rank = self.down.shape[0]
+        y = _run(layer, x, self.down.reshape(rank, *layer.weight.shape[1:]).to(x.dtype))
+        up = self.up.flatten(1).to(x.dtype)
+        up = up[..., None, None] if isinstance(layer, nn.Conv2d) else up
+        return (F.conv2d(y, up) if isinstance(layer, nn.Conv2d) else F.linear(y, up)) * self.scale
+
+
+class Hadamard(Adapter):
+    """(a1 · b1) ∘ (a2 · b2) (LoHa, arXiv:2108.06098); with kernels t1 and t2, factors are (r, out) and (r, in)."""
+
+    def __init__(
+        self,
+        factors: tuple[Tensor, Tensor, Tensor, Tensor],
+        kernels: tuple[Tensor, Tensor] | None = None,
+        scale: float = 1.0,
+        magnitude: Tensor | None = None,
+    ) -> None:
+        super().__init__(scale, magnitude)
+        self.a1, self.b1, self.a2, self.b2 = (_parameter(t) for t in factors)
+        self.t1, self.t2 = (None, None) if kernels is None else (_parameter(t) for t in kernels)
+
+    def product(self) -> Tensor:
+        return _factored(self.a1, self.b1, self.t1) * _factored(self.a2, self.b2, self.t2)
+
+
+class Kronecker(Adapter):
+    """w1 ⊗ w2 (LoKr, arXiv:2212.10650), each whole or in factors (a, b) or (a, b, kernel)."""
+
+    def __init__(
+        self, w1: Sequence[Tensor], w2: Sequence[Tensor], scale: float = 1.0, magnitude: Tensor | None = None
+    ) -> None:
+        super().__init__(scale, magnitude)
+        self.w1 = nn.ParameterList(_parameter(t) for t in w1)
+        self.w2 = nn.ParameterList(_parameter(t) for t in w2)
+
+    def product(self) -> Tensor:
+        w1, w2 = (w[0] if len(w) == 1 else _factored(*w) for w in (self.w1, self.w2))
+        return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.dim() - w1.dim())), w2.contiguous())
+
+
+class Full(Adapter):
+    """The difference itself."""
+
+    def __init__(self, change: Tensor, scale: float = 1.0, magnitude: Tensor | None = None) -> None:
+        super().__init__(scale, magnitude)
+        self.change = _parameter(change)
+
+    def product(self) -> Tensor:
+        return self.change
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)
+
+
+def _factored(a: Tensor, b: Tensor, kernel: Tensor | None = None) -> Tensor:
+    return a @ b if kernel is None else torch.einsum("ijkl,ip,jq->pqkl", kernel, a, b)
+
+
+def _run(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
+    """`layer` with another weight and no bias."""
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return F.linear(x, weight)
+
+
+class Attached:
+    """Live adapters on a network. `strength` may be changed at any time; `detach` leaves the network as it was."""
+
+    def __init__(self, model: nn.Module, adapters: Mapping[str, Adapter], strength: float) -> None:
+        self.adapters = dict(adapters)
+        self.strength = strength
+        self._hooks = [
+            model.get_submodule(name).register_forward_hook(self._hook(adapter)) for name, adapter in adapters.items()
+        ]
+
+    def _hook(self, adapter: Adapter) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+        def add(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+            return output + adapter.addition(layer, inputs[0]) * self.strength  # type: ignore[arg-type]
+
+        return add
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Of all adapters, for an optimiser."""
+        for adapter in self.adapters.values():
+            yield from adapter.parameters()
+
+    def detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+
+def attach(model: nn.Module, adapters: Mapping[str, Adapter], strength: float = 1.0) -> Attached:
+    """Put `adapters` (module name → adapter) on `model` without touching its weights."""
+    return Attached(model, adapters, strength)
+
+
+class Merged:
+    """Adapters that were added to the weights; `undo` puts the old weights back, bit for bit."""
+
+    def __init__(self, originals: dict[nn.Parameter, Tensor]) -> None:
+        self._originals = originals
+
+    @torch.no_grad()
+    def undo(self) -> None:
+        for parameter, original in self._originals.items():
+            parameter.copy_(original)
+        self._originals = {}
+
+
+@torch.no_grad()
+def merge(model: nn.Module, loras: Sequence[tuple[Mapping[str, Adapter], float]]) -> Merged:
+    """Add every (adapters, strength) to the weights of `model`, computed in float32 from the weights as they are.
+
+    To add another one later, undo and merge all: the way back must be exact.
+    """
+    changes: dict[str, Tensor] = {}
+    for adapters, strength in loras:
+        for name, adapter in adapters.items():
+            weight = model.get_parameter(f"{name}.weight")
+            change = adapter.float().to(weight.device).difference(weight.float()) * strength
+            changes[name] = changes[name] + change if name in changes else change
+    originals: dict[nn.Parameter, Tensor] = {}
+    for name, change in changes.items():
+        weight = model.get_parameter(f"{name}.weight")
+        originals[weight] = weight.to("cpu", copy=True)
+        weight.copy_(weight.float() + change)
+    return Merged(originals)
