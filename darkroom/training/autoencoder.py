@@ -41,6 +41,8 @@ class AutoencoderRecipe:
     discriminator_layers: int = 3
     discriminator_channels: int = 64
     model: AutoencoderConfig | None = None  # None: the first stage of the picture-book system
+    initial: Path | None = None  # go on from this exported first stage …
+    decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
     kind: Literal["autoencoder"] = "autoencoder"
 
 
@@ -53,6 +55,12 @@ class AutoencoderObjective:
         self.recipe = recipe
         self.data = PictureBook(recipe.data)
         self.autoencoder = Autoencoder(recipe.model or PICTUREBOOK.autoencoder)
+        if recipe.initial is not None:
+            _, state = read_network(recipe.initial, AutoencoderConfig)
+            self.autoencoder.load_state_dict(state)
+        if recipe.decoder_only:
+            self.autoencoder.encoder.requires_grad_(False)
+            self.autoencoder.quant_conv.requires_grad_(False)
         self.discriminator = PatchDiscriminator(recipe.discriminator_layers, recipe.discriminator_channels)
         self.networks = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
         self.features: Classifier | None = None
@@ -64,7 +72,7 @@ class AutoencoderObjective:
 
     def optimisers(self) -> dict[str, list[nn.Parameter]]:
         return {
-            "autoencoder": list(self.autoencoder.parameters()),
+            "autoencoder": [p for p in self.autoencoder.parameters() if p.requires_grad],
             "discriminator": list(self.discriminator.parameters()),
         }
 
