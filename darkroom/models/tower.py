@@ -1,4 +1,4 @@
-"""The pre-norm transformer layer of CLIP's towers, text and vision alike (papers D.4)."""
+"""The pre-norm transformer layer of CLIP's towers (papers D.4) and of the depth estimator."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Activation = Literal["quick_gelu", "gelu"]  # OpenAI's towers; OpenCLIP's and th
 class TowerLayer(nn.Module):
     """LayerNorm and self-attention with biases, LayerNorm and a feed-forward four times as wide, both on a branch."""
 
-    def __init__(self, width: int, heads: int, activation: Activation, *, causal: bool) -> None:
+    def __init__(self, width: int, heads: int, activation: Activation, *, causal: bool, eps: float = 1e-5) -> None:
         super().__init__()
         self.heads, self.activation, self.causal = heads, activation, causal
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = nn.LayerNorm(width, eps)
         self.to_q = nn.Linear(width, width)
         self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
         self.to_out = nn.Linear(width, width)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width, eps)
         self.ff_in = nn.Linear(width, 4 * width)
         self.ff_out = nn.Linear(4 * width, width)
 

@@ -1,0 +1,120 @@
+"""Prompts through one or two frozen CLIP text towers (papers D.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.value import Conditioning
+from darkroom.errors import InputError
+from darkroom.models.clip import ClipTextConfig, ClipTextTower, TextFeatures
+from darkroom.models.clip_tokenizer import ClipTokenizer
+
+__all__ = ["ClipText", "ClipTextEmbedderConfig", "TextTowerConfig", "TokenChunks"]
+
+ZEROED = -1  # a token that says: this row is zeros
+
+
+@dataclass(frozen=True)
+class TextTowerConfig:
+    """A tower and how its output is used."""
+
+    tower: ClipTextConfig
+    skip: int  # last layers left out of the tokens; 1: penultimate
+    norm: bool  # whether the tokens pass the final norm
+    padding: int | None  # the token behind the end; None: the end token again
+    pooled: bool = False  # whether the pooled output goes into the vector
+
+
+@dataclass(frozen=True)
+class ClipTextEmbedderConfig:
+    """`absent`: what stands for no text, the empty prompt or zeros in all outputs."""
+
+    towers: tuple[TextTowerConfig, ...]
+    absent: Literal["empty", "zeros"]
+    drop_rate: float = 0.0
+    kind: Literal["clip_text"] = "clip_text"
+
+
+@dataclass(frozen=True)
+class TokenChunks:
+    """A prompt that somebody else has tokenised: for each tower, for each chunk, the tokens without start and end.
+
+    All towers have the same number of chunks; each chunk holds at most 75 tokens.
+    """
+
+    towers: tuple[tuple[tuple[int, ...], ...], ...]
+
+
+class ClipText(Embedder):
+    """Tokens of all towers joined along their width; the pooled outputs in the vector.
+
+    A caption is a text, cut at 75 tokens, or `TokenChunks`. Chunks run through the towers one by one, are joined along
+    the length, and the first gives the pooled output. Prompts of fewer chunks than their batch are filled up with
+    empty ones.
+    """
+
+    slot = "tokens"
+    key = "caption"
+    guided = True
+
+    def __init__(self, config: ClipTextEmbedderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.drop_rate = config.drop_rate
+        self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers)
+        self.tokenizers = tuple(ClipTokenizer(t.tower.length, t.padding) for t in config.towers)
+        self.clip_skip: int | None = None  # a user's choice of `skip` for all towers
+
+    def look_in(self, folder: Path) -> None:
+        """Look for the vocabulary in the checkpoint's `folder` first."""
+        for tokenizer in self.tokenizers:
+            tokenizer.folder = folder
+
+    def prepare(self, values: Sequence[str | TokenChunks | None]) -> Tensor:
+        rows = [self._rows(v) for v in values]
+        chunks = max(len(row[0]) for row in rows)
+        for row in rows:
+            for tokenizer, tower in zip(self.tokenizers, row):
+                filler = [ZEROED] * tokenizer.length if tower[0][0] == ZEROED else None
+                tower.extend([filler or tokenizer.frame([]) for _ in range(chunks - len(tower))])
+        return torch.tensor(rows).flatten(2)  # (B, towers, chunks · length)
+
+    def _rows(self, value: str | TokenChunks | None) -> list[list[list[int]]]:
+        """For each tower, for each chunk, exactly `length` tokens."""
+        if value is None and self.config.absent == "zeros":
+            return [[[ZEROED] * t.length] for t in self.tokenizers]
+        if isinstance(value, TokenChunks):
+            if len(value.towers) != len(self.towers) or len({len(t) for t in value.towers}) != 1:
+                raise InputError(
+                    f"a tokenised prompt must have equally many chunks for each of {len(self.towers)} towers"
+                )
+            return [[t.frame(chunk) for chunk in tower] for t, tower in zip(self.tokenizers, value.towers)]
+        return [[t.encode(value or "")] for t in self.tokenizers]
+
+    def forward(self, prepared: Tensor) -> Conditioning:
+        parts = [self._features(i, prepared[:, i]) for i in range(len(self.towers))]
+        shown = prepared[:, 0, 0] != ZEROED  # (B,)
+        tokens = torch.cat([p.tokens for p in parts], dim=-1)  # (B, chunks · length, sum of widths)
+        pooled = [p.pooled for p in parts if p.pooled is not None]
+        return Conditioning(
+            tokens=tokens * shown.view(-1, 1, 1).to(tokens),
+            vector=torch.cat(pooled, dim=-1) * shown.view(-1, 1).to(tokens) if pooled else None,
+        )
+
+    def _features(self, i: int, tokens: Tensor) -> TextFeatures:
+        config = self.config.towers[i]
+        skip = config.skip if self.clip_skip is None else self.clip_skip
+        if not 0 <= skip < config.tower.layers:
+            raise InputError(f"clip skip leaves out {skip} layers, accepted are 0 to {config.tower.layers - 1}")
+        chunks = tokens.clamp(min=0).unflatten(1, (-1, config.tower.length))  # (B, chunks, length)
+        found = self.towers[i](chunks.flatten(0, 1), skip=skip, norm=config.norm, pooled=config.pooled)
+        features = found.tokens.unflatten(0, chunks.shape[:2])
+        pooled = None if found.pooled is None else found.pooled.unflatten(0, chunks.shape[:2])[:, 0]
+        return TextFeatures(features.flatten(1, 2), pooled)
