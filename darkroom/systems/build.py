@@ -35,7 +35,8 @@ class LatentDiffusion(nn.Module):
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
         self.conditioner = Conditioner([_embedder(config) for config in system.embedders])
-        self.process = DiffusionProcess(system.schedule, system.prediction)
+        with torch.device("cpu"):  # tables stay real when the networks are built without storage
+            self.process = DiffusionProcess(system.schedule, system.prediction)
 
     @property
     def device(self) -> torch.device:
