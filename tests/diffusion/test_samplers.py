@@ -1,0 +1,167 @@
+"""The Gaussian with a known answer: data ~ N(0, v) gives D = x v / (v + sigma²) and an exact flow (papers C.4)."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from torch import Tensor
+
+from darkroom.diffusion.guidance import classifier_free
+from darkroom.diffusion.noise import SeededNoise
+from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.samplers.ddim import ddim
+from darkroom.diffusion.samplers.euler import euler_ancestral
+from darkroom.diffusion.spacing import SCHEDULES, given, spaced
+from darkroom.errors import InputError
+from darkroom.types import Sampler
+
+V = 1.69
+PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+
+
+def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
+    return x * V / (V + sigma**2)
+
+
+def curved(x: Tensor, sigma: Tensor) -> Tensor:
+    """A denoiser without symmetry, to compare trajectories with."""
+    return torch.tanh(x / (1 + sigma)) + 0.1 * x / (1 + sigma**2)
+
+
+def still(sigma: Tensor, following: Tensor) -> Tensor:
+    return torch.zeros(1, dtype=torch.float64)
+
+
+def run(sampler: Sampler, denoise: object, x: Tensor, sigmas: Tensor) -> Tensor:
+    for step in sampler(denoise, x, sigmas, still):  # type: ignore[arg-type]
+        x = step.x
+    return x
+
+
+@pytest.mark.parametrize(("name", "order"), [("Euler", 1), ("DDIM", 1), ("DPM++ 2M", 2)])
+def test_order_of_convergence(name: str, order: int) -> None:
+    errors = []
+    for n in (40, 80, 160):
+        sigmas = torch.logspace(1, math.log10(0.05), n + 1, dtype=torch.float64)
+        x = run(SAMPLERS[name], gaussian, torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64), sigmas)
+        exact = 5 * ((V + sigmas[-1] ** 2) / (V + sigmas[0] ** 2)).sqrt()
+        errors.append(float((x - exact).abs()))
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_steps_are_counted_and_the_last_estimate_is_the_result(name: str) -> None:
+    sigmas = spaced("karras", PROCESS, 7)
+    x = torch.full((1, 1, 1, 1), 3.0)
+    steps = list(SAMPLERS[name](gaussian, x, sigmas, SeededNoise([0], (1, 1, 1))))
+    assert [s.index for s in steps] == list(range(7))
+    assert {s.total for s in steps} == {7}
+    assert torch.allclose(steps[-1].x, steps[-1].x0, atol=1e-6)
+
+
+def test_ancestral_with_eta_zero_is_euler_and_ddim_with_eta_zero_too() -> None:
+    sigmas, x = spaced("karras", PROCESS, 9).double(), torch.full((1, 1, 1, 1), 9.0, dtype=torch.float64)
+    plain = run(SAMPLERS["Euler"], curved, x, sigmas)
+
+    def quiet(denoise: object, x: Tensor, sigmas: Tensor, noise: object) -> object:
+        return euler_ancestral(denoise, x, sigmas, noise, eta=0.0)  # type: ignore[arg-type]
+
+    assert torch.allclose(run(quiet, curved, x, sigmas), plain)  # type: ignore[arg-type]
+    assert torch.allclose(run(ddim, curved, x, sigmas), plain)
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_ddim_and_ancestral_keep_the_variance_of_the_data(eta: float) -> None:
+    """Many samples of N(0, v): the stochastic samplers must end with variance v."""
+    sigmas = spaced("karras", PROCESS, 500).double()
+    n = 20_000  # the bias of 500 first-order steps and the scatter of so many samples stay under 3 %
+    noise = SeededNoise([1], (n,))
+    for sampler in (ddim, euler_ancestral):
+        x = noise.draw().double().view(1, n, 1, 1) * (sigmas[0] ** 2 + V).sqrt()
+        for step in sampler(gaussian, x, sigmas, lambda a, b: noise.draw().double().view(1, n, 1, 1), eta=eta):
+            x = step.x
+        assert float(x.var()) == pytest.approx(V, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "peer"),
+    [
+        ("Euler", "linspace", EulerDiscreteScheduler(**BETAS, timestep_spacing="linspace")),
+        ("Euler", "karras", EulerDiscreteScheduler(**BETAS, use_karras_sigmas=True)),
+        ("Euler", "trailing", EulerDiscreteScheduler(**BETAS, timestep_spacing="trailing")),
+        ("Euler", "leading", EulerDiscreteScheduler(**BETAS, timestep_spacing="leading", steps_offset=1)),
+        ("DPM++ 2M", "karras", DPMSolverMultistepScheduler(**BETAS, use_karras_sigmas=True, final_sigmas_type="zero")),
+    ],
+)
+def test_trajectories_agree_with_diffusers(name: str, schedule: str, peer: object) -> None:
+    """Sigma for sigma and step for step; 1e-4 relative, the peer's tables being 32 bits."""
+    n = 11
+    sigmas = spaced(schedule, PROCESS, n)
+    peer.set_timesteps(n)  # type: ignore[attr-defined]
+    assert torch.allclose(sigmas, peer.sigmas.float(), rtol=1e-4, atol=1e-6)  # type: ignore[attr-defined]
+    vp = isinstance(peer, DPMSolverMultistepScheduler)  # its samples are VP latents
+    x = torch.linspace(-20, 20, 8).view(1, 2, 2, 2)
+    z = x / (1 + sigmas[0] ** 2).sqrt() if vp else x
+    for step, t in zip(SAMPLERS[name](curved, x, sigmas, still), peer.timesteps):  # type: ignore[attr-defined]
+        sigma = sigmas[step.index]
+        seen = z * (1 + sigma**2).sqrt() if vp else z
+        eps = (seen - curved(seen, sigma)) / sigma
+        z = peer.step(eps, t, z).prev_sample  # type: ignore[attr-defined]
+        theirs = z * (1 + sigmas[step.index + 1] ** 2).sqrt() if vp else z
+        assert torch.allclose(step.x, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_ddim_agrees_with_diffusers_on_the_first_steps() -> None:
+    """Up to the last step, where the peer may keep a_0 (papers C.3)."""
+    n = 10
+    peer = DDIMScheduler(**BETAS, clip_sample=False, set_alpha_to_one=True, steps_offset=1, timestep_spacing="leading")
+    peer.set_timesteps(n)
+    sigmas = spaced("leading", PROCESS, n)
+    assert peer.timesteps[0] == 901
+    x = torch.linspace(-10, 10, 8).view(1, 2, 2, 2)
+    z = x / (1 + sigmas[0] ** 2).sqrt()
+    for step, t in zip(ddim(curved, x, sigmas, still), peer.timesteps):
+        sigma = sigmas[step.index]
+        seen = z * (1 + sigma**2).sqrt()
+        z = peer.step((seen - curved(seen, sigma)) / sigma, t, z).prev_sample
+        assert torch.allclose(step.x, z * (1 + sigmas[step.index + 1] ** 2).sqrt(), rtol=2e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+@pytest.mark.parametrize("n", [1, 2, 13, 50])
+def test_schedules_fall_to_zero(name: str, n: int) -> None:
+    sigmas = spaced(name, PROCESS, n)
+    assert len(sigmas) == n + 1
+    assert sigmas[-1] == 0
+    assert (sigmas[:-1] > sigmas[1:]).all()
+
+
+def test_schedules_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="steps is 0"):
+        spaced("karras", PROCESS, 0)
+    for bad in ([], [1.0, 2.0], [1.0, float("nan")], [1.0, 1.0], [2.0, -1.0], [float("inf"), 1.0]):
+        with pytest.raises(InputError, match="sigmas"):
+            given(bad)
+    assert given([3, 1]).tolist() == [3, 1, 0]
+    assert given([3, 1, 0]).tolist() == [3, 1, 0]
+
+
+def test_guidance_of_one_is_conditional_and_never_asks_the_other() -> None:
+    def never(x: Tensor, sigma: Tensor) -> Tensor:
+        raise AssertionError("the unconditional half is not needed")
+
+    x, sigma = torch.ones(1, 1, 1, 1), torch.tensor(2.0)
+    assert classifier_free(gaussian, never, 1.0)(x, sigma) == gaussian(x, sigma)
+    doubled = classifier_free(lambda x, s: x, lambda x, s: 0 * x, 2.0)(x, sigma)
+    assert doubled == 2.0
+
+
+def test_noise_of_a_picture_does_not_depend_on_its_batch() -> None:
+    alone, among = SeededNoise([5], (2, 3, 3)), SeededNoise([1, 5, 9], (2, 3, 3))
+    for _ in range(3):
+        assert torch.equal(alone.draw()[0], among.draw()[1])
