@@ -1,0 +1,202 @@
+"""The loop on a toy: a linear map learns a linear map."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from darkroom.errors import InputError
+from darkroom.training.ema import EMA
+from darkroom.training.loop import LoopConfig, train
+from darkroom.training.objective import Loss
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_loop import CONFIG, Toy
+from darkroom.training.loop import train
+train(Toy(pause=0.01), CONFIG, Path(sys.argv[1]))
+"""
+
+
+class Toy:
+    """Two players, dropout, noise from the loop's generator: everything that resuming must restore."""
+
+    ema = ("net",)
+
+    def __init__(self, pause: float = 0.0) -> None:
+        torch.manual_seed(0)
+        self.pause = pause
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
+        self.other = nn.Linear(4, 1)
+        self.networks = nn.ModuleDict({"net": self.net, "other": self.other})
+
+    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+        return {"net": list(self.net.parameters()), "other": list(self.other.parameters())}
+
+    def batch(self, index: int, size: int) -> Tensor:
+        time.sleep(self.pause)
+        return torch.randn(size, 4, generator=torch.Generator().manual_seed(index))
+
+    def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
+        noise = 0.1 * torch.randn(len(batch), 1, generator=generator)
+        target = batch.sum(dim=1, keepdim=True) + noise
+        yield Loss("net", (self.net(batch) - target).square().mean(), {"noise": noise.mean()})
+        yield Loss("other", (self.other(batch) - target).square().mean(), {})
+
+    def pictures(self, generator: Generator) -> np.ndarray | None:
+        return np.zeros((4, 4, 3), np.uint8)
+
+    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True)
+        torch.save(self.net.state_dict(), folder / "net.pt")
+
+
+CONFIG = LoopConfig(
+    steps=60, batch_size=8, learning_rate=0.02, warmup=5, ema_decay=0.9, precision="fp32", log_every=1, sample_every=30,
+    save_every=7,
+)  # fmt: skip
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    keep = ("step", "rate", "loss/net", "loss/other", "noise", "gradient/net")
+    return [{k: v for k, v in json.loads(text).items() if k in keep} for text in (folder / "log.jsonl").open()]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    assert train(Toy(), CONFIG, folder) == CONFIG.steps
+    return folder
+
+
+def test_it_learns_and_leaves_log_samples_and_export(unbroken: Path) -> None:
+    log = lines(unbroken)
+    assert [line["step"] for line in log] == list(range(1, 61))
+    assert np.mean([line["loss/net"] for line in log[-10:]]) < 0.3 * np.mean([line["loss/net"] for line in log[:5]])
+    assert sorted(p.name for p in (unbroken / "samples").iterdir()) == ["0000030.png", "0000060.png"]
+    assert (unbroken / "export" / "net.pt").exists()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments, until a process lives to the end."""
+    chance = random.Random(7)
+    kills = 0
+    for _ in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), str(Path(__file__).parent)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        if kills < 3:
+            deadline = time.monotonic() + 60
+            before = len(lines(tmp_path)) if (tmp_path / "log.jsonl").exists() else 0
+            while time.monotonic() < deadline and process.poll() is None:  # let it make some steps first
+                now = len((tmp_path / "log.jsonl").read_text().splitlines()) if (tmp_path / "log.jsonl").exists() else 0
+                if now > before + 8:
+                    break
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 0.1))
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+            process.wait()
+        else:
+            assert process.wait() == 0
+            break
+    assert kills == 3
+    assert lines(tmp_path) == lines(unbroken)
+    ours = torch.load(tmp_path / "export" / "net.pt", weights_only=True)
+    theirs = torch.load(unbroken / "export" / "net.pt", weights_only=True)
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(unbroken: Path, tmp_path: Path) -> None:
+    assert train(Toy(), CONFIG, tmp_path, minutes=0.0) == 1
+    assert not (tmp_path / "export").exists()
+    assert train(Toy(), CONFIG, tmp_path) == CONFIG.steps
+    assert lines(tmp_path) == lines(unbroken)
+
+
+def test_accumulated_batches_change_as_one_large_one() -> None:
+    """Without dropout or noise, the mean of four gradients is the gradient of the mean."""
+
+    class Plain(Toy):
+        def batch(self, index: int, size: int) -> Tensor:
+            rows = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+            return rows if size == 16 else rows[4 * (index % 4) : 4 * (index % 4) + 4]
+
+        def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
+            yield Loss("other", (self.other(batch) - batch.sum(1, keepdim=True)).square().mean(), {})
+
+        def optimisers(self) -> dict[str, list[nn.Parameter]]:
+            return {"other": list(self.other.parameters())}
+
+    import tempfile
+
+    results = []
+    for size, accumulation in ((16, 1), (4, 4)):
+        toy = Plain()
+        config = LoopConfig(steps=3, batch_size=size, accumulation=accumulation, learning_rate=0.01, precision="fp32")
+        with tempfile.TemporaryDirectory() as folder:
+            train(toy, config, Path(folder))
+        results.append(toy.other.weight.detach().clone())
+    assert torch.allclose(*results, atol=1e-6)
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    train(Toy(), CONFIG, tmp_path, recipe={"a": 1}, minutes=0.0)
+    with pytest.raises(InputError, match="holds the run of another recipe"):
+        train(Toy(), CONFIG, tmp_path, recipe={"a": 2})
+
+
+def test_an_infinite_loss_names_the_step(tmp_path: Path) -> None:
+    class Broken(Toy):
+        def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
+            yield Loss("other", self.other(batch).mean() * (float("nan") if step == 2 else 1.0), {})
+
+    with pytest.raises(InputError, match=r"step 3: .*loss/other.* is not finite"):
+        train(Broken(), CONFIG, tmp_path)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    config = LoopConfig(steps=110, batch_size=1, learning_rate=1.0, warmup=10, decay="cosine")
+    assert config.rate(0) == pytest.approx(0.1)
+    assert config.rate(9) == 1.0
+    assert config.rate(60) == pytest.approx(0.5)
+    assert config.rate(109) < 0.01
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
+def test_settings_that_cannot_be(bad: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="wanted is"):
+        LoopConfig(**{"steps": 1, "batch_size": 1, "learning_rate": 0.1, **bad})
+
+
+def test_the_running_mean_follows_its_formula_and_swaps_in_and_out() -> None:
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    ema = EMA({"net": net}, decay=0.9)
+    mean = 0.0
+    for n in range(1, 200):
+        nn.init.constant_(net.weight, float(n))
+        ema.update()
+        decay = min(0.9, (1 + n) / (10 + n))
+        mean = decay * mean + (1 - decay) * n
+        with ema.in_place():
+            assert float(net.weight) == pytest.approx(mean, rel=1e-5)
+        assert float(net.weight) == n
