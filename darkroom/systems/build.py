@@ -8,10 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from darkroom.conditioning.aesthetic import AestheticScore, AestheticScoreConfig
+from darkroom.conditioning.bert_text import BertText, BertTextConfig
+from darkroom.conditioning.boxes import Boxes, BoxesConfig
+from darkroom.conditioning.class_label import ClassLabel, ClassLabelConfig
+from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig
+from darkroom.conditioning.depth import Depth, DepthMapConfig
 from darkroom.conditioning.embedder import Conditioner, Embedder
+from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig
+from darkroom.conditioning.masked_image import MaskedImage, MaskedImageConfig
+from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
 from darkroom.conditioning.size import Numbers, NumbersConfig
 from darkroom.conditioning.text import WordText, WordTextConfig
 from darkroom.conditioning.value import Conditioning
+from darkroom.conditioning.vectors import Vectors, VectorsConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import UNet
@@ -23,6 +34,17 @@ __all__ = ["LatentDiffusion", "build"]
 EMBEDDERS: dict[type, type[Embedder]] = {
     WordTextConfig: WordText,
     NumbersConfig: Numbers,
+    AestheticScoreConfig: AestheticScore,
+    BertTextConfig: BertText,
+    BoxesConfig: Boxes,
+    ClassLabelConfig: ClassLabel,
+    ClipTextEmbedderConfig: ClipText,
+    DepthMapConfig: Depth,
+    ImagePromptConfig: ImagePrompt,
+    LowResolutionConfig: LowResolution,
+    MaskedImageConfig: MaskedImage,
+    SegmentationConfig: Segmentation,
+    VectorsConfig: Vectors,
 }
 
 
@@ -37,6 +59,9 @@ class LatentDiffusion(nn.Module):
         self.conditioner = Conditioner([_embedder(config) for config in system.embedders])
         with torch.device("cpu"):  # tables stay real when the networks are built without storage
             self.process = DiffusionProcess(system.schedule, system.prediction)
+        for embedder in self.conditioner.embedders.values():
+            if isinstance(embedder, MaskedImage):
+                embedder.encode_images = self.encode_images
 
     @property
     def device(self) -> torch.device:

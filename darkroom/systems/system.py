@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from darkroom.conditioning.aesthetic import AestheticScoreConfig
+from darkroom.conditioning.bert_text import BertTextConfig
+from darkroom.conditioning.boxes import BoxesConfig
+from darkroom.conditioning.class_label import ClassLabelConfig
+from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolutionConfig
+from darkroom.conditioning.masked_image import MaskedImageConfig
+from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.conditioning.size import NumbersConfig
 from darkroom.conditioning.text import WordTextConfig
+from darkroom.conditioning.vectors import VectorsConfig
 from darkroom.diffusion.process import Prediction, ScheduleConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.registry import Registry
 
-__all__ = ["SYSTEMS", "Defaults", "EmbedderConfig", "System"]
+__all__ = ["FIRST_STAGES", "SYSTEMS", "Defaults", "EmbedderConfig", "FirstStage", "System"]
 
-EmbedderConfig = WordTextConfig | NumbersConfig
+EmbedderConfig = (
+    WordTextConfig
+    | NumbersConfig
+    | AestheticScoreConfig
+    | BertTextConfig
+    | BoxesConfig
+    | ClassLabelConfig
+    | ClipTextEmbedderConfig
+    | DepthMapConfig
+    | ImagePromptConfig
+    | LowResolutionConfig
+    | MaskedImageConfig
+    | SegmentationConfig
+    | VectorsConfig
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,8 @@ class Defaults:
     sampler: str
     schedule: str
     guidance: float
+    eta: float = 0.0  # share of DDIM's own noise
+    strength: float | None = None  # share of the schedule that is run when a picture is given
 
 
 @dataclass(frozen=True)
@@ -41,6 +68,20 @@ class System:
     prediction: Prediction
     latent_scale: float
     defaults: Defaults
+    scale_in_file: bool = False  # `latent_scale` stands only for what the checkpoint says
+    layouts: tuple[str, ...] = ()  # names of the published single-file layouts that hold it
+
+
+@dataclass(frozen=True)
+class FirstStage:
+    """An autoencoder that is published on its own."""
+
+    name: str
+    title: str
+    autoencoder: AutoencoderConfig
+    latent_scale: float  # what diffusion models on it multiply latents by
+    layout: str  # name of the published single-file layout
 
 
 SYSTEMS: Registry[System] = Registry("system")
+FIRST_STAGES: Registry[FirstStage] = Registry("first stage")
