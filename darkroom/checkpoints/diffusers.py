@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from darkroom.checkpoints.clip_names import transformers_text, transformers_vision
+from darkroom.checkpoints.depth_names import transformers_dpt
 from darkroom.checkpoints.original import TRANSFORMER, TRANSFORMER_BLOCK
-from darkroom.checkpoints.table import Place, Table
+from darkroom.checkpoints.part import Part
+from darkroom.checkpoints.table import ONE_ROW, Place, Put, Table
+from darkroom.conditioning.bert_text import BertTextConfig
+from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.size import NumbersConfig
 from darkroom.models.autoencoder import AutoencoderConfig
-from darkroom.models.text_transformer import TextTransformerConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.systems.system import System
 
-__all__ = ["autoencoder", "text_transformer", "unet"]
+__all__ = ["autoencoder", "first_stage_component", "is_baggage", "modern_name", "parts", "text_components"]
+__all__ += ["text_transformer", "unet", "vector_component"]
 
 RES_BLOCK: Table = {
     "norm1": "norm1",
@@ -85,7 +94,7 @@ def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
             yield Place(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
 
 
-def text_transformer(config: TextTransformerConfig) -> Iterator[Place]:
+def text_transformer(layers: int) -> Iterator[Place]:
     """The component `bert` of the text-to-image LDM."""
     ends: Table = {"token_embedding": "model.embed_tokens", "position_embedding": "model.embed_positions"}
     yield Place("", "", {**ends, "norm": "model.layer_norm", "to_logits": "to_logits"})
@@ -96,5 +105,72 @@ def text_transformer(config: TextTransformerConfig) -> Iterator[Place]:
         "ff.0": "fc1",
         "ff.2": "fc2",
     }
-    for i in range(config.layers):
+    for i in range(layers):
         yield Place(f"layers.{i}", f"model.layers.{i}", layer)
+
+
+def parts(system: System) -> list[Part]:
+    """Where the networks of `system` lie in a folder; the component stands before the slash."""
+    result = [
+        Part("unet", "unet/", tuple(unet(system.unet, vector_component(system)))),
+        Part("autoencoder", f"{first_stage_component(system)}/", tuple(autoencoder(system.autoencoder))),
+    ]
+    at = "conditioner.embedders."
+    for config in system.embedders:
+        match config:
+            case ClipTextEmbedderConfig():
+                for i, (tower, name) in enumerate(zip(config.towers, text_components(config))):
+                    result.append(Part(f"{at}caption.towers.{i}", f"{name}/", tuple(transformers_text(tower.tower))))
+            case BertTextConfig():
+                places = tuple(text_transformer(config.layers))
+                result.append(Part(f"{at}caption.transformer", "bert/", places))
+            case ImagePromptConfig():
+                places = tuple(transformers_vision(config.tower))
+                result.append(Part(f"{at}image_prompt.tower", "image_encoder/", places))
+                statistics: Table = {name: Put(name, ONE_ROW) for name in ("mean", "std")}
+                result.append(Part(f"{at}image_prompt", "image_normalizer/", (Place("", "", statistics),)))
+            case DepthMapConfig():
+                places = tuple(transformers_dpt(config.estimator))
+                result.append(Part(f"{at}depth.estimator", "depth_estimator/", places))
+            case _:
+                pass  # embedders without parameters
+    return result
+
+
+def vector_component(system: System) -> str:
+    """SDXL's sizes and pooled text enter by `add_embedding`, anything else by `class_embedding`."""
+    sizes = any(isinstance(config, NumbersConfig) for config in system.embedders)
+    return "add_embedding" if sizes else "class_embedding"
+
+
+def first_stage_component(system: System) -> str:
+    """The repositories of the LDM era say `vqvae`, also for the KL one."""
+    return "vae" if any(isinstance(c, ClipTextEmbedderConfig) for c in system.embedders) else "vqvae"
+
+
+def text_components(config: ClipTextEmbedderConfig) -> list[str]:
+    """A tower whose pooled output is used is the second encoder, even where there is no first (refiner)."""
+    return ["text_encoder_2" if tower.pooled else "text_encoder" for tower in config.towers]
+
+
+def is_baggage(name: str) -> bool:
+    """Whether a tensor that no network reads is known and harmless."""
+    return name.endswith(".position_ids") or name.startswith(("safety_checker/", "feature_extractor/"))
+
+
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def modern_name(name: str) -> str:
+    """Today's spelling of a tensor's name, component included.
+
+    Until the middle of 2023 plain attention was stored as query, key, value and proj_attn; transformers from 5 on
+    leaves out `text_model.`.
+    """
+    component, _, rest = name.partition("/")
+    pieces = rest.split(".")
+    if component in ("unet", "vae", "vqvae") and len(pieces) > 2 and pieces[-2] in _OLD_ATTENTION:
+        pieces[-2] = _OLD_ATTENTION[pieces[-2]]
+    if component.startswith("text_encoder") and pieces[0] in ("embeddings", "encoder", "final_layer_norm"):
+        pieces.insert(0, "text_model")
+    return f"{component}/{'.'.join(pieces)}"

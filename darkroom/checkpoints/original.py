@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 
-from darkroom.checkpoints.table import CONV_1X1, CONV_1X1_1D, Place, Put, Table, heads_outermost
+from darkroom.checkpoints.clip_names import openclip_text, openclip_vision, transformers_text
+from darkroom.checkpoints.depth_names import midas
+from darkroom.checkpoints.part import Part
+from darkroom.checkpoints.table import CONV_1X1, CONV_1X1_1D, ONE_ROW, Place, Put, Table, heads_outermost
+from darkroom.conditioning.bert_text import BertTextConfig
+from darkroom.conditioning.boxes import BoxesConfig
+from darkroom.conditioning.class_label import ClassLabelConfig
+from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.models.autoencoder import AutoencoderConfig
-from darkroom.models.text_transformer import TextTransformerConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.systems.system import System
 
-__all__ = ["autoencoder", "text_transformer", "unet"]
+__all__ = ["OPTIONAL", "UNET", "autoencoder", "ema_name", "is_baggage", "is_of_generative_models", "modern_name"]
+__all__ += ["parts", "text_transformer", "unet"]
+
+UNET = "model.diffusion_model."
+OPTIONAL = ("noise_augmentor.data_mean", "noise_augmentor.data_std")  # the reference reads them from elsewhere
+
+# What released files carry beside the weights that a system uses. Anything else that is left over is an error.
+_BAGGAGE = re.compile(
+    r"""
+    (sqrt_(one_minus_|recip_|recipm1_)?|log_one_minus_)?alphas_cumprod(_prev)? | betas | logvar | scale_factor
+    | posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)
+    | ddim_(sigmas|alphas|alphas_prev|sqrt_one_minus_alphas)(_for_original_num_steps)?
+    | denoiser\.sigmas | v_pred | ztsnr | edm_mean | edm_std
+    | (low_scale_model|noise_augmentor|model_ema|loss|first_stage_model\.loss|first_stage_model\.model_ema)\..*
+    | .*\.(position_ids|logit_scale|text_projection)
+    | cond_stage_model\.(encoder|decoder|quant_conv|post_quant_conv|quantize|loss)\..*  # a copy of the first stage
+    | (cond_stage_model|conditioner\.embedders\.0)\.model\.transformer\.resblocks\.23\..*  # never run
+    | embedder\.model\.(transformer|token_embedding|ln_final)\..*  # the text half
+    | embedder\.model\.positional_embedding
+    | depth_model\.model\.pretrained\.model\.head\.(weight|bias)  # the classifier of its first training
+    """,
+    re.VERBOSE,
+)
 
 RES_BLOCK: Table = {
     "norm1": "in_layers.0",
@@ -31,7 +64,10 @@ TRANSFORMER_BLOCK: Table = {
     "ff.proj_in": "ff.net.0.proj",
     "ff.proj_out": "ff.net.2",
 }
-FIRST_STAGE_BLOCK: Table = {name: name for name in ("norm1", "conv1", "norm2", "conv2")} | {"skip": "nin_shortcut"}
+FIRST_STAGE_BLOCK: Table = {
+    **{name: name for name in ("norm1", "conv1", "norm2", "conv2")},
+    "skip": "nin_shortcut",
+}
 FIRST_STAGE_ATTENTION: Table = {
     "norm": "norm",
     "to_q": Put("q", CONV_1X1),
@@ -121,13 +157,76 @@ def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
             yield Place(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
 
 
-def text_transformer(config: TextTransformerConfig) -> Iterator[Place]:
+def text_transformer(layers: int) -> Iterator[Place]:
     """Below `cond_stage_model.transformer`: attention and feed-forward alternate, each with its norm before it."""
     ends: Table = {"token_embedding": "token_emb", "position_embedding": "pos_emb.emb"}
     yield Place("", "", {**ends, "norm": "norm", "to_logits": "to_logits"})
     attention: Table = {f"attention.{name}": f"1.{name}" for name in ("to_q", "to_k", "to_v", "to_out")}
-    for i in range(config.layers):
+    for i in range(layers):
         yield Place(f"layers.{i}", f"attn_layers.layers.{2 * i}", {"norm1": "0", **attention})
         yield Place(
             f"layers.{i}", f"attn_layers.layers.{2 * i + 1}", {"norm2": "0", "ff.0": "1.net.0.0", "ff.2": "1.net.2"}
         )
+
+
+def parts(system: System, *, generative_models: bool) -> list[Part]:
+    """Where the networks of `system` lie in a single file, by the habits of latent-diffusion or generative-models."""
+    result = [
+        Part("unet", UNET, tuple(unet(system.unet))),
+        Part("autoencoder", "first_stage_model.", tuple(autoencoder(system.autoencoder))),
+    ]
+    at = "conditioner.embedders."
+    for config in system.embedders:
+        match config:
+            case ClipTextEmbedderConfig():
+                for i, tower in enumerate(config.towers):
+                    # OpenAI's weights come under the names of transformers, OpenCLIP's under their own.
+                    prefix = f"conditioner.embedders.{i}." if generative_models else "cond_stage_model."
+                    if tower.tower.activation == "quick_gelu":
+                        places, prefix = transformers_text(tower.tower), f"{prefix}transformer."
+                    else:
+                        places, prefix = openclip_text(tower.tower), f"{prefix}model."
+                    result.append(Part(f"{at}caption.towers.{i}", prefix, tuple(places)))
+            case BertTextConfig() | BoxesConfig():
+                key = "caption" if isinstance(config, BertTextConfig) else "boxes"
+                places = tuple(text_transformer(config.layers))
+                result.append(Part(f"{at}{key}.transformer", "cond_stage_model.transformer.", places))
+            case ClassLabelConfig():
+                result.append(Part(f"{at}class", "cond_stage_model.", (Place("", "", {"table": "embedding"}),)))
+            case SegmentationConfig():
+                result.append(
+                    Part(f"{at}segmentation", "cond_stage_model.", (Place("", "", {"mix": "channel_mapper"}),))
+                )
+            case ImagePromptConfig():
+                places = tuple(openclip_vision(config.tower))
+                result.append(Part(f"{at}image_prompt.tower", "embedder.model.visual.", places))
+                statistics: Table = {name: Put(f"data_{name}", ONE_ROW) for name in ("mean", "std")}
+                result.append(Part(f"{at}image_prompt", "noise_augmentor.", (Place("", "", statistics),)))
+            case DepthMapConfig():
+                result.append(Part(f"{at}depth.estimator", "depth_model.model.", tuple(midas(config.estimator))))
+            case _:
+                pass  # embedders without parameters
+    return result
+
+
+def is_of_generative_models(names: Iterable[str]) -> bool:
+    """Whether a file was written by generative-models (SDXL, the Turbo models)."""
+    return any(name.startswith("conditioner.embedders.") for name in names)
+
+
+def is_baggage(name: str) -> bool:
+    """Whether a tensor that no network reads is known and harmless."""
+    return _BAGGAGE.fullmatch(name) is not None
+
+
+def modern_name(name: str) -> str:
+    """Later finetunes drop `text_model.` from the names of the text encoder."""
+    prefix, middle, rest = name.partition("cond_stage_model.transformer.")
+    if middle and rest.split(".")[0] in ("embeddings", "encoder", "final_layer_norm"):
+        return f"{prefix}{middle}text_model.{rest}"
+    return name
+
+
+def ema_name(name: str) -> str:
+    """Where the running average of a UNet's tensor lies: all dots of the name in the diffusion wrapper removed."""
+    return "model_ema." + name.removeprefix("model.").replace(".", "")

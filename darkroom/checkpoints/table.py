@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_QKV", "SAME", "TRANSPOSED", "Change", "Place", "Put", "Rule"]
+__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_QKV", "ONE_ROW", "SAME", "TRANSPOSED", "Change", "Place", "Put", "Rule"]
 __all__ += ["Table", "heads_outermost", "rules"]
 
 Tensors = Sequence[Tensor]
@@ -42,6 +42,7 @@ def _as_convolution(dimensions: int) -> Change:
 CONV_1X1 = _as_convolution(2)
 CONV_1X1_1D = _as_convolution(1)
 TRANSPOSED = Change(lambda x: [t.mT for t in x], lambda x: [t.mT for t in x])
+ONE_ROW = Change(lambda x: [t.flatten() for t in x], lambda x: [t[None] for t in x])  # ours (D,), theirs (1, D)
 FUSED_QKV = Change(lambda x: x[0].chunk(3), lambda x: [torch.cat(list(x))])  # all q, all k, all v
 
 

@@ -1,0 +1,139 @@
+"""Tensors between a foreign layout and a system's modules: checked whole, one at a time, in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.checkpoints.safetensors_file import Planned
+from darkroom.checkpoints.stored import Stored
+from darkroom.checkpoints.table import Rule
+from darkroom.errors import InputError
+
+__all__ = ["Fit", "assign", "fit", "planned_ours", "planned_theirs"]
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How far tensors on disk are those that the rules want."""
+
+    missing: list[str]  # wanted and not there
+    misshapen: list[str]  # "name is …, wanted is …"
+    unknown: list[str]  # there, not wanted and no known baggage
+    unused: list[str]  # known baggage
+
+    @property
+    def distance(self) -> int:
+        return len(self.missing) + len(self.misshapen) + len(self.unknown)
+
+    def require(self, where: Path, system: str) -> None:
+        """Raise `InputError` naming what is wrong unless everything fits."""
+        causes = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in (
+                ("tensors are missing", self.missing),
+                ("have the wrong shape", self.misshapen),
+                ("are unknown", self.unknown),
+            )
+            if names
+        ]
+        if causes:
+            raise InputError(f"{where} does not fit {system}: {'; '.join(causes)}")
+
+
+def fit(
+    rules: Sequence[Rule],
+    ours: Mapping[str, Tensor],
+    available: Mapping[str, Stored],
+    *,
+    optional: Iterable[str] = (),
+    is_baggage: Callable[[str], bool],
+) -> Fit:
+    """Compare `available` with what `rules` want for modules whose state dict is `ours` (device "meta" will do)."""
+    wanted = wanted_shapes(rules, ours)
+    optional = set(optional)
+    missing = [name for name in wanted if name not in available and name not in optional]
+    misshapen = [
+        f"{name} is {list(available[name].shape)}, wanted is {list(shape)}"
+        for name, shape in wanted.items()
+        if name in available and _squeezed(available[name].shape) != _squeezed(shape)
+    ]
+    left = [name for name in available if name not in wanted]
+    unused = [name for name in left if is_baggage(name)]
+    return Fit(missing, misshapen, [name for name in left if name not in set(unused)], unused)
+
+
+def wanted_shapes(rules: Iterable[Rule], ours: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Their names and shapes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for rule in rules:
+        there = rule.change.to_theirs([ours[name].detach().to("meta") for name in rule.ours])
+        shapes.update({name: tuple(t.shape) for name, t in zip(rule.theirs, there)})
+    return shapes
+
+
+def _squeezed(shape: Sequence[int]) -> tuple[int, ...]:
+    """Linear layers and convolutions with a kernel of one are the same numbers, and files have both."""
+    return tuple(n for n in shape if n != 1)
+
+
+def assign(
+    module: nn.Module,
+    rules: Iterable[Rule],
+    available: Mapping[str, Stored],
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+) -> None:
+    """Give `module`, built on "meta", the tensors of the file, rule by rule. What is on disk has been checked."""
+    ours = module.state_dict()
+    tensors: dict[str, Tensor] = {}
+    for rule in rules:
+        if all(name in available for name in rule.theirs):
+            shapes = wanted_shapes([rule], ours)
+            loaded = [available[name].load(dtype, device).reshape(shapes[name]) for name in rule.theirs]
+            tensors.update(zip(rule.ours, (t.contiguous() for t in rule.change.to_ours(loaded))))
+    module.load_state_dict(tensors, strict=False, assign=True)
+
+
+def planned_ours(
+    rules: Iterable[Rule], ours: Mapping[str, Tensor], available: Mapping[str, Stored], dtype: torch.dtype | None
+) -> dict[str, Planned]:
+    """Our tensors by name, each loaded from the file when asked for."""
+    plans: dict[str, Planned] = {}
+    for rule in rules:
+        if not all(name in available for name in rule.theirs):
+            continue
+        shapes = wanted_shapes([rule], ours)
+        first = available[rule.theirs[0]]
+        kind = dtype if dtype is not None and first.dtype.is_floating_point else first.dtype
+
+        def make(index: int, rule: Rule = rule, shapes: Shapes = shapes) -> Tensor:
+            loaded = [available[name].load(dtype).reshape(shapes[name]) for name in rule.theirs]
+            return rule.change.to_ours(loaded)[index]
+
+        for i, name in enumerate(rule.ours):
+            plans[name] = Planned(kind, tuple(ours[name].shape), lambda i=i, make=make: make(i))
+    return plans
+
+
+def planned_theirs(rules: Iterable[Rule], plans: Mapping[str, Planned]) -> dict[str, Planned]:
+    """Tensors of another layout, made from ours when their turn to be written comes."""
+    result: dict[str, Planned] = {}
+    for rule in rules:
+        members = [plans[name] for name in rule.ours if name in plans]
+        if len(members) != len(rule.ours):
+            continue
+        shapes = rule.change.to_theirs([torch.empty(p.shape, device="meta") for p in members])
+
+        def make(index: int, rule: Rule = rule, members: Sequence[Planned] = members) -> Tensor:
+            return rule.change.to_theirs([p.make() for p in members])[index]
+
+        for i, (name, shape) in enumerate(zip(rule.theirs, shapes)):
+            result[name] = Planned(members[0].dtype, tuple(shape.shape), lambda i=i, make=make: make(i))
+    return result
