@@ -43,6 +43,7 @@ class AutoencoderRecipe:
     model: AutoencoderConfig | None = None  # None: the first stage of the picture-book system
     initial: Path | None = None  # go on from this exported first stage …
     decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
+    latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
     kind: Literal["autoencoder"] = "autoencoder"
 
 
@@ -116,7 +117,12 @@ class AutoencoderObjective:
             return decoded, quantised.loss, {"codes in use": quantised.perplexity.detach()}
         posterior = Posterior.from_moments(moments.float())
         noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
-        decoded = self.autoencoder.decode_unquantised(posterior.sample(noise))
+        latents = posterior.sample(noise)
+        if self.recipe.latent_noise:
+            noise = torch.randn(latents.shape, generator=generator).to(latents)
+            # Of a spread drawn for each picture, so that exact latents are still decoded exactly.
+            latents = latents + self.recipe.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator) * noise
+        decoded = self.autoencoder.decode_unquantised(latents)
         kl = posterior.kl().mean() / images[0].numel()
         return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}
 
