@@ -47,7 +47,7 @@ def mutate(content: bytes, rng: random.Random, words: list[bytes]) -> bytes:
 
 def fuzz(make: Callable[[random.Random], bytes]) -> int:
     """Open every mutation and load what it claims to hold; how many were readable."""
-    rng, readable = random.Random(0), 0
+    rng, readable, named = random.Random(0), 0, 0
     for _ in range(MUTATIONS):
         content = make(rng)
         started = time.monotonic()
@@ -57,8 +57,9 @@ def fuzz(make: Callable[[random.Random], bytes]) -> int:
                 stored.load(torch.float32)
             readable += 1
         except InputError as error:
-            assert "fuzzed" in str(error)
+            named += "fuzzed" in str(error)
         assert time.monotonic() - started < SLOWEST
+    assert readable + named == MUTATIONS  # every error names its file
     return readable
 
 

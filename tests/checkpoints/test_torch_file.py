@@ -256,7 +256,7 @@ def test_zip_files_that_lie(tmp_path: Path) -> None:
         open_weights(packed)
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
-    with pytest.raises(InputError, match="no single data.pkl"):
+    with pytest.raises(InputError, match=r"no single data\.pkl"):
         open_weights(tmp_path / "other.zip")
 
 
