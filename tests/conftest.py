@@ -1,0 +1,47 @@
+"""Doubles that many tests share: a picture-book system small enough to run in milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.native import save_system
+from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.systems.system import System
+
+
+@pytest.fixture(scope="session")
+def tiny_system() -> System:
+    """The shipped system's shape at a hundredth of its size."""
+    text, *sizes = PICTUREBOOK.embedders
+    return replace(
+        PICTUREBOOK,
+        name="tiny",
+        # 64 channels: with one channel a group, norms would wipe the time embedding out.
+        unet=replace(PICTUREBOOK.unet, model_channels=64, channel_mult=(1, 1), head_width=16, context_dim=16),
+        autoencoder=replace(PICTUREBOOK.autoencoder, channels=32, channel_mult=(1, 1), decoder_res_blocks=1),
+        embedders=(replace(text, width=16, layers=1, heads=1, head_dim=16), *sizes),  # type: ignore[arg-type]
+        defaults=replace(PICTUREBOOK.defaults, width=32, height=32, steps=4),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_system: System) -> LatentDiffusion:
+    """Random values in every parameter, so that nothing is hidden behind a zero."""
+    generator = torch.Generator().manual_seed(0)
+    model = build(tiny_system)
+    for p in model.parameters():
+        with torch.no_grad():
+            p.copy_(torch.randn(p.shape, generator=generator) * (0.2 if p.dim() == 1 else p[0].numel() ** -0.5))
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    save_system(tiny_model, folder, {}, torch.float32)
+    return folder
