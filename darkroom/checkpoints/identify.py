@@ -1,0 +1,242 @@
+"""Which system of the catalogue a checkpoint is, what its network predicts, and how each was told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+from torch import Tensor
+
+from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.part import complete
+from darkroom.checkpoints.prediction import Told, tell_prediction
+from darkroom.checkpoints.source import Source
+from darkroom.checkpoints.table import Rule
+from darkroom.checkpoints.transfer import Fit, fit
+from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.diffusion.process import Prediction
+from darkroom.errors import InputError
+from darkroom.systems import SYSTEMS, System
+from darkroom.systems.build import build
+
+__all__ = ["Identity", "empty_state", "identify", "rules_for", "written_by_generative_models"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`system` is the catalogue's, with what the checkpoint itself says about prediction and scales put in."""
+
+    system: System
+    alternatives: tuple[str, ...]  # other systems with the same tensors
+    told_by: str
+    prediction_told_by: str
+    rules: list[Rule]
+    fit: Fit
+    ema: bool  # whether the rules read the running average
+
+
+def identify(
+    source: Source,
+    *,
+    system: System | None = None,
+    ema: str = "auto",
+    prediction: Prediction | None = None,
+    hint: str = "",
+) -> Identity:
+    """Find the system whose networks are exactly these tensors; with `system`, insist on that one.
+
+    `ema`: "yes" reads the running average and insists on it, "no" never, "auto" where it is there. `hint` is how the
+    user called the checkpoint; names tell apart what tensors cannot. Raises `InputError` describing the nearest system.
+    """
+    candidates = _plausible(source) if system is None else [system]
+    fitting: dict[str, tuple[list[Rule], Fit, bool]] = {}
+    nearest: tuple[Fit, str] | None = None
+    for candidate in candidates:
+        rules = rules_for(candidate, source)
+        rules, average = _with_ema(rules, source, ema)
+        found = fit(
+            rules,
+            empty_state(candidate),
+            source.tensors,
+            optional=original.OPTIONAL,
+            is_baggage=original.is_baggage if source.layout == "original" else diffusers.is_baggage,
+        )
+        if found.distance == 0:
+            fitting[candidate.name] = rules, found, average
+        elif nearest is None or found.distance < nearest[0].distance:
+            nearest = found, candidate.name
+    if not fitting:
+        if nearest is None:
+            raise InputError(f"{source.path} is no system of the catalogue: {_describe(source)}")
+        nearest[0].require(source.path, f"{nearest[1]}{'' if system else ', the nearest system of the catalogue'}")
+
+    fitting_systems = [c for c in candidates if c.name in fitting]
+    told = tell_prediction(source, prediction, ambiguous=len({c.prediction for c in fitting_systems}) > 1)
+    names, told_by = _choose(list(fitting), source, told, hint) if system is None else ([system.name], "the caller")
+    chosen = next(c for c in fitting_systems if c.name == names[0])
+    described, prediction_told_by = _with_prediction(chosen, told)
+    rules, found, average = fitting[names[0]]
+    return Identity(
+        system=replace(described, latent_scale=_latent_scale(chosen, source)),
+        alternatives=tuple(names[1:]),
+        told_by=told_by,
+        prediction_told_by=prediction_told_by,
+        rules=rules,
+        fit=found,
+        ema=average,
+    )
+
+
+def rules_for(system: System, source: Source) -> list[Rule]:
+    """All names of `system` in the layout of `source`."""
+    if source.layout == "original":
+        parts = original.parts(system, generative_models=original.is_of_generative_models(source.tensors))
+    else:
+        folders = {name.partition("/")[0] for name in source.tensors}
+        parts = [_under(part, folders) for part in diffusers.parts(system)]
+    return complete(parts, empty_state(system))
+
+
+def written_by_generative_models(system: System) -> bool:
+    """Whether the published single file follows generative-models: all that pool text, and SD-Turbo."""
+    pooled = any(t.pooled for c in system.embedders if isinstance(c, ClipTextEmbedderConfig) for t in c.towers)
+    return pooled or "sd-turbo" in system.layouts
+
+
+@cache
+def empty_state(system: System) -> dict[str, Tensor]:
+    """Names and shapes of a system, without storage."""
+    return build(system, "meta").state_dict()
+
+
+def _under(part: diffusers.Part, folders: set[str]) -> diffusers.Part:
+    """The first stage's folder has two names, whoever wrote it."""
+    other = {"vae/": "vqvae/", "vqvae/": "vae/"}.get(part.theirs, part.theirs)
+    return part if part.theirs.rstrip("/") in folders else replace(part, theirs=other)
+
+
+def _plausible(source: Source) -> list[System]:
+    """Systems whose UNet begins and ends as wide and reads tokens of the same width; all, if nothing is recognised."""
+    first, last = (
+        ("model.diffusion_model.input_blocks.0.0.weight", "model.diffusion_model.out.2.weight")
+        if source.layout == "original"
+        else ("unet/conv_in.weight", "unet/conv_out.weight")
+    )
+    if first not in source.tensors or last not in source.tensors:
+        return []
+    width, n_in = [*source.tensors[first].shape, 0, 0][:2]
+    n_out = [*source.tensors[last].shape, 0][0]
+    contexts = {
+        stored.shape[1]
+        for name, stored in source.tensors.items()
+        if name.endswith("attn2.to_k.weight") and stored.shape[1:]
+    }
+    found = [s for s in SYSTEMS.values() if (s.unet.in_channels, s.unet.out_channels) == (n_in, n_out)]
+    found = [s for s in found if s.unet.model_channels * s.unet.channel_mult[0] == width] or found
+    return [s for s in found if s.unet.context_dim in (contexts or {None})] or found
+
+
+def _describe(source: Source) -> str:
+    names = source.tensors
+    if any(".lora_" in n or ".hada_" in n or ".lokr_" in n or "lora_A" in n for n in names):
+        return "it is a LoRA, which is put on a model"
+    if any(n.startswith(("encoder.", "decoder.")) for n in names):
+        return "it is an autoencoder alone"
+    if any(n.startswith(("control_model.", "controlnet_", "input_hint_block.")) for n in names):
+        return "it is a ControlNet"
+    if set(names) & {"emb_params", "clip_l", "clip_g"} or any(n.startswith("string_to_param") for n in names):
+        return "it is an embedding (textual inversion)"
+    if any(n.startswith(("input_blocks.", "diffusion_model.")) for n in names):
+        return "it is a UNet alone, without autoencoder and text encoder"
+    first = ", ".join(list(names)[:3])
+    return f"its {len(names)} tensors ({first} …) are not those of a denoiser"
+
+
+def _with_ema(rules: list[Rule], source: Source, choice: str) -> tuple[list[Rule], bool]:
+    if choice not in ("auto", "yes", "no"):
+        raise InputError(f"ema is {choice!r}, accepted are: auto, yes, no")
+    if choice == "no" or source.layout != "original":
+        if choice == "yes":
+            raise InputError(f"{source.path} is a Diffusers folder, which holds no second, averaged copy of the UNet")
+        return rules, False
+
+    def averaged(rule: Rule) -> Rule:
+        if not rule.theirs[0].startswith(original.UNET):
+            return rule
+        return replace(rule, theirs=tuple(original.ema_name(name) for name in rule.theirs))
+
+    changed = [averaged(rule) for rule in rules]
+    wanted = {name for rule in changed for name in rule.theirs if name.startswith("model_ema.")}
+    there = wanted <= set(source.tensors)
+    if choice == "yes" and not there:
+        lacking = len(wanted - set(source.tensors))
+        raise InputError(
+            f"{source.path} holds no complete running average: {lacking} of {len(wanted)} tensors are missing"
+        )
+    return (changed, True) if there else (rules, False)
+
+
+def _choose(names: list[str], source: Source, told: Told | None, hint: str) -> tuple[list[str], str]:
+    """Candidates, the chosen one first, and how it was chosen."""
+    if len(names) == 1:
+        return names, "its tensors"
+    reasons = ["its tensors"]
+    if source.layout == "original":
+        style = original.is_of_generative_models(source.tensors)
+        names = _narrow(names, [n for n in names if written_by_generative_models(SYSTEMS[n]) == style])
+    if told is not None:
+        agreeing = [n for n in names if SYSTEMS[n].prediction == told.prediction]
+        if agreeing and len(agreeing) < len(names):
+            reasons.append("what it predicts")
+        names = _narrow(names, agreeing)
+    named = _named(names, source, hint)
+    if named:
+        reasons.append("its name")
+    elif len(names) > 1:
+        usual = [
+            SYSTEMS.name(SYSTEMS[n].layouts[0])
+            for n in names
+            if SYSTEMS[n].layouts and SYSTEMS[n].layouts[0] in SYSTEMS
+        ]
+        named = next((n for n in usual if n in names), names[0])
+        reasons.append(f"habit (nothing tells it from {', '.join(n for n in names if n != named)})")
+    chosen = named or names[0]
+    return [chosen, *(n for n in names if n != chosen)], " and ".join(reasons)
+
+
+def _narrow(names: list[str], chosen: list[str]) -> list[str]:
+    return chosen or names
+
+
+def _named(names: Sequence[str], source: Source, hint: str) -> str | None:
+    """The candidate whose distinguishing words all occur in the names that the checkpoint goes by; the longest such."""
+    said = [hint, source.path.name, source.path.stem, source.metadata.get("modelspec.title", "")]
+    said += [part for part in source.path.parts if part.startswith("models--")]
+    said.append(str(source.configs.get("model_index", {}).get("_name_or_path", "")))
+    heard = {word for text in said for word in _words(text)}
+    common = set.intersection(*(set(_words(n)) for n in names))
+    matching = [n for n in names if (own := set(_words(n)) - common) and own <= heard]
+    return max(matching, key=lambda n: len(set(_words(n)) - common), default=None)
+
+
+def _words(text: str) -> list[str]:
+    return [w for w in re.split(r"[^a-z0-9]+", text.lower()) if w]
+
+
+def _with_prediction(system: System, told: Told | None) -> tuple[System, str]:
+    if told is None:
+        return system, f"the habit of {system.name}"
+    schedule = replace(system.schedule, zero_terminal_snr=told.zero_terminal_snr or system.schedule.zero_terminal_snr)
+    return replace(system, prediction=told.prediction or system.prediction, schedule=schedule), told.by
+
+
+def _latent_scale(system: System, source: Source) -> float:
+    if system.scale_in_file and "scale_factor" in source.tensors:
+        return float(source.tensors["scale_factor"].load())
+    for component in ("vae", "vqvae"):
+        scale = source.configs.get(component, {}).get("scaling_factor")
+        if isinstance(scale, float) and scale > 0 and component == diffusers.first_stage_component(system):
+            return scale
+    return system.latent_scale

@@ -1,0 +1,96 @@
+"""From a user's name for a model to a system that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from darkroom.checkpoints.fingerprint import model_hash
+from darkroom.checkpoints.identify import Identity, identify
+from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.original import OPTIONAL
+from darkroom.checkpoints.source import Source, open_source
+from darkroom.checkpoints.transfer import assign
+from darkroom.diffusion.process import Prediction
+from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.native import load_system
+from darkroom.systems.system import System
+
+__all__ = ["Loaded", "load", "load_checkpoint", "load_source"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A system and where it came from."""
+
+    model: LatentDiffusion
+    path: Path
+    identity: Identity | None  # None: a folder of this project, which says what it is
+    hashed: Path  # the file whose hash stands for the whole
+
+    @property
+    def hash(self) -> str:
+        """Ten hex digits, as A1111 writes them; computed when first asked for."""
+        return model_hash(self.hashed)
+
+
+def load(
+    model: str | Path,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    ema: str = "auto",
+    prediction: Prediction | None = None,
+) -> LatentDiffusion:
+    """`load_checkpoint` for callers who only want the system."""
+    return load_checkpoint(model, dtype, device, ema=ema, prediction=prediction).model
+
+
+def load_checkpoint(
+    model: str | Path,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    ema: str = "auto",
+    prediction: Prediction | None = None,
+    system: System | None = None,
+) -> Loaded:
+    """Read `model`: a file, a folder (Diffusers' or this project's), a shipped name or a hub id.
+
+    `dtype` None keeps what is stored. Tensors go one at a time from the mapped file to `device`; nothing is initialised
+    first, and what needs no change stays mapped. Raises `InputError` naming file and cause.
+    """
+    path = locate(str(model))
+    if path.is_dir() and (path / "system.json").is_file():
+        return Loaded(load_system(path, device, dtype), path, None, path / "unet.safetensors")
+    source = open_source(path)
+    identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
+    return Loaded(load_source(source, identity, dtype, device), path, identity, source.main_file)
+
+
+def load_source(
+    source: Source, identity: Identity, dtype: torch.dtype | None, device: torch.device | str
+) -> LatentDiffusion:
+    """The system of a source that has been identified."""
+    model = build(identity.system, "meta")
+    assign(model, identity.rules, source.tensors, dtype, device)
+    _settle(model, dtype, device)
+    folder = source.path if source.layout == "diffusers" else source.path.parent
+    for embedder in model.conditioner.embedders.values():
+        if hasattr(embedder, "look_in"):
+            embedder.look_in(folder)  # type: ignore[operator]  # vocabularies beside the checkpoint come first
+    return model.eval().requires_grad_(False)
+
+
+def _settle(model: nn.Module, dtype: torch.dtype | None, device: torch.device | str) -> None:
+    """Statistics of image embeddings are not in single files: mean 0 and deviation 1, as if there were none."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_meta:
+            module, leaf = name.rpartition(".")[::2]
+            if f"data_{leaf}" not in {o.rpartition(".")[2] for o in OPTIONAL}:
+                raise RuntimeError(f"{name} was given no value")
+            value = torch.full(tensor.shape, 1.0 if leaf == "std" else 0.0, dtype=dtype, device=device)
+            setattr(model.get_submodule(module), leaf, value)

@@ -1,0 +1,98 @@
+"""What a network predicts. Tensors do not tell (Stable Diffusion 2 has both kinds), so something beside them must."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom.checkpoints.source import Source, read_json
+from darkroom.diffusion.process import Prediction
+from darkroom.errors import InputError
+
+__all__ = ["PREDICTIONS", "Told", "tell_prediction"]
+
+# Everybody's words for the three.
+PREDICTIONS: dict[str, Prediction] = {
+    **dict.fromkeys(("noise", "eps", "epsilon"), "noise"),
+    **dict.fromkeys(("velocity", "v", "v_prediction", "v-prediction", "vpred"), "velocity"),
+    **dict.fromkeys(("data", "x0", "sample"), "data"),
+}
+_VELOCITY_NAME = re.compile(
+    r"(^|[-_. ])(v[-_]?pred(iction)?|768[-_]?v|v[-_]?param\w*|2[-_.]1[-_]768|768[-_]ema)([-_. ]|$)"
+)
+_NOISE_NAME = re.compile(r"(^|[-_. ])(base|512[-_](base|ema|nonema|inpaint\w*)|eps(ilon)?)([-_. ]|$)")
+
+
+@dataclass(frozen=True)
+class Told:
+    """`prediction` None: only the schedule was told."""
+
+    prediction: Prediction | None
+    by: str
+    zero_terminal_snr: bool = False
+
+
+def tell_prediction(source: Source, given: Prediction | None = None, *, ambiguous: bool = True) -> Told | None:
+    """The first of these that says anything: the user, the file's keys, its metadata, a configuration beside it, its
+    name. None if all are silent; then the habit of the system decides.
+
+    `ambiguous`: systems of both kinds have these tensors, so that words such as "base" in a name mean something.
+    """
+    zero = "ztsnr" in source.tensors
+    if given is not None:
+        return Told(given, "the user's choice", zero)
+    if "v_pred" in source.tensors:
+        return Told("velocity", "the key v_pred in the file", zero)
+    found = _by_metadata(source) or _by_scheduler(source) or _by_sidecar(source.path) or _by_name(source, ambiguous)
+    if found is not None and zero:
+        return Told(found.prediction, found.by, True)
+    return found or (Told(None, "the habit of the system", True) if zero else None)
+
+
+def _by_metadata(source: Source) -> Told | None:
+    said = source.metadata.get("modelspec.prediction_type", "").lower()
+    if said in PREDICTIONS:
+        return Told(PREDICTIONS[said], "modelspec.prediction_type in its metadata")
+    if "768-v" in source.metadata.get("modelspec.architecture", ""):
+        return Told("velocity", "modelspec.architecture in its metadata")
+    if source.metadata.get("ss_v_parameterization") in ("True", "true"):
+        return Told("velocity", "ss_v_parameterization in its metadata")
+    return None
+
+
+def _by_scheduler(source: Source) -> Told | None:
+    scheduler = source.configs.get("scheduler")
+    if scheduler is None:
+        return None
+    said = scheduler.get("prediction_type", "epsilon")
+    if said not in PREDICTIONS:
+        raise InputError(
+            f"{source.path}/scheduler/scheduler_config.json: prediction_type is {str(said)[:40]!r}, "
+            "accepted are: epsilon, v_prediction, sample"
+        )
+    return Told(PREDICTIONS[said], "scheduler_config.json", scheduler.get("rescale_betas_zero_snr") is True)
+
+
+def _by_sidecar(path: Path) -> Told | None:
+    """A configuration of the reference code, or a JSON table, that lies beside the file under the same name."""
+    for ending in (".yaml", ".yml"):
+        beside = path.with_suffix(ending)
+        if beside.is_file() and beside.stat().st_size < 1 << 20:
+            said = re.search(r"^\s*parameterization:\s*[\"']?(\w+)", beside.read_text("utf-8", "replace"), re.MULTILINE)
+            return Told(PREDICTIONS.get(said[1], "noise") if said else "noise", f"{beside.name} beside it")
+    beside = path.with_suffix(".json")
+    if beside.is_file():
+        said = read_json(beside).get("prediction_type")
+        if isinstance(said, str) and said in PREDICTIONS:
+            return Told(PREDICTIONS[said], f"{beside.name} beside it")
+    return None
+
+
+def _by_name(source: Source, ambiguous: bool) -> Told | None:
+    name = source.path.stem.lower()
+    if _VELOCITY_NAME.search(name):
+        return Told("velocity", "the file's name")
+    if ambiguous and _NOISE_NAME.search(name):
+        return Told("noise", "the file's name")
+    return None

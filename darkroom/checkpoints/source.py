@@ -1,0 +1,118 @@
+"""A checkpoint before anybody knows which system it is: its layout, its tensors under today's names, its notes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.stored import Stored, Weights
+from darkroom.errors import InputError
+
+__all__ = ["Source", "open_source"]
+
+Layout = Literal["original", "diffusers"]
+
+COMPONENTS = (
+    *("unet", "vae", "vqvae", "text_encoder", "text_encoder_2", "bert"),
+    *("image_encoder", "image_normalizer", "depth_estimator"),
+)
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+ENDINGS = (".safetensors", ".safetensors.index.json", ".fp16.safetensors", ".fp16.safetensors.index.json")
+ENDINGS_TORCH = (".bin", ".fp16.bin", ".bin.index.json")
+WEIGHT_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
+
+
+@dataclass(frozen=True)
+class Source:
+    """`tensors` of a folder are named "component/name"."""
+
+    path: Path
+    layout: Layout
+    tensors: Mapping[str, Stored]
+    metadata: Mapping[str, str]
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a folder: by component, and model_index
+    files: tuple[Weights, ...] = ()
+
+    @property
+    def main_file(self) -> Path:
+        """The file whose hash stands for the whole: the only one, or the denoiser's."""
+        chosen = next((w.path for w in self.files if w.path.parent.name == "unet"), self.files[0].path)
+        return chosen if chosen.suffix != ".json" else min(chosen.parent.glob("*-00001-of-*"), default=chosen)
+
+    def require_finite(self) -> None:
+        """Raise `InputError` naming the first tensor that holds NaN or infinity."""
+        for weights in self.files:
+            weights.require_finite()
+
+
+def open_source(path: Path | str) -> Source:
+    """A single file or a Diffusers folder. Raises `InputError` naming file and cause."""
+    path = Path(path)
+    return _open_folder(path) if path.is_dir() else _open_single(path)
+
+
+def _open_single(path: Path) -> Source:
+    weights = open_weights(path)
+    return Source(
+        path,
+        "original",
+        {original.modern_name(name): stored for name, stored in weights.items()},
+        weights.metadata,
+        files=(weights,),
+    )
+
+
+def _open_folder(path: Path) -> Source:
+    if not (path / "model_index.json").is_file():
+        inside = sorted(p.name for p in path.iterdir() if p.suffix in WEIGHT_FILES)
+        hint = f"; to use one of its files, name it: {', '.join(inside[:5])}" if inside else ""
+        raise InputError(f"the folder {path} holds no model_index.json (nor a system.json){hint}")
+    configs: dict[str, Mapping[str, Any]] = {"model_index": read_json(path / "model_index.json")}
+    tensors: dict[str, Stored] = {}
+    files: list[Weights] = []
+    for component in COMPONENTS:
+        folder = path / component
+        if not folder.is_dir():
+            continue
+        weights = open_weights(_weights_of(folder))
+        files.append(weights)
+        tensors.update({diffusers.modern_name(f"{component}/{name}"): stored for name, stored in weights.items()})
+        if (folder / "config.json").is_file():
+            configs[component] = read_json(folder / "config.json")
+    if not files:
+        raise InputError(
+            f"the folder {path} holds a model_index.json but none of the components it needs (unet, vae …)"
+        )
+    if (path / "scheduler" / "scheduler_config.json").is_file():
+        configs["scheduler"] = read_json(path / "scheduler" / "scheduler_config.json")
+    return Source(path, "diffusers", tensors, files[0].metadata, configs, tuple(files))
+
+
+def _weights_of(folder: Path) -> Path:
+    for ending in (*ENDINGS, *ENDINGS_TORCH):
+        for stem in STEMS:
+            if (folder / f"{stem}{ending}").is_file():
+                return folder / f"{stem}{ending}"
+    raise InputError(
+        f"the folder {folder} holds no weights; wanted is {STEMS[0]}.safetensors, model.safetensors or .bin"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A small JSON table from outside."""
+    try:
+        if path.stat().st_size > 1 << 22:
+            raise InputError(f"{path} is too large for a configuration")
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(table, dict):
+        raise InputError(f"{path} is not a table")
+    return table
