@@ -15,8 +15,8 @@ from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
 from darkroom.data.picturebook.scene import relations
 from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
+from darkroom.tasks.images import to_tensor
 from darkroom.training.export import read_network
-from darkroom.training.images import to_tensor
 
 __all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
 

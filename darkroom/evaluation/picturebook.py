@@ -18,8 +18,8 @@ from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
+from darkroom.tasks.images import grid, to_tensor
 from darkroom.tasks.pipeline import Pipeline, Progress
-from darkroom.training.images import grid, to_tensor
 from darkroom.types import Request
 
 __all__ = ["Report", "Share", "benchmark", "print_report", "write_report"]

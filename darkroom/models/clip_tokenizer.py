@@ -88,8 +88,9 @@ def _read(path: Path) -> Vocabulary:
             model = json.loads(path.read_text(encoding="utf-8"))["model"]
             return model["vocab"], [_pair(m) for m in model["merges"]]
         if path.suffix == ".json":
-            merges = (path.parent / "merges.txt").read_text(encoding="utf-8").strip().split("\n")
-            return json.loads(path.read_text(encoding="utf-8")), [_pair(m) for m in merges if not m.startswith("#v")]
+            lines = (path.parent / "merges.txt").read_text(encoding="utf-8").split("\n")
+            merges = [_pair(m) for m in lines if m.strip() and not m.startswith("#version")]
+            return json.loads(path.read_text(encoding="utf-8")), merges
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         lines = data.decode("utf-8").split("\n")
         return _from_merges([_pair(m) for m in lines[1 : MERGES + 1] if m])

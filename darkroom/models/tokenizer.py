@@ -36,5 +36,5 @@ class WordTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Exactly `length` token numbers: cut at the end or padded."""
-        tokens = [self.index.get(word, 1) for word in self.split(text)][: self.length - 1] + [2]
-        return tokens + [0] * (self.length - len(tokens))
+        tokens = [self.index.get(word, 1) for word in self.split(text)][: self.length - 1]
+        return [*tokens, 2, *[0] * (self.length - 1 - len(tokens))]

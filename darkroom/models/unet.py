@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ class Level(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList(attentions)  # empty or as many as blocks
-        self.resample = resample
+        self.resample: nn.Module | None = resample
 
 
 class UNet(nn.Module):
@@ -149,7 +150,7 @@ class UNet(nn.Module):
 
         x = self.conv_in(x.to(dtype))
         skips = [x]
-        for level in self.down:
+        for level in cast("Iterable[Level]", self.down):
             for i, block in enumerate(level.blocks):
                 x = self._run(block, x, embedding)
                 if level.attentions:
@@ -163,7 +164,7 @@ class UNet(nn.Module):
         x = self._run(self.mid_attention, x, tokens)
         x = self._run(self.mid_block2, x, embedding)
 
-        for level in self.up:
+        for level in cast("Iterable[Level]", self.up):
             for i, block in enumerate(level.blocks):
                 x = self._run(block, torch.cat([x, skips.pop()], dim=1), embedding)
                 if level.attentions:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from darkroom.diffusion.guidance import classifier_free
 from darkroom.diffusion.noise import SeededNoise
@@ -16,6 +15,7 @@ from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.spacing import spaced
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks.images import to_bytes
 from darkroom.tasks.plan import Plan, plan
 from darkroom.types import Denoise, Request, Step
 
@@ -92,7 +92,7 @@ class Pipeline:
         with torch.inference_mode():
             for row, (index, p) in enumerate(zip(indices, plans)):
                 images = model.decode_latents(x[row : row + 1].to(model.dtype))  # one by one: memory, and independence
-                yield index, Picture(_pixels(images)[0], p)
+                yield index, Picture(to_bytes(images)[0], p)
 
     def _denoiser(self, plans: list[Plan]) -> Denoise:
         """Guided by the prompts, away from the negative prompts."""
@@ -108,9 +108,3 @@ class Pipeline:
 def _inputs(p: Plan, text: str) -> dict[str, Any]:
     size = (p.height, p.width)
     return {"original_size": size, "crop": (0, 0), "target_size": size, **p.request.inputs, "caption": text}
-
-
-def _pixels(images: Tensor) -> np.ndarray:
-    """float (B, 3, H, W) in [−1, 1] to uint8 (B, H, W, 3)."""
-    scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()

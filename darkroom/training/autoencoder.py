@@ -19,8 +19,8 @@ from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.discriminator import PatchDiscriminator
 from darkroom.models.perceptual import feature_distance
 from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.tasks.images import grid, to_bytes, to_tensor
 from darkroom.training.export import read_network, write_network
-from darkroom.training.images import grid, to_bytes, to_tensor
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 
@@ -121,7 +121,9 @@ class AutoencoderObjective:
         if self.recipe.latent_noise:
             noise = torch.randn(latents.shape, generator=generator).to(latents)
             # Of a spread drawn for each picture, so that exact latents are still decoded exactly.
-            latents = latents + self.recipe.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator) * noise
+            latents = (
+                latents + self.recipe.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator) * noise
+            )
         decoded = self.autoencoder.decode_unquantised(latents)
         kl = posterior.kl().mean() / images[0].numel()
         return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}

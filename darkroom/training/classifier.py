@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.models.classifier import Classifier, ClassifierConfig
+from darkroom.tasks.images import to_tensor
 from darkroom.training.export import write_network
-from darkroom.training.images import to_tensor
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 

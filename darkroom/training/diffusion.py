@@ -19,8 +19,8 @@ from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.systems.build import build
 from darkroom.systems.native import save_system
 from darkroom.systems.system import SYSTEMS
+from darkroom.tasks.images import grid, to_bytes, to_tensor
 from darkroom.training.export import read_network
-from darkroom.training.images import grid, to_bytes, to_tensor
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 

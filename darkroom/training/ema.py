@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,9 @@ class EMA:
         self.networks = dict(networks)
         self.decay = decay
         self.updates = 0
-        self.means = {f"{k}.{n}": t.detach().clone() for k, m in networks.items() for n, t in m.state_dict().items()}
+        self.means: dict[str, Tensor] = {
+            f"{k}.{n}": t.detach().clone() for k, m in networks.items() for n, t in m.state_dict().items()
+        }
 
     def _live(self) -> dict[str, Tensor]:
         return {f"{k}.{n}": t.detach() for k, m in self.networks.items() for n, t in m.state_dict().items()}
@@ -51,9 +54,8 @@ class EMA:
         for k, t in self._live().items():
             t.copy_(values[k])
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "means": self.means}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.updates = int(state["updates"])  # type: ignore[call-overload]
-        self.means = dict(state["means"])  # type: ignore[call-overload]
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.updates, self.means = state["updates"], state["means"]

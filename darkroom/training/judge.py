@@ -17,8 +17,8 @@ from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
+from darkroom.tasks.images import to_tensor
 from darkroom.training.export import write_network
-from darkroom.training.images import to_tensor
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 
