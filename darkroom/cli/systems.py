@@ -6,28 +6,53 @@ __all__ = ["systems"]
 
 
 def systems() -> None:
-    """List every system with its size, its latent, its conditioning and its defaults."""
+    """List every system and first stage with its size, its latent, what it reads and its defaults."""
     from rich.console import Console
     from rich.table import Table
 
-    from darkroom.systems import SYSTEMS
-    from darkroom.systems.build import build
+    from darkroom.systems import FIRST_STAGES, SYSTEMS
+    from darkroom.systems.build import EMBEDDERS
+    from darkroom.systems.counts import parameters
 
-    table = Table("system", "denoiser", "first stage", "latent", "reads", "defaults")
+    table = Table("system", "what", "denoiser", "first stage", "reads (encoder)", "latent", "defaults")
     for system in SYSTEMS.values():
-        model, d = build(system, "meta"), system.defaults
-        f = system.autoencoder.factor
+        d, f = system.defaults, system.autoencoder.factor
+        reads = []
+        for config in system.embedders:
+            count = parameters(config)
+            key = getattr(config, "key", getattr(EMBEDDERS[type(config)], "key", ""))
+            reads.append(f"{key} ({_millions(count)})" if count else key)
         table.add_row(
-            system.name,
-            f"{_count(model.unet)} M",
-            f"{_count(model.autoencoder)} M, f = {f}",
-            f"{d.height // f} × {d.width // f} × {system.autoencoder.latent_channels}",
-            ", ".join(model.conditioner.embedders),
+            _names(system.name, system.layouts),
+            system.title,
+            _millions(parameters(system.unet)),
+            f"{_millions(parameters(system.autoencoder))}, f = {f}",
+            ", ".join(reads) or "nothing",
+            f"{d.height // f}×{d.width // f}×{system.autoencoder.latent_channels}",
             f"{d.width}x{d.height}, {d.steps} steps, {d.sampler}, {d.schedule}, guidance {d.guidance:g}",
         )
-    Console().print(table)
+    stages = Table("first stage", "what", "parameters", "f", "channels", "codes")
+    for stage in FIRST_STAGES.values():
+        c = stage.autoencoder
+        stages.add_row(
+            _names(stage.name, (stage.layout,)),
+            stage.title,
+            _millions(parameters(c)),
+            str(c.factor),
+            str(c.latent_channels),
+            str(c.bottleneck.codes) if c.bottleneck.kind == "vq" else "KL",
+        )
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)  # a file or a pipe has no width; rows stay on one line
+    console.print(table)
+    console.print(stages)
 
 
-def _count(module: object) -> str:
-    parameters = module.parameters()  # type: ignore[attr-defined]
-    return f"{sum(p.numel() for p in parameters) / 1e6:.1f}"
+def _names(name: str, layouts: tuple[str, ...]) -> str:
+    """The name, and below it those of the published layouts where they are others."""
+    return "\n".join([name, *(f"({layout})" for layout in layouts if layout != name)])
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count >= 100_000 else str(count)

@@ -47,7 +47,6 @@ class BertText(Embedder):
         )
 
     def look_in(self, folder: Path) -> None:
-        """Look for the vocabulary in the checkpoint's `folder` first."""
         self.tokenizer.folder = folder
 
     def prepare(self, values: Sequence[str | None]) -> Tensor:

@@ -73,7 +73,6 @@ class ClipText(Embedder):
         self.clip_skip: int | None = None  # a user's choice of `skip` for all towers
 
     def look_in(self, folder: Path) -> None:
-        """Look for the vocabulary in the checkpoint's `folder` first."""
         for tokenizer in self.tokenizers:
             tokenizer.folder = folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -39,6 +40,9 @@ class Embedder(nn.Module):
         """What the unconditional branch reads where the conditional branch reads `value`."""
         return None if self.guided else value
 
+    def look_in(self, folder: Path) -> None:
+        """Look for the files that are needed besides weights in the checkpoint's `folder` first."""
+
 
 class Conditioner(nn.Module):
     """Embedders side by side: tokens are joined along their length, channels and vectors along theirs."""
@@ -60,6 +64,11 @@ class Conditioner(nn.Module):
         if "caption" in result and negative_prompt:
             result["caption"] = negative_prompt
         return result
+
+    def look_in(self, folder: Path) -> None:
+        """Tell all embedders where the checkpoint lies: vocabularies may lie beside it."""
+        for _, e in self._items():
+            e.look_in(folder)
 
     def drop(self, prepared: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         """`prepared` with each input made absent at its embedder's rate, independently."""

@@ -50,6 +50,8 @@ class ImagePrompt(Embedder):
     slot = "vector"
     key = "image_prompt"
     guided = True
+    mean: Tensor  # (D,)
+    std: Tensor
 
     def __init__(self, config: ImagePromptConfig) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class ImagePrompt(Embedder):
     @torch.no_grad()
     def _noised(self, prompt: PromptImage) -> Tensor:
         e = self.embed(prompt.image)
-        mean, std = self.mean.float().cpu(), self.std.float().cpu()  # type: ignore[operator]  # they are tensors
+        mean, std = self.mean.float().cpu(), self.std.float().cpu()
         e = self.config.levels.add_noise((e - mean) / std, prompt.noise, prompt.noise_level) * std + mean
         return torch.cat([e, torch.tensor([float(prompt.noise_level)])])
 

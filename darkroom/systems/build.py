@@ -76,6 +76,15 @@ class LatentDiffusion(nn.Module):
         prepared = {k: t.to(self.device) for k, t in self.conditioner.prepare(inputs).items()}
         return self.conditioner(prepared)
 
+    def encode_null(self, inputs: Sequence[Mapping[str, Any]], negative_prompts: Sequence[str]) -> Conditioning:
+        """The conditioning of the unconditional branch beside `encode(inputs)`.
+
+        Sizes, pictures, masks and maps stay; the caption gives way to the negative prompt, where that is empty to what
+        the system knows as no caption; classes, boxes and image prompts go.
+        """
+        pairs = zip(inputs, negative_prompts, strict=True)
+        return self.encode([self.conditioner.unconditional(i, negative) for i, negative in pairs])
+
     def network(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
         if conditioning.channels is not None:
@@ -88,11 +97,17 @@ class LatentDiffusion(nn.Module):
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f)."""
-        return self.autoencoder.encode(images, noise) * self.system.latent_scale
+        return self._first_stage().encode(images, noise) * self.system.latent_scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Scaled latents to images in [−1, 1] (not clamped)."""
-        return self.autoencoder.decode(latents / self.system.latent_scale)
+        return self._first_stage().decode(latents / self.system.latent_scale)
+
+    def _first_stage(self) -> Autoencoder:
+        """The autoencoder, in float32 from its first use on where float16 would give black pictures."""
+        if self.system.stage_overflows and self.autoencoder.quant_conv.weight.dtype == torch.float16:
+            self.autoencoder.float()
+        return self.autoencoder
 
 
 def _embedder(config: EmbedderConfig) -> Embedder:

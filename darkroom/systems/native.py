@@ -53,6 +53,7 @@ def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
     model = build(from_dict(System, data.get("system"), str(folder / "system.json")), "meta")
     for name in COMPONENTS:
         _assign(getattr(model, name), folder / f"{name}.safetensors", device, dtype)
+    model.conditioner.look_in(folder)
     return model.eval().requires_grad_(False)
 
 

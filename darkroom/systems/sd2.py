@@ -157,6 +157,7 @@ X4_UPSCALER = SYSTEMS.add(
         prediction="velocity",
         latent_scale=0.08333,
         defaults=Defaults(512, 512, steps=75, sampler="DDIM", schedule="leading", guidance=10.0),
+        stage_overflows=True,
         layouts=("sd-x4-upscaler",),
     ),
 )

@@ -44,6 +44,7 @@ SDXL_BASE = System(
     prediction="noise",
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance=5.0, strength=0.3),
+    stage_overflows=True,
     layouts=("sdxl-base",),
 )
 SYSTEMS.add("sdxl-base", SDXL_BASE)
@@ -79,6 +80,7 @@ SDXL_REFINER = System(
     prediction="noise",
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance=5.0, strength=0.3),
+    stage_overflows=True,
     layouts=("sdxl-refiner",),
 )
 SYSTEMS.add("sdxl-refiner", SDXL_REFINER)
