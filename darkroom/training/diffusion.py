@@ -61,7 +61,7 @@ class LatentCache:
         missing = sorted({i for i in numbers if self.rows[i, -1] == 0})
         if missing:
             images = to_tensor(np.stack([self.data.image(i) for i in missing]))
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 fresh = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
             self.rows[missing, :-1] = fresh.float().flatten(1).numpy().astype(np.float16)
             self.rows[missing, -1] = 1
