@@ -69,7 +69,8 @@ class AutoencoderObjective:
             config, state = read_network(recipe.perceptual, ClassifierConfig)
             self.features = Classifier(config)
             self.features.load_state_dict(state)
-            self.features.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.features.eval().requires_grad_(False)
+            self.features.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def optimisers(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -82,7 +83,7 @@ class AutoencoderObjective:
         return to_tensor(np.stack([self.data.image(number) for _, number in places]))
 
     def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
-        images = batch
+        images = batch.to(self.autoencoder.last_layer.device)
         decoded, regulariser, log = self._reconstruct(images, generator)
         decoded = decoded.float()
         reconstruction = (images - decoded).abs().mean()
@@ -121,9 +122,8 @@ class AutoencoderObjective:
         if self.recipe.latent_noise:
             noise = torch.randn(latents.shape, generator=generator).to(latents)
             # Of a spread drawn for each picture, so that exact latents are still decoded exactly.
-            latents = (
-                latents + self.recipe.latent_noise * torch.rand(len(latents), 1, 1, 1, generator=generator) * noise
-            )
+            spread = torch.rand(len(latents), 1, 1, 1, generator=generator).to(latents)
+            latents = latents + self.recipe.latent_noise * spread * noise
         decoded = self.autoencoder.decode_unquantised(latents)
         kl = posterior.kl().mean() / images[0].numel()
         return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}
@@ -132,7 +132,8 @@ class AutoencoderObjective:
         """Eight scenes that training does not see, above their reconstructions."""
         unseen = PictureBook(PictureBookConfig(self.recipe.data.size, 8, seed=987_654_321))
         images = np.stack([unseen.image(i) for i in range(8)])
-        return grid(np.concatenate([images, to_bytes(self.autoencoder(to_tensor(images)))]), 8)
+        decoded = self.autoencoder(to_tensor(images).to(self.autoencoder.last_layer.device))
+        return grid(np.concatenate([images, to_bytes(decoded)]), 8)
 
     def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
         write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, facts)

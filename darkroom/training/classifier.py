@@ -60,7 +60,7 @@ class ClassifierObjective:
         return to_tensor(np.stack(images)), targets
 
     def losses(self, batch: tuple[Tensor, Tensor], step: int, generator: Generator) -> Iterator[Loss]:
-        images, targets = batch
+        images, targets = (t.to(self.network.head.weight.device) for t in batch)
         logits = self.network(images).float()
         loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
         found = ((logits > 0) & (targets > 0)).sum() / targets.sum()

@@ -60,10 +60,11 @@ class LatentCache:
         """Unscaled latents (B, C, h, w), float32: the posterior's mean."""
         missing = sorted({i for i in numbers if self.rows[i, -1] == 0})
         if missing:
-            images = to_tensor(np.stack([self.data.image(i) for i in missing]))
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            device = self.autoencoder.last_layer.device
+            images = to_tensor(np.stack([self.data.image(i) for i in missing])).to(device)
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
                 fresh = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
-            self.rows[missing, :-1] = fresh.float().flatten(1).numpy().astype(np.float16)
+            self.rows[missing, :-1] = fresh.float().flatten(1).cpu().numpy().astype(np.float16)
             self.rows[missing, -1] = 1
         return torch.from_numpy(self.rows[numbers, :-1].astype(np.float32)).view(len(numbers), *self.shape)
 
@@ -79,7 +80,7 @@ class DiffusionObjective:
         self.model = build(system)
         self.model.autoencoder = Autoencoder(config).eval().requires_grad_(False)
         self.model.autoencoder.load_state_dict(state)
-        self.model.autoencoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
         self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data)
         self.scale = system.latent_scale

@@ -47,6 +47,17 @@ class JudgeTargets:
     facing: Tensor  # (N,), 1 right, 0 left, −1 where the kind does not face
     surroundings: dict[str, Tensor]  # (B,)
 
+    def to(self, device: torch.device) -> JudgeTargets:
+        return JudgeTargets(
+            self.heat.to(device),
+            self.places.to(device),
+            self.boxes.to(device),
+            self.colours.to(device),
+            self.parts.to(device),
+            self.facing.to(device),
+            {name: truth.to(device) for name, truth in self.surroundings.items()},
+        )
+
 
 def judge_targets(scenes: Sequence[Scene], size: int, part_slots: int) -> JudgeTargets:
     """Targets of `scenes` rendered at size × size pixels."""
@@ -107,7 +118,7 @@ def judge_loss(output: JudgeOutput, targets: JudgeTargets) -> tuple[Tensor, dict
     for name, truth in targets.surroundings.items():
         terms[name] = F.cross_entropy(output.surroundings[name].float(), truth)
     terms = {k: v.nan_to_num(0.0) for k, v in terms.items()}  # a batch without parts or facing things has no such term
-    return sum(terms.values(), torch.zeros(())), {k: v.detach() for k, v in terms.items()}
+    return sum(terms.values(), logits.new_zeros(())), {k: v.detach() for k, v in terms.items()}
 
 
 class JudgeObjective:
@@ -131,9 +142,10 @@ class JudgeObjective:
 
     def losses(self, batch: tuple[Tensor, JudgeTargets], step: int, generator: Generator) -> Iterator[Loss]:
         images, targets = batch
+        images, targets = images.to(self.judge.kinds.weight.device), targets.to(self.judge.kinds.weight.device)
         # Generated pictures are a little softer and noisier than renders: so are some of these.
         if torch.rand((), generator=generator) < 0.5:
-            images = images + 0.06 * torch.randn(images.shape, generator=generator)
+            images = images + 0.06 * torch.randn(images.shape, generator=generator).to(images)
         if torch.rand((), generator=generator) < 0.3:
             small = F.avg_pool2d(images, 2)
             images = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
