@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -61,7 +61,7 @@ def identify(
             empty_state(candidate),
             source.tensors,
             optional=original.OPTIONAL,
-            is_baggage=original.is_baggage if source.layout == "original" else diffusers.is_baggage,
+            is_baggage=_baggage_of(source, average),
         )
         if found.distance == 0:
             fitting[candidate.name] = rules, found, average
@@ -176,6 +176,14 @@ def _with_ema(rules: list[Rule], source: Source, choice: str) -> tuple[list[Rule
             f"{source.path} holds no complete running average: {lacking} of {len(wanted)} tensors are missing"
         )
     return (changed, True) if there else (rules, False)
+
+
+def _baggage_of(source: Source, average: bool) -> Callable[[str], bool]:
+    if source.layout == "diffusers":
+        return diffusers.is_baggage
+    if average:  # then the last, unaveraged weights are left over
+        return lambda name: name.startswith(original.UNET) or original.is_baggage(name)
+    return original.is_baggage
 
 
 def _choose(names: list[str], source: Source, told: Told | None, hint: str) -> tuple[list[str], str]:

@@ -12,8 +12,13 @@ from darkroom.registry import nearest
 __all__ = ["locate", "shipped"]
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
-# A folder needs these; single files at the top of a repository would double the download.
-PATTERNS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors")
+# What a folder needs. Single files at the top of a repository would double the download, and so would its second
+# precision: half precision is fetched only where there is nothing else, pickles after that.
+TEXTS = ("model_index.json", "*/*.json", "*/*.txt")
+WEIGHTS: tuple[tuple[tuple[str, ...], list[str]], ...] = (
+    ((".safetensors",), ["*.fp16.*", "*.non_ema.*", "safety_checker/*"]),
+    ((".safetensors", ".bin"), ["*.non_ema.*", "safety_checker/*"]),
+)
 
 
 def shipped() -> dict[str, Path]:
@@ -59,14 +64,20 @@ def _from_hub(model: str) -> Path:
     try:
         if file:
             return Path(hf_hub_download(repository, file, revision=revision or None))
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(PATTERNS)))
+        for endings, without in WEIGHTS:
+            wanted = [*TEXTS, *(f"*/*{ending}" for ending in endings)]
+            folder = Path(
+                snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=without)
+            )
+            if any(folder.glob(f"unet/*{ending}") for ending in endings):
+                break
+        return folder
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-        raise InputError(
-            f"{model!r} is neither a path nor in the hub's cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
-        ) from None
+        cause = "neither a path nor in the hub's cache, and the hub cannot be reached (or HF_HUB_OFFLINE is set)"
+        raise InputError(f"{model!r} is {cause}") from None
     except RepositoryNotFoundError:
         raise InputError(
-            f"the hub has no repository {repository!r}, or it is private and HF_TOKEN is missing"
+            f"the hub has no repository {repository!r}, or it is private and HF_TOKEN is not set"
         ) from None
     except (RevisionNotFoundError, EntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
         raise InputError(f"{model!r} cannot be had from the hub: {' '.join(str(error).split())[:300]}") from None
