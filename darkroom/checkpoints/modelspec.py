@@ -32,7 +32,7 @@ def architecture(system: System) -> str:
 
 
 def modelspec(system: System, notes: Mapping[str, str]) -> dict[str, str]:
-    """The metadata of a whole model; what `notes` (of the file that it came from) say stands, but for the prediction."""
+    """The metadata of a whole model; `notes` (of the file that it came from) stand, but for the prediction."""
     table = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": architecture(system),
