@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from darkroom.conditioning.embedder import Embedder
+from darkroom.errors import InputError
 from darkroom.nn.embeddings import sinusoid
 
 __all__ = ["AestheticScore", "AestheticScoreConfig"]
@@ -37,7 +38,10 @@ class AestheticScore(Embedder):
         return self.config.unwished
 
     def prepare(self, values: Sequence[float | None]) -> Tensor:
-        return torch.tensor([[self.config.wished if v is None else float(v)] for v in values])  # (B, 1)
+        scores = [self.config.wished if v is None else v for v in values]
+        if wrong := [v for v in scores if isinstance(v, bool) or not isinstance(v, (int, float))]:
+            raise InputError(f"aesthetic_score is {wrong[0]!r}, wanted is a number")
+        return torch.tensor([[float(v)] for v in scores])  # (B, 1)
 
     def forward(self, prepared: Tensor) -> Tensor:
         return sinusoid(prepared, self.config.width).flatten(1)  # (B, width)

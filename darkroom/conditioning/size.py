@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from darkroom.conditioning.embedder import Embedder
+from darkroom.errors import InputError
 from darkroom.nn.embeddings import sinusoid
+from darkroom.types import Size
 
 __all__ = ["Numbers", "NumbersConfig"]
 
@@ -38,8 +41,17 @@ class Numbers(Embedder):
         self.config = config
         self.key = config.key  # one class serves three inputs
 
-    def prepare(self, values: Sequence[Sequence[int] | None]) -> Tensor:
-        return torch.tensor([list(self.config.absent if v is None else v) for v in values])  # (B, n)
+    def prepare(self, values: Sequence[Size | Sequence[int] | None]) -> Tensor:
+        return torch.tensor([self._row(v) for v in values])  # (B, n)
+
+    def _row(self, value: Size | Sequence[int] | None) -> list[int]:
+        row = self.config.absent if value is None else value
+        row = (row.height, row.width) if isinstance(row, Size) else row
+        n = len(self.config.absent)
+        whole = isinstance(row, (list, tuple)) and all(isinstance(v, Integral) and v is not bool(v) for v in row)
+        if not whole or len(row) != n:
+            raise InputError(f"{self.key} is {value!r}, wanted are {n} whole numbers")
+        return [int(v) for v in row]
 
     def forward(self, prepared: Tensor) -> Tensor:
         return sinusoid(prepared, self.config.width).flatten(1)  # (B, n · width)

@@ -64,7 +64,7 @@ def prepare_image(images: Tensor, size: int = 224) -> Tensor:
     """Images (B, 3, H, W) in [−1, 1] to the tower's input (B, 3, size, size), whatever their aspect.
 
     As in the reference of stable unCLIP: a Gaussian blur of sigma (scale − 1) / 2 per axis where the image shrinks,
-    then bicubic interpolation with aligned corners, then CLIP's mean and deviation.
+    then bicubic interpolation with aligned corners, then CLIP's mean and deviation. Diffusers crops the centre instead.
     """
     factors = (images.shape[-2] / size, images.shape[-1] / size)
     if max(factors) > 1:

@@ -22,6 +22,7 @@ from darkroom.errors import InputError
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.nn.embeddings import sinusoid
+from darkroom.types import Size
 
 VISION = VisionConfig(width=16, layers=1, heads=2, activation="gelu", projection=8, patch=14, image_size=28)
 DEPTH = DepthConfig(
@@ -125,9 +126,21 @@ def test_wrong_maps_are_named():
 def test_numbers_are_sinusoids_in_order():
     e = Numbers(NumbersConfig("original_size", absent=(128, 256), width=8))
     y = e(e.prepare([(512, 768), None]))
+    assert e.prepare([Size(512, 768)]).tolist() == [[512, 768]]
     torch.testing.assert_close(y[0, :8], sinusoid(torch.tensor(512.0), 8))
     torch.testing.assert_close(y[0, 8:], sinusoid(torch.tensor(768.0), 8))
     torch.testing.assert_close(y[1, 8:], sinusoid(torch.tensor(256.0), 8))
+
+
+@pytest.mark.parametrize("value", [(1, 2, 3), 512, "512x512", (1.5, 2), (True, 1)])
+def test_wrong_sizes_are_named(value: object):
+    with pytest.raises(InputError, match=r"crop is .*, wanted are 2 whole numbers"):
+        Numbers(NumbersConfig("crop", absent=(0, 0))).prepare([value])  # type: ignore[list-item]
+
+
+def test_wrong_scores_are_named():
+    with pytest.raises(InputError, match="'nice'"):
+        AestheticScore(AestheticScoreConfig(6.0, 2.5)).prepare(["nice"])  # type: ignore[list-item]
 
 
 def test_the_unconditional_branch_wants_an_uglier_picture():
