@@ -68,7 +68,7 @@ class ClipText(Embedder):
         super().__init__()
         self.config = config
         self.drop_rate = config.drop_rate
-        self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers)
+        self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers).requires_grad_(False)
         self.tokenizers = tuple(ClipTokenizer(t.tower.length, t.padding) for t in config.towers)
         self.clip_skip: int | None = None  # a user's choice of `skip` for all towers
 

@@ -39,7 +39,7 @@ class Depth(Embedder):
         super().__init__()
         self.config = config
         self.drop_rate = config.drop_rate
-        self.estimator = DepthEstimator(config.estimator)
+        self.estimator = DepthEstimator(config.estimator).requires_grad_(False)
 
     def prepare(self, values: Sequence[Tensor | None]) -> Tensor:
         shapes = {tuple(v.shape[-2:]) for v in values if v is not None}

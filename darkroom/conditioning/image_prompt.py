@@ -57,7 +57,7 @@ class ImagePrompt(Embedder):
         super().__init__()
         self.config = config
         self.drop_rate = config.drop_rate
-        self.tower = VisionTower(config.tower)
+        self.tower = VisionTower(config.tower).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(config.tower.projection))
         self.register_buffer("std", torch.ones(config.tower.projection))
 

@@ -48,7 +48,7 @@ class Numbers(Embedder):
         row = self.config.absent if value is None else value
         row = (row.height, row.width) if isinstance(row, Size) else row
         n = len(self.config.absent)
-        whole = isinstance(row, (list, tuple)) and all(isinstance(v, Integral) and v is not bool(v) for v in row)
+        whole = isinstance(row, (list, tuple)) and all(isinstance(v, Integral) and not isinstance(v, bool) for v in row)
         if not whole or len(row) != n:
             raise InputError(f"{self.key} is {value!r}, wanted are {n} whole numbers")
         return [int(v) for v in row]

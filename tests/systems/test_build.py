@@ -95,6 +95,18 @@ def test_one_step_of_every_kind_of_system(name: str, folder: Path):
     assert images.shape == (2, 3, size, size)
 
 
+def test_only_what_was_trained_with_the_denoiser_is_trained_with_it():
+    def trainable(name: str) -> set[str]:
+        conditioner = build(narrow(name), "meta").conditioner
+        return {n.split(".")[1] for n, p in conditioner.named_parameters() if p.requires_grad}
+
+    assert trainable("sdxl-base") == set()
+    assert trainable("sd-v2-depth") == set()
+    assert trainable("sd-v2-1-unclip-h") == set()
+    assert trainable("ldm_text2img256") == {"caption"}
+    assert trainable("ldm_semantic_synthesis256") == {"segmentation"}
+
+
 @torch.no_grad()
 def test_a_picture_and_its_latent_meet_at_the_systems_scale(folder: Path):
     model = ready("sd-v1-5", folder)
