@@ -96,7 +96,7 @@ class Judge(nn.Module):
         )
 
     @torch.no_grad()
-    def detect(self, output: JudgeOutput, threshold: float = 0.4) -> list[list[Detection]]:
+    def detect(self, output: JudgeOutput, threshold: float = 0.27) -> list[list[Detection]]:
         """The things in each picture of `output`, surest first: peaks of the centre maps above `threshold`."""
         scores = output.kinds.float().sigmoid()
         best, kind = scores.max(dim=1)  # (B, h, w)
