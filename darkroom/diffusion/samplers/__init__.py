@@ -1,6 +1,17 @@
 """Samplers: `sampler(denoise, x, sigmas, noise)` yields a `Step` per step. All by name in `SAMPLERS`."""
 
-from darkroom.diffusion.samplers import ddim, dpm_multistep, euler
+from darkroom.diffusion.samplers import ddim, dpm_multistep, dpm_sde, euler, multistep, renoising, second_order, unipc
 from darkroom.diffusion.samplers.registry import SAMPLERS
 
-__all__ = ["SAMPLERS", "ddim", "dpm_multistep", "euler"]  # each module adds its samplers to the table
+# Each module adds its samplers to the table.
+__all__ = [
+    "SAMPLERS",
+    "ddim",
+    "dpm_multistep",
+    "dpm_sde",
+    "euler",
+    "multistep",
+    "renoising",
+    "second_order",
+    "unipc",
+]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from darkroom.registry import Registry
-from darkroom.types import Sampler
+from darkroom.types import NoiseSource, Sampler
 
-__all__ = ["SAMPLERS", "ancestral", "levels"]
+__all__ = ["SAMPLERS", "ancestral", "churned", "levels"]
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")  # by A1111 label; ComfyUI and k-diffusion ids are aliases
 
@@ -26,3 +27,12 @@ def ancestral(sigma: Tensor, following: Tensor, eta: float = 1.0) -> tuple[Tenso
     up = eta * (following**2 * (sigma**2 - following**2) / sigma**2).clamp(min=0).sqrt()
     up = torch.minimum(following, up)
     return (following**2 - up**2).clamp(min=0).sqrt(), up
+
+
+def churned(x: Tensor, sigma: Tensor, churn: float, s_noise: float, noise: NoiseSource) -> tuple[Tensor, Tensor]:
+    """x with noise added up to sigma (1 + gamma), gamma = min(churn, √2 − 1), and that level (Karras et al. 2022)."""
+    gamma = min(churn, math.sqrt(2) - 1)
+    if gamma <= 0:
+        return x, sigma
+    level = sigma * (1 + gamma)
+    return x + (level**2 - sigma**2).sqrt() * s_noise * noise(level, sigma), level
