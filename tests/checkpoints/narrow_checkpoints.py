@@ -1,4 +1,4 @@
-"""Systems of the catalogue with all their parts and few channels, random in every parameter, and their Diffusers peers."""
+"""Catalogue systems with all their parts and few channels, random in every parameter, and their Diffusers peers."""
 
 import functools
 import importlib
@@ -50,9 +50,7 @@ def narrow(name: str) -> System:
     )
     bottleneck = system.autoencoder.bottleneck
     bottleneck = replace(bottleneck, codes=50) if isinstance(bottleneck, VQConfig) else bottleneck
-    stage = replace(
-        system.autoencoder, channels=32, num_res_blocks=1, decoder_res_blocks=2, bottleneck=bottleneck
-    )
+    stage = replace(system.autoencoder, channels=32, num_res_blocks=1, decoder_res_blocks=2, bottleneck=bottleneck)
     return replace(system, unet=unet, autoencoder=stage, embedders=embedders)
 
 
