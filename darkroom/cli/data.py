@@ -17,7 +17,9 @@ app = typer.Typer(help="Training data: previews and prompts.", no_args_is_help=T
 
 @app.command()
 def preview(
-    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file.")] = Path("preview.png"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture file: .png, .jpg or .webp.")] = Path(
+        "preview.png"
+    ),
     count: Annotated[int, typer.Option("--count", help="Scenes.")] = 12,
     size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of each scene.")] = "256x256",
     seed: Annotated[int, typer.Option("-s", "--seed")] = 0,
@@ -30,9 +32,12 @@ def preview(
     if count < 1:
         raise InputError(f"the number of scenes is {count}, wanted is at least 1")
 
-    from darkroom.data.picturebook.preview import contact_sheet, write_sheet
+    from darkroom.data.picturebook.preview import contact_sheet, picture_format
+    from darkroom.data.whole_file import whole_file
 
-    write_sheet(output, contact_sheet(count, int(match[1]), int(match[2]), seed, maps=maps))
+    kind = picture_format(output)
+    with whole_file(output) as file:
+        contact_sheet(count, int(match[1]), int(match[2]), seed, maps=maps).save(file, format=kind)
     print(output)
 
 
@@ -49,7 +54,9 @@ def prompts(
         raise InputError(f"the number of things is {things!r}, wanted is a number or a range such as 1-2")
 
     from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
+    from darkroom.data.whole_file import whole_file
 
     low = int(match[1])
-    write_prompts(output, sample_prompts(seed, count, (low, int(match[2] or low))))
+    with whole_file(output) as file:
+        write_prompts(file, sample_prompts(seed, count, (low, int(match[2] or low))))
     print(output)

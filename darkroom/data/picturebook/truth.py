@@ -7,13 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 import skia
 
+from darkroom.data.picturebook.backdrop import draw_backdrop
+from darkroom.data.picturebook.caption import OPPOSITE
 from darkroom.data.picturebook.render import draw_sign, draw_thing, render
 from darkroom.data.picturebook.scene import Scene, relations
 from darkroom.data.picturebook.things import KINDS
 
 __all__ = ["SEMANTIC_CLASSES", "GroundTruth", "VisibleThing", "ground_truth"]
 
-SEMANTIC_CLASSES: tuple[str, ...] = ("sky", "ground", "sign", *KINDS)
+# Clouds, stars, sun and moon belong to the sky; hills and mountains are the background.
+SEMANTIC_CLASSES: tuple[str, ...] = ("sky", "background", "ground", "sign", *KINDS)
+SKY, BACKGROUND, GROUND, SIGN = range(4)
+
+# Depth from 0, farthest, to 1, nearest: what stands on the ground is as near as the ground at its foot.
+BACKGROUND_DEPTH, HORIZON_DEPTH, FLYING_DEPTH = 0.05, 0.1, 0.15
 
 
 @dataclass(frozen=True)
@@ -33,16 +40,21 @@ class GroundTruth:
     semantic: np.ndarray  # int32 index into SEMANTIC_CLASSES
     depth: np.ndarray  # float32 in 0 … 1, 1 nearest
     things: tuple[VisibleThing, ...]
-    relations: tuple[tuple[int, str, int], ...]
+    relations: tuple[tuple[int, str, int], ...]  # (i, relation, j): thing i stands in it to thing j; both ways round
 
     def object_mask(self, index: int) -> np.ndarray:
-        """bool (H, W): the pixels that thing `index` takes, to be repainted."""
+        """bool (H, W): the pixels that thing `index` takes."""
         return self.instances == index + 1
 
     def image_without(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3): the true picture behind thing `index`."""
         height, width = self.instances.shape
         return render(self.scene.without(index), width, height)
+
+    def trace_mask(self, index: int) -> np.ndarray:
+        """bool (H, W): every pixel that changes when thing `index` is taken away, its soft edge and shadow included."""
+        height, width = self.instances.shape
+        return (render(self.scene, width, height) != self.image_without(index)).any(axis=2)
 
 
 def ground_truth(scene: Scene, width: int, height: int) -> GroundTruth:
@@ -52,40 +64,90 @@ def ground_truth(scene: Scene, width: int, height: int) -> GroundTruth:
     for i, thing in enumerate(scene.things):
         surface = skia.Surface(width, height)
         draw_thing(surface.getCanvas(), thing, width, height)
-        mask = _alpha(surface) > 127
+        mask = _pixels(surface)[..., 3] > 127
         own.append(int(mask.sum()))
         instances[mask] = i + 1
     if scene.sign is not None:
         surface = skia.Surface(width, height)
         draw_sign(surface.getCanvas(), scene.sign, width, height)
-        instances[_alpha(surface) > 127] = -1
-    level = round(scene.horizon * height)
-    semantic = np.zeros((height, width), np.int32)
-    semantic[level:] = SEMANTIC_CLASSES.index("ground")
-    rows = np.arange(height, dtype=np.float32)[:, None]
-    # Flat ground: the sky is farthest, the lower edge nearest; a thing stands where its lower edge is.
-    depth = np.broadcast_to(np.clip((rows - level) / max(1, height - level), 0, 1), (height, width)).copy()
+        instances[_pixels(surface)[..., 3] > 127] = -1
+    semantic = _backdrop_classes(scene, width, height)
+    depth = _backdrop_depth(scene, semantic)
+    nearness = _nearness(scene)
     seen = []
     for i, thing in enumerate(scene.things):
         mask = instances == i + 1
         semantic[mask] = SEMANTIC_CLASSES.index(thing.kind)
-        depth[mask] = (
-            0.15 if thing.home == "sky" else np.clip((thing.box.bottom * height - level) / (height - level), 0, 1)
-        )
+        depth[mask] = nearness[i]
         seen.append(VisibleThing(thing.kind, thing.colour, _box(mask), float(mask.sum() / max(1, own[i]))))
-    semantic[instances == -1] = SEMANTIC_CLASSES.index("sign")
-    depth[instances == -1] = 0.95
-    found = tuple(
-        (i, relation, j)
-        for i, a in enumerate(scene.things)
-        for j, b in enumerate(scene.things[i + 1 :], start=i + 1)
-        for relation in relations(a, b)
+    semantic[instances == -1] = SIGN
+    depth[instances == -1] = 1.0  # in front of everything
+    found = []
+    for i, a in enumerate(scene.things):
+        for j, b in enumerate(scene.things[i + 1 :], start=i + 1):
+            for relation in relations(a, b):
+                found += [(i, relation, j), (j, OPPOSITE[relation], i)]
+    return GroundTruth(scene, instances, semantic, depth, tuple(seen), tuple(found))
+
+
+def _backdrop_classes(scene: Scene, width: int, height: int) -> np.ndarray:
+    semantic = np.full((height, width), SKY, np.int32)
+    if scene.background != "none":
+        # Sky, sun and clouds are painted before the ridge with the same random numbers: what differs is the ridge.
+        ridge = np.abs(_backdrop(scene, width, height, scene.background) - _backdrop(scene, width, height, "none"))
+        semantic[np.logical_or.accumulate(ridge.max(axis=2) > 8, axis=0)] = BACKGROUND
+    semantic[_level(scene, height) :] = GROUND
+    return semantic
+
+
+def _backdrop(scene: Scene, width: int, height: int, background: str) -> np.ndarray:
+    surface = skia.Surface(width, height)
+    draw_backdrop(
+        surface.getCanvas(),
+        width,
+        height,
+        sky=scene.sky,
+        ground=scene.ground,
+        background=background,
+        clouds=scene.clouds,
+        celestial=scene.celestial,
+        level=scene.horizon,
+        rng=np.random.default_rng(scene.seed),
     )
-    return GroundTruth(scene, instances, semantic, depth, tuple(seen), found)
+    return _pixels(surface)[..., :3].astype(np.int16)
 
 
-def _alpha(surface: skia.Surface) -> np.ndarray:
-    return surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)[..., 3]
+def _backdrop_depth(scene: Scene, semantic: np.ndarray) -> np.ndarray:
+    height = len(semantic)
+    rows = (np.arange(height, dtype=np.float32) + 0.5) / height
+    depth = np.where(semantic == BACKGROUND, np.float32(BACKGROUND_DEPTH), np.float32(0))
+    ground = np.broadcast_to(_ground_depth(scene, rows)[:, None], semantic.shape)
+    return np.where(semantic == GROUND, ground, depth).astype(np.float32)
+
+
+def _ground_depth(scene: Scene, y: np.ndarray | float) -> np.ndarray:
+    """Of the ground at height `y`, a share of the picture's height."""
+    return HORIZON_DEPTH + (1 - HORIZON_DEPTH) * np.clip((y - scene.horizon) / (1 - scene.horizon), 0, 1)
+
+
+def _nearness(scene: Scene) -> list[float]:
+    """Depth of each thing; where two boxes meet, what is painted later is not farther."""
+    found: list[float] = []
+    for i, thing in enumerate(scene.things):
+        foot = float(_ground_depth(scene, thing.box.bottom))
+        behind = [d for d, other in zip(found, scene.things[:i]) if other.box.overlap(thing.box) > 0]
+        found.append(max(foot, FLYING_DEPTH if thing.home == "sky" else 0.0, *behind))
+    return found
+
+
+def _level(scene: Scene, height: int) -> int:
+    """First row of the ground."""
+    return round(scene.horizon * height)
+
+
+def _pixels(surface: skia.Surface) -> np.ndarray:
+    """uint8 (H, W, 4), RGBA."""
+    return surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)
 
 
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:

@@ -1,0 +1,60 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from darkroom.data.whole_file import whole_file
+from darkroom.errors import InputError
+
+
+def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with whole_file(path) as file:
+        file.write(b"one")
+        assert not path.exists()
+    assert path.read_bytes() == b"one"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    (tmp_path / "plain").write_bytes(b"")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_what_was_there_stays_when_it_did_not(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"old")
+
+    def fail() -> None:
+        with whole_file(path) as file:
+            file.write(b"new")
+            raise error
+
+    with pytest.raises(InputError if error is OSError else error):
+        fail()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_and_its_rights_stay(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    with whole_file(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert real.read_bytes() == b"new"
+    assert real.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["", "none/a.txt", "folder"])
+def test_what_cannot_be_written_is_said_first(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="cannot be written"), whole_file(tmp_path / name):
+        pytest.fail("the work began")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_devices_are_left_alone() -> None:
+    with pytest.raises(InputError, match="not a regular file"), whole_file(Path(os.devnull)):
+        pass
+    assert not Path(os.devnull).is_file()
