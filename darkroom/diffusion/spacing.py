@@ -13,12 +13,45 @@ from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 
-__all__ = ["SCHEDULES", "Schedule", "given", "spaced"]
+__all__ = ["AUTOMATIC", "SCHEDULES", "Schedule", "given", "resolve", "spaced", "split_name"]
 
 # schedule(process, n) gives the n levels to evaluate at, falling, float64; `spaced` appends the zero.
 Schedule = Callable[[DiffusionProcess, int], Tensor]
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
+
+# What "automatic" means for a sampler, as in A1111; every other sampler takes "linspace".
+AUTOMATIC = {
+    "DPM++ 2M": "karras",
+    "DPM++ SDE": "karras",
+    "DPM++ 2S a": "karras",
+    "DPM2": "karras",
+    "DPM2 a": "karras",
+    "LMS": "karras",
+    "Restart": "karras",
+    "DPM++ 2M SDE": "exponential",
+    "DPM++ 2M SDE Heun": "exponential",
+    "DPM++ 3M SDE": "exponential",
+    "DDIM": "leading",
+    "PLMS": "leading",
+    "DDPM": "leading",
+    "LCM": "lcm",
+}
+
+
+def resolve(name: str, sampler: str) -> str:
+    """The schedule's own name; "automatic" is what suits `sampler`."""
+    if name.lower() == "automatic":
+        return AUTOMATIC.get(sampler, "linspace")
+    return SCHEDULES.name(name)
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" is ("DPM++ 2M", "karras")."""
+    head, _, tail = name.strip().rpartition(" ")
+    if head and tail.lower() in ("karras", "exponential", "polyexponential"):
+        return head, tail.lower()
+    return name.strip(), None
 
 
 def spaced(name: str, process: DiffusionProcess, n: int) -> Tensor:
@@ -40,42 +73,147 @@ def given(sigmas: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32)
 
 
-def _at(process: DiffusionProcess, t: Tensor) -> Tensor:
-    return process.t_to_sigma(t)
+def _ends(process: DiffusionProcess) -> tuple[float, float]:
+    return float(process.sigmas[0]), float(process.sigmas[-1])
+
+
+# Even in some way in the timestep
 
 
 def leading(process: DiffusionProcess, n: int) -> Tensor:
     """i · floor(T/n) + 1: Stable Diffusion's own DDIM and PLMS."""
     total = process.schedule.steps
-    return _at(process, (torch.arange(n) * (total // n) + 1).flip(0).clamp(max=total - 1))
+    return process.t_to_sigma((torch.arange(n) * (total // n) + 1).flip(0).clamp(max=total - 1))
 
 
 def linspace(process: DiffusionProcess, n: int) -> Tensor:
     """Even in t from the last level to the first: k-diffusion's and A1111's "uniform"."""
-    return _at(process, torch.linspace(process.schedule.steps - 1, 0, n, dtype=torch.float64))
+    return process.t_to_sigma(torch.linspace(process.schedule.steps - 1, 0, n, dtype=torch.float64))
 
 
 def trailing(process: DiffusionProcess, n: int) -> Tensor:
     """round(T − i T/n) − 1: always begins at the last level, which zero terminal SNR needs."""
     total = process.schedule.steps
     steps = total - torch.arange(n, dtype=torch.float64) * total / n
-    return _at(process, steps.round() - 1)
+    return process.t_to_sigma(steps.round() - 1)
 
 
-def karras(process: DiffusionProcess, n: int, rho: float = 7.0) -> Tensor:
-    """Even in sigma^(1/rho) between the process's ends (Karras et al. 2022, equation 5)."""
-    low, high = float(process.sigmas[0]), float(process.sigmas[-1])
-    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
-    return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+def sgm_uniform(process: DiffusionProcess, n: int) -> Tensor:
+    """n + 1 even timesteps from the last level to the first, of which the first level is not evaluated."""
+    return process.t_to_sigma(torch.linspace(process.schedule.steps - 1, 0, n + 1, dtype=torch.float64)[:-1])
+
+
+def simple(process: DiffusionProcess, n: int) -> Tensor:
+    """Every (T/n)-th level counted from the last: ComfyUI's "simple"."""
+    total = process.schedule.steps
+    return process.sigmas[[total - 1 - int(i * total / n) for i in range(n)]]
+
+
+def ddim_uniform(process: DiffusionProcess, n: int) -> Tensor:
+    """Levels 1, 1 + T//n, … of which the n highest are taken: ComfyUI's "ddim_uniform"."""
+    total = process.schedule.steps
+    stride = max(1, total // n)
+    levels = [min(total - 1, 1 + i * stride) for i in range(n)]
+    return process.sigmas[sorted(set(levels), reverse=True)]
+
+
+def quadratic(process: DiffusionProcess, n: int) -> Tensor:
+    """linspace(0, sqrt(0.8 T), n)² truncated, + 1: CompVis's "quad", dense at low noise (papers C.3)."""
+    total = process.schedule.steps
+    steps = (torch.linspace(0, math.sqrt(0.8 * total), n, dtype=torch.float64) ** 2).floor() + 1
+    # For many steps the first truncated squares coincide; keep them apart by one level.
+    steps = torch.maximum(steps, torch.arange(1, n + 1, dtype=torch.float64)).clamp(max=total - 1)
+    if (steps.diff() <= 0).any():
+        raise InputError(f"the schedule quadratic cannot be made of {n} steps; it can of up to {int(0.8 * total)}")
+    return process.t_to_sigma(steps.flip(0))
+
+
+def beta(process: DiffusionProcess, n: int, a: float = 0.6, b: float = 0.6) -> Tensor:
+    """Timesteps at quantiles of Beta(.6, .6): dense at both ends (Lee et al. 2024)."""
+    from scipy.stats import beta as distribution  # late: an extra of its own weight
+
+    quantiles = distribution.ppf(1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1].numpy(), a, b)
+    return process.t_to_sigma(torch.from_numpy(quantiles) * (process.schedule.steps - 1))
+
+
+def turbo(process: DiffusionProcess, n: int) -> Tensor:
+    """Levels 0, 100, 200, 300 from the top, as the reference samples its distilled models (papers C.10)."""
+    total = process.schedule.steps
+    if n > 10:
+        raise InputError(f"the number of steps is {n}; the schedule turbo has 1 to 10")
+    return process.sigmas[[total - 1 - i * (total // 10) for i in range(n)]]
+
+
+def lcm(process: DiffusionProcess, n: int) -> Tensor:
+    """Even by index out of the 50-step training grid k · 20 − 1, from the top (papers C.4)."""
+    total = process.schedule.steps
+    grid = [(k + 1) * (total // 50) - 1 for k in range(50)][::-1]
+    if n > 50:
+        raise InputError(f"the number of steps is {n}; the schedule lcm has 1 to 50")
+    return process.sigmas[[grid[i * 50 // n] for i in range(n)]]
+
+
+# Even in some way in sigma
+
+
+def karras(process: DiffusionProcess, n: int) -> Tensor:
+    """Even in sigma^(1/7) between the process's ends (Karras et al. 2022, equation 5)."""
+    low, high = (s ** (1 / 7.0) for s in _ends(process))
+    return (high + torch.linspace(0, 1, n, dtype=torch.float64) * (low - high)) ** 7.0
 
 
 def exponential(process: DiffusionProcess, n: int) -> Tensor:
     """Even in ln sigma between the process's ends."""
-    return torch.linspace(float(process.log_sigmas[-1]), float(process.log_sigmas[0]), n, dtype=torch.float64).exp()
+    low, high = _ends(process)
+    return torch.linspace(math.log(high), math.log(low), n, dtype=torch.float64).exp()
+
+
+def polyexponential(process: DiffusionProcess, n: int, rho: float = 1.0) -> Tensor:
+    """ln sigma falls as a power of the step: `rho` 1 is exponential."""
+    low, high = _ends(process)
+    ramp = torch.linspace(1, 0, n, dtype=torch.float64) ** rho
+    return (ramp * (math.log(high) - math.log(low)) + math.log(low)).exp()
+
+
+def kl_optimal(process: DiffusionProcess, n: int) -> Tensor:
+    """Even in arctan(sigma) (Sabour et al. 2024, theorem 3.1)."""
+    low, high = _ends(process)
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    return ((1 - ramp) * math.atan(high) + ramp * math.atan(low)).tan()
+
+
+# Sabour et al. 2024: levels optimised for ten steps of Stable Diffusion 1 and SDXL; other counts by log-linear
+# interpolation.
+_ALIGNED = {
+    "SD1": (14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029),
+    "SDXL": (14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029),
+}
+
+
+def _aligned(family: str) -> Schedule:
+    def schedule(process: DiffusionProcess, n: int) -> Tensor:
+        known = torch.tensor(_ALIGNED[family], dtype=torch.float64).log()
+        at = torch.linspace(0, len(known) - 1, n + 1, dtype=torch.float64)[:-1]
+        low = at.floor().long()
+        share = at - low
+        return ((1 - share) * known[low] + share * known[low + 1]).exp()
+
+    return schedule
 
 
 SCHEDULES.add("leading", leading)
 SCHEDULES.add("linspace", linspace, "uniform", "normal")
 SCHEDULES.add("trailing", trailing)
+SCHEDULES.add("sgm_uniform", sgm_uniform)
+SCHEDULES.add("simple", simple)
+SCHEDULES.add("ddim_uniform", ddim_uniform, "ddim")
+SCHEDULES.add("quadratic", quadratic)
+SCHEDULES.add("beta", beta)
+SCHEDULES.add("turbo", turbo)
+SCHEDULES.add("lcm", lcm)
 SCHEDULES.add("karras", karras)
 SCHEDULES.add("exponential", exponential)
+SCHEDULES.add("polyexponential", polyexponential)
+SCHEDULES.add("kl_optimal", kl_optimal)
+SCHEDULES.add("align_your_steps", _aligned("SD1"), "align_your_steps_sd1")
+SCHEDULES.add("align_your_steps_sdxl", _aligned("SDXL"))

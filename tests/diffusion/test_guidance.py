@@ -1,0 +1,167 @@
+import pytest
+import torch
+from torch import Tensor
+
+from darkroom.diffusion import guidance as g
+from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.spacing import spaced
+from darkroom.errors import InputError
+
+X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+SIGMA = torch.tensor(1.5)
+PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+
+
+def told(x: Tensor, sigma: Tensor) -> Tensor:
+    return 0.5 * x + 1
+
+
+def untold(x: Tensor, sigma: Tensor) -> Tensor:
+    return 0.5 * x - 1 + 0.1 * x.roll(1, 3)
+
+
+def still(sigma: Tensor, following: Tensor) -> Tensor:
+    return torch.zeros(1)
+
+
+def test_every_wrapper_is_the_conditional_denoiser_where_it_should_be() -> None:
+    expected = told(X, SIGMA)
+    ones = torch.ones(1, 1, 6, 6)
+    for wrapped in (
+        g.classifier_free(told, untold, 1.0),
+        g.rescaled(told, untold, 1.0, 0.7),
+        g.interval(untold, told, 2.0, 3.0),
+        g.dynamic_threshold(told, 1.0, limit=100.0),
+        g.perturbed_attention(told, told, untold, 0.0),
+        g.adaptive_projected(told, untold, 1.0),
+        g.composed(untold, [(told, 1.0)], 1.0),
+        g.regional([(told, ones)]),
+        g.known_region(told, torch.zeros_like(X), ones),
+        g.target_image(told, lambda x0: 0 * x0.sum(dim=(1, 2, 3)), 1.0),
+        g.classifier(told, lambda x, s: 0 * x.sum(dim=(1, 2, 3)), 1.0),
+    ):
+        assert torch.allclose(wrapped(X, SIGMA), expected, atol=1e-5)
+    scaled = g.dynamic_threshold(told, 1.0, limit=0.5)(X, SIGMA)
+    assert scaled.abs().amax(dim=(1, 2, 3)) == pytest.approx([0.5, 0.5], rel=1e-5)
+
+
+def test_rescaling_wholly_gives_the_velocity_of_the_conditional_its_spread_back() -> None:
+    skip = X / (SIGMA**2 + 1)
+    for phi in (0.0, 1.0):
+        v = skip - g.rescaled(told, untold, 8.0, phi)(X, SIGMA)
+        plain = skip - g.classifier_free(told, untold, 8.0)(X, SIGMA)
+        wanted = plain if phi == 0 else skip - told(X, SIGMA)
+        assert torch.allclose(v.std(dim=(1, 2, 3)), wanted.std(dim=(1, 2, 3)), rtol=1e-4)
+
+
+def test_the_interval_is_open_below_and_closed_above() -> None:
+    wrapped = g.interval(lambda x, s: x * 0 + 1, lambda x, s: x * 0, 1.0, 2.0)
+    assert [float(wrapped(X, torch.tensor(s)).mean()) for s in (0.5, 1.0, 1.5, 2.0, 2.5)] == [0, 0, 1, 1, 0]
+    with pytest.raises(InputError, match="rising levels"):
+        g.interval(told, told, 2.0, 1.0)
+
+
+def test_projected_guidance_moves_across_the_estimate_only() -> None:
+    moved = g.adaptive_projected(told, untold, 5.0, norm=None)(X, SIGMA) - told(X, SIGMA)
+    along = (moved * told(X, SIGMA)).sum(dim=(1, 2, 3))
+    assert along.abs().max() < 1e-2 * moved.norm() * told(X, SIGMA).norm()
+    limited = g.adaptive_projected(told, untold, 2.0, norm=0.1, parallel=1.0)(X, SIGMA) - told(X, SIGMA)
+    assert limited.flatten(1).norm(dim=1) == pytest.approx([0.1, 0.1], rel=1e-4)
+
+
+def test_composition_weighs_each_prompt_and_regions_rule_where_they_are() -> None:
+    both = g.composed(untold, [(told, 0.5), (told, 0.5)], 3.0)
+    assert torch.allclose(both(X, SIGMA), g.classifier_free(told, untold, 3.0)(X, SIGMA), atol=1e-5)
+    left = torch.zeros(1, 1, 6, 6)
+    left[..., :3] = 2.0
+    split = g.regional([(told, left), (untold, 2.0 - left)])(X, SIGMA)
+    assert torch.allclose(split[..., :3], told(X, SIGMA)[..., :3])
+    assert torch.allclose(split[..., 3:], untold(X, SIGMA)[..., 3:])
+    with pytest.raises(InputError, match="without a prompt"):
+        g.regional([(told, left)])
+
+
+@pytest.mark.parametrize("name", ["Euler", "DPM++ 2M", "Heun", "UniPC"])
+def test_the_known_region_comes_out_exactly(name: str) -> None:
+    known = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(1, 1, 6, 6)
+    mask[..., 2:5, 2:5] = 1
+    sigmas = spaced("karras", PROCESS, 8)
+    for step in SAMPLERS[name](g.known_region(told, known, mask), X * sigmas[0], sigmas, still):
+        result = step.x
+    outside = (mask == 0).expand_as(known)
+    assert torch.allclose(result[outside], known[outside], atol=1e-6)
+    assert not torch.allclose(result, known, atol=1e-2)
+
+
+def test_guided_to_a_target_it_gets_nearer_even_in_inference_mode() -> None:
+    target = torch.ones_like(X)
+
+    def distance(x0: Tensor) -> Tensor:
+        return 0.5 * (x0 - target).square().sum(dim=(1, 2, 3))
+
+    with torch.inference_mode():
+        sigmas = spaced("karras", PROCESS, 12)
+        results = []
+        for strength in (0.0, 0.3):
+            guided = g.target_image(lambda x, s: x / (1 + s**2), distance, strength)
+            for step in SAMPLERS["Euler"](guided, X * sigmas[0], sigmas, still):
+                x = step.x
+            results.append(float(distance(x).mean()))
+    assert results[1] < 0.8 * results[0]
+
+
+def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
+    shifted = g.classifier(told, lambda x, s: x.sum(dim=(1, 2, 3)), 2.0)(X, SIGMA)
+    assert torch.allclose(shifted, told(X, SIGMA) + 2.0 * SIGMA**2, atol=1e-5)
+
+
+def test_wrappers_stack() -> None:
+    stack = g.interval(g.dynamic_threshold(g.rescaled(told, untold, 4.0, 0.7), limit=3.0), told, 0.1, 5.0)
+    stack = g.known_region(stack, torch.zeros_like(X), torch.ones(1, 1, 6, 6))
+    for step in SAMPLERS["DPM++ 2M"](stack, X * 14, spaced("karras", PROCESS, 6), still):
+        x = step.x
+    assert torch.isfinite(x).all()
+
+
+def brownian(seeds: list[int]) -> BrownianNoise:
+    return BrownianNoise(seeds, (4000,), 0.03, 14.6)
+
+
+def test_brownian_increments_are_normal_independent_and_add_up() -> None:
+    w = brownian([3])
+    a, b, c = (torch.tensor(s) for s in (10.0, 6.0, 1.0))
+    first, second, whole = w(a, b), w(b, c), w(a, c)
+    assert torch.allclose(first * 4.0**0.5 + second * 5.0**0.5, whole * 9.0**0.5, atol=1e-4)
+    for noise in (first, second, whole):
+        assert float(noise.mean()) == pytest.approx(0, abs=0.05)
+        assert float(noise.std()) == pytest.approx(1, abs=0.05)
+    assert float((first * second).mean()) == pytest.approx(0, abs=0.05)
+
+
+def test_a_path_depends_on_its_seed_alone() -> None:
+    a, b = torch.tensor(5.0), torch.tensor(4.0)
+    assert torch.equal(brownian([8])(a, b)[0], brownian([1, 8])(a, b)[1])
+    assert not torch.equal(*brownian([1, 8])(a, b))
+
+
+def test_sde_samplers_agree_across_step_counts_on_one_path() -> None:
+    """With a Brownian path finer steps converge to one sample; with fresh noise each step they do not."""
+
+    def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
+        return x * 1.69 / (1.69 + sigma**2)
+
+    results: dict[str, list[Tensor]] = {"path": [], "fresh": []}
+    for n in (100, 200):
+        sigmas = spaced("karras", PROCESS, n)
+        for kind in results:
+            noise = BrownianNoise([2], (1, 8, 8), 0.02, 15.0) if kind == "path" else SeededNoise([2], (1, 8, 8))
+            x = torch.full((1, 1, 8, 8), 8.0)
+            for step in SAMPLERS["DPM++ 2M SDE"](gaussian, x, sigmas, noise):
+                x = step.x
+            results[kind].append(x)
+    path, fresh = (float((a - b).abs().mean()) for a, b in (results["path"], results["fresh"]))
+    assert path < 0.1
+    assert fresh > 5 * path
