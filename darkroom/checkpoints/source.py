@@ -13,7 +13,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
 
-__all__ = ["Source", "open_source"]
+__all__ = ["Source", "open_source", "read_json"]
 
 Layout = Literal["original", "diffusers"]
 

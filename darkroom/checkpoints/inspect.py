@@ -1,0 +1,125 @@
+"""What a file or folder of weights is, as far as it can be said without loading it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darkroom.checkpoints import original
+from darkroom.checkpoints.fingerprint import lora_hash, model_hash
+from darkroom.checkpoints.identify import empty_state, identify
+from darkroom.checkpoints.lora import describe_lora
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.source import Source, open_source, read_json
+from darkroom.checkpoints.stored import Stored, Weights
+from darkroom.checkpoints.table import rules
+from darkroom.checkpoints.transfer import fit
+from darkroom.config import from_dict
+from darkroom.diffusion.process import Prediction
+from darkroom.models.autoencoder import Autoencoder
+from darkroom.systems import FIRST_STAGES, FirstStage, System
+
+__all__ = ["inspect"]
+
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
+
+
+def inspect(
+    path: Path, *, ema: str = "auto", prediction: Prediction | None = None, hashed: bool = True, finite: bool = False
+) -> dict[str, Any]:
+    """A table of facts for people and programs, in the order to show them.
+
+    `hashed` reads the whole file once (remembered for the next time), `finite` looks at every number. Raises
+    `InputError` naming file and cause.
+    """
+    if path.is_dir() and (path / "system.json").is_file():
+        return _native(path)
+    if not path.is_dir():
+        weights = open_weights(path)
+        facts = describe_lora(weights) or _first_stage(weights)
+        if facts is not None:
+            if finite:
+                weights.require_finite()
+            digest = {"hash": (lora_hash if "rank" in facts else model_hash)(path)} if hashed else {}
+            return {"file": str(path), "container": weights.kind, **facts, **_content(weights), **digest}
+    source = open_source(path)
+    if finite:
+        source.require_finite()
+    identity = identify(source, ema=ema, prediction=prediction, hint=str(path))
+    system = identity.system
+    return {
+        "file": str(path),
+        "container": ", ".join(sorted({w.kind for w in source.files})),
+        "layout": source.layout,
+        "system": f"{system.name} ({system.title})",
+        "told by": identity.told_by,
+        **({"could also be": ", ".join(identity.alternatives)} if identity.alternatives else {}),
+        "prediction": system.prediction + (", zero terminal SNR" if system.schedule.zero_terminal_snr else ""),
+        "prediction told by": identity.prediction_told_by,
+        "running average": _average(source),
+        **_content(source.tensors),
+        **_parameters(system),
+        "known baggage": f"{len(identity.fit.unused)} tensors",
+        **({"hash": model_hash(source.main_file)} if hashed else {}),
+        **{k: v for k, v in source.metadata.items() if k.startswith("modelspec.") and len(v) < 200},
+    }
+
+
+def _content(tensors: Mapping[str, Stored]) -> dict[str, str]:
+    kinds = Counter(_PRECISIONS.get(t.dtype, str(t.dtype).removeprefix("torch.")) for t in tensors.values())
+    return {
+        "precision": ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common()),
+        "tensors": f"{len(tensors)}, {sum(t.nbytes for t in tensors.values()) / 1e9:.2f} GB",
+    }
+
+
+def _average(source: Source) -> str:
+    if source.layout == "diffusers":
+        return "none beside the weights"
+    unet = [n for n in source.tensors if n.startswith(original.UNET)]
+    there = [n for n in unet if original.ema_name(n) in source.tensors]
+    if there and len(there) == len(unet):
+        return "present, complete"
+    scalars = "model_ema.decay" in source.tensors
+    return "only its counters: the weights themselves are the average" if scalars and not there else "absent"
+
+
+def _parameters(system: System) -> dict[str, str]:
+    counts: Counter[str] = Counter()
+    for name, tensor in empty_state(system).items():
+        counts[name.split(".")[0]] += tensor.numel()
+    return {f"{part} parameters": f"{count:,}" for part, count in counts.items()}
+
+
+def _first_stage(weights: Weights) -> dict[str, Any] | None:
+    """An autoencoder alone: all of the catalogue with these tensors."""
+    if "decoder.conv_in.weight" not in weights:
+        return None
+    found: list[FirstStage] = []
+    for stage in FIRST_STAGES.values():
+        with torch.device("meta"):
+            state = Autoencoder(stage.autoencoder).state_dict()
+        if not fit(
+            rules(original.autoencoder(stage.autoencoder), state), state, weights, is_baggage=original.is_baggage
+        ).distance:
+            found.append(stage)
+    names = ", ".join(stage.name for stage in found)
+    return {"first stage": names or "of a shape that is not in the catalogue"}
+
+
+def _native(path: Path) -> dict[str, Any]:
+    system = from_dict(System, read_json(path / "system.json").get("system"), str(path / "system.json"))
+    tensors = {f"{f.stem}.{name}": t for f in sorted(path.glob("*.safetensors")) for name, t in open_weights(f).items()}
+    return {
+        "file": str(path),
+        "layout": "this project's own folder",
+        "system": f"{system.name} ({system.title})",
+        "prediction": system.prediction,
+        **_content(tensors),
+        **_parameters(system),
+        "hash": model_hash(path / "unet.safetensors"),
+    }

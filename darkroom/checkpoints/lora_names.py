@@ -1,0 +1,129 @@
+"""A LoRA key is a base key in disguise: undress it and look it up in the same tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+
+from torch import nn
+
+from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.clip_names import transformers_text
+from darkroom.checkpoints.part import Part, complete
+from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.systems.build import build
+from darkroom.systems.system import System
+
+__all__ = ["dressed_names", "layers_by_key", "split_key", "undress"]
+
+# What follows the name of a layer, by everybody's habits, and what it means here.
+_PARTS = {
+    r"[._]lora(_linear_layer)?\.down\.weight": "down",
+    r"[._]lora(_linear_layer)?\.up\.weight": "up",
+    r"\.lora_down\.weight": "down",
+    r"\.lora_up\.weight": "up",
+    r"\.lora_mid\.weight": "mid",
+    r"\.lora_A(\.\w+)?\.weight": "down",
+    r"\.lora_B(\.\w+)?\.weight": "up",
+    r"\.lora_magnitude_vector(\.\w+)?": "magnitude_per_output",
+    r"\.dora_scale": "magnitude",
+    r"\.(network_)?alpha": "alpha",
+    r"\.hada_(w[12]_[ab]|t[12])(\.\w+)?": "hada",
+    r"\.lokr_(w[12](_[ab])?|t2)(\.\w+)?": "lokr",
+    r"\.diff": "full",
+}
+_SPLIT = [(re.compile(f"(.+?){pattern}"), part) for pattern, part in _PARTS.items()]
+_FACTOR = re.compile(r"\.(?:hada|lokr)_(\w+)")
+
+
+def split_key(key: str) -> tuple[str, str] | None:
+    """The layer's name, still dressed, and which part of its adapter this is; None if it is no part of one."""
+    for pattern, part in _SPLIT:
+        match = pattern.fullmatch(key)
+        if match:
+            factor = _FACTOR.search(key)
+            return match[1], f"{part}_{factor[1]}" if factor and part in ("hada", "lokr") else part
+    return None
+
+
+# A prefix, and the networks that it may mean, as `layers_by_key` calls them.
+_PREFIXES = (
+    ("lora_unet_", ("unet",)),
+    ("lora_te1_", ("te1",)),
+    ("lora_te2_", ("te2",)),
+    ("lora_te_", ("te1",)),
+    ("lycoris_", ("unet", "te1")),
+    ("base_model.model.", ("unet", "te1")),
+    ("model.diffusion_model.", ("unet",)),
+    ("diffusion_model.", ("unet",)),
+    ("unet.", ("unet",)),
+    ("text_encoder_2.", ("te2",)),
+    ("text_encoder.", ("te1",)),
+)
+
+
+def undress(key: str) -> list[str]:
+    """The names by which a layer may be found in `layers_by_key`: network and path, dots as underscores."""
+    networks: tuple[str, ...] = ("unet", "te1")
+    for prefix, meant in _PREFIXES:
+        if key.startswith(prefix):
+            key, networks = key.removeprefix(prefix), meant
+            break
+    path = key.replace(".processor.", ".").replace(".", "_")  # attention processors of early Diffusers
+    if not path.startswith("text_model_"):  # later transformers leave it out
+        return [f"{n}:{p}" for n in networks for p in ((path,) if n == "unet" else (path, f"text_model_{path}"))]
+    return [f"{n}:{path}" for n in networks]
+
+
+@cache
+def layers_by_key(system: System) -> dict[str, str]:
+    """Undressed names → our modules that can be adapted, in the original and the Diffusers naming."""
+    model = build(system, "meta")
+    state = model.state_dict()
+    adaptable = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    table: dict[str, str] = {}
+    for network, part in _networks(system):
+        inside = [n for n in state if n.startswith(f"{part.ours}.") and n.endswith(".weight")]
+        for rule in complete([part], inside):
+            module = rule.ours[0].removesuffix(".weight")
+            if len(rule.ours) == 1 and module in adaptable:
+                path = rule.theirs[0].removesuffix(".weight").replace(".", "_")
+                table[f"{network}:{path}"] = module
+                table.setdefault(f"{network}:{path.removesuffix('_0')}", module)  # to_out.0 was to_out
+    return table
+
+
+def _networks(system: System) -> Iterator[tuple[str, Part]]:
+    vector = diffusers.vector_component(system)
+    yield "unet", Part("unet", "", tuple(original.unet(system.unet)))
+    yield "unet", Part("unet", "", tuple(diffusers.unet(system.unet, vector)))
+    for config in system.embedders:
+        if isinstance(config, ClipTextEmbedderConfig):
+            for i, tower in enumerate(config.towers):
+                part = Part(f"conditioner.embedders.caption.towers.{i}", "", tuple(transformers_text(tower.tower)))
+                yield f"te{i + 1}", part
+                if diffusers.text_components(config)[i] == "text_encoder_2" and i == 0:  # the refiner's only tower
+                    yield "te2", part
+
+
+@cache
+def dressed_names(system: System) -> dict[str, str]:
+    """Our module → its key in a LoRA file, without the part, as kohya's scripts write it.
+
+    For SDXL they keep the original names of the UNet, for the others those of Diffusers.
+    """
+    towers = [t for c in system.embedders if isinstance(c, ClipTextEmbedderConfig) for t in c.towers]
+    originally = any(t.pooled for t in towers)
+    names: dict[str, str] = {}
+    state = build(system, "meta").state_dict()
+    for network, part in _networks(system):
+        if network == "unet" and (part.places == tuple(original.unet(system.unet))) != originally:
+            continue
+        prefix = "lora_unet" if network == "unet" else f"lora_{network}" if len(towers) > 1 else "lora_te"
+        inside = [n for n in state if n.startswith(f"{part.ours}.") and n.endswith(".weight")]
+        for rule in complete([part], inside):
+            if len(rule.ours) == 1:
+                path = rule.theirs[0].removesuffix(".weight").replace(".", "_")
+                names[rule.ours[0].removesuffix(".weight")] = f"{prefix}_{path}"
+    return names

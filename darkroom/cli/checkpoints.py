@@ -1,0 +1,95 @@
+"""`darkroom inspect` and `darkroom convert`: what a checkpoint is, and the same weights in the other layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from darkroom.errors import InputError
+
+if TYPE_CHECKING:
+    from darkroom.diffusion.process import Prediction
+
+__all__ = ["convert", "inspect"]
+
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+Ema = Annotated[str, typer.Option("--ema", help="Use the running average: auto, yes or no.")]
+PredictionOption = Annotated[
+    str | None, typer.Option("--prediction", help="eps, v or x0, where nothing else tells what the network predicts.")
+]
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A file, a folder, a shipped name or a hub id.")],
+    ema: Ema = "auto",
+    prediction: PredictionOption = None,
+    hash: Annotated[bool, typer.Option(help="Compute the hash, which reads the whole file once.")] = True,
+    finite: Annotated[bool, typer.Option("--finite", help="Look for NaN and infinite values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON table.")] = False,
+) -> None:
+    """Say what a checkpoint is: system, prediction, precision, running average, sizes, hash; also of a LoRA.
+
+    darkroom inspect v1-5-pruned-emaonly.safetensors
+    """
+    from darkroom.checkpoints.inspect import inspect as look
+    from darkroom.checkpoints.locate import locate
+
+    facts = look(locate(model), ema=ema, prediction=_prediction(prediction), hashed=hash, finite=finite)
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        print(f"{name:{width}}  {value}")
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A file, a folder or a hub id.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="The file or folder to write.")],
+    layout: Annotated[str, typer.Option("--layout", help="original (one file) or diffusers (a folder).")],
+    dtype: Annotated[str | None, typer.Option("--dtype", help="fp32, fp16 or bf16; default: as stored.")] = None,
+    ema: Ema = "auto",
+    prediction: PredictionOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a file that exists.")] = False,
+) -> None:
+    """Write the same weights in the other layout; there and back gives the same bits.
+
+    darkroom convert sd_xl_base_1.0.safetensors sdxl/ --layout diffusers
+    """
+    if layout not in ("original", "diffusers"):
+        raise InputError(f"unknown layout {layout!r}; known are: original, diffusers")
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; known are: {', '.join(DTYPES)}")
+    if layout == "original" and target.suffix != ".safetensors":
+        raise InputError(f"{target} is to be one file; its name must end in .safetensors")
+    if layout == "original" and target.exists() and not force:
+        raise InputError(f"{target} exists already; --force replaces it")
+
+    import torch
+
+    from darkroom.checkpoints.convert import Content, write_diffusers, write_original
+    from darkroom.checkpoints.identify import identify
+    from darkroom.checkpoints.locate import locate
+    from darkroom.checkpoints.source import open_source
+
+    opened = open_source(locate(source))
+    identity = identify(opened, ema=ema, prediction=_prediction(prediction), hint=source)
+    content = Content.of_source(opened, identity, getattr(torch, DTYPES[dtype]) if dtype else None)
+    notes = write_diffusers(content, target) if layout == "diffusers" else write_original(content, target)
+    print(f"{identity.system.name} ({identity.told_by}), {identity.system.prediction} -> {target}")
+    for note in notes or ():
+        print(f"note: {note}")
+
+
+def _prediction(word: str | None) -> Prediction | None:
+    """Everybody's word for what a network predicts, as ours."""
+    if word is None:
+        return None
+    from darkroom.checkpoints.prediction import PREDICTIONS
+
+    if word.lower() not in PREDICTIONS:
+        raise InputError(f"unknown prediction {word!r}; known are: {', '.join(PREDICTIONS)}")
+    return PREDICTIONS[word.lower()]
