@@ -26,7 +26,7 @@ def preview(
     maps: Annotated[bool, typer.Option(help="Boxes, instance and semantic maps beside each scene.")] = True,
 ) -> None:
     """Write a contact sheet of scenes with captions, boxes and maps drawn in."""
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", size)
     if not match:
         raise InputError(f"the size is {size!r}, wanted is WIDTHxHEIGHT, such as 256x256")
     if count < 1:
@@ -49,7 +49,7 @@ def prompts(
     things: Annotated[str, typer.Option("--things", help="Things in a prompt: 1, 2, 1-2 …")] = "1-2",
 ) -> None:
     """Draw prompts to measure with: one JSON object a line, caption and facts."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", things)
+    match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", things)
     if not match:
         raise InputError(f"the number of things is {things!r}, wanted is a number or a range such as 1-2")
 

@@ -48,6 +48,8 @@ def test_prompts_are_listed(tmp_path: Path, things: str, counts: set[int]) -> No
     [
         (["preview", "--size", "256"], "the size is '256', wanted is WIDTHxHEIGHT"),
         (["preview", "--size", "4x4"], "4x4 cannot be painted"),
+        (["preview", "--size", "64x0"], "the size is '64x0'"),
+        (["preview", "--size", "1x99999"], "1x99999"),
         (["preview", "--count", "0"], "the number of scenes is 0, wanted is at least 1"),
         (["preview", "--seed", "-1"], "the seed is -1"),
         (["preview", "--count", "999999999"], "too large"),
