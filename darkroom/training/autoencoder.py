@@ -15,14 +15,13 @@ from torch.nn import functional as F
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
-from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.discriminator import PatchDiscriminator
-from darkroom.models.perceptual import feature_distance
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.tasks.images import grid, to_bytes, to_tensor
 from darkroom.training.export import read_network, write_network
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
+from darkroom.training.perceptual import load_distance
 
 __all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight"]
 
@@ -33,7 +32,7 @@ class AutoencoderRecipe:
 
     loop: LoopConfig
     data: PictureBookConfig
-    perceptual: Path | None  # a classifier that the classifier recipe exported
+    perceptual: Path | None  # LPIPS weights, or a classifier that the classifier recipe exported
     perceptual_weight: float
     kl_weight: float  # per number of the picture; the papers' 1e-6 is relative to sums over picture and latent
     discriminator_start: int  # step; the steps count of the loop or more: never
@@ -64,13 +63,7 @@ class AutoencoderObjective:
             self.autoencoder.quant_conv.requires_grad_(False)
         self.discriminator = PatchDiscriminator(recipe.discriminator_layers, recipe.discriminator_channels)
         self.networks = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
-        self.features: Classifier | None = None
-        if recipe.perceptual is not None:
-            config, state = read_network(recipe.perceptual, ClassifierConfig)
-            self.features = Classifier(config)
-            self.features.load_state_dict(state)
-            self.features.eval().requires_grad_(False)
-            self.features.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.distance = None if recipe.perceptual is None else load_distance(recipe.perceptual, recipe.loop.device)
 
     def optimisers(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -88,8 +81,8 @@ class AutoencoderObjective:
         decoded = decoded.float()
         reconstruction = (images - decoded).abs().mean()
         log["l1"] = reconstruction.detach()
-        if self.features is not None:
-            perceptual = feature_distance(self.features.features, images, decoded).mean()
+        if self.distance is not None:
+            perceptual = self.distance(images, decoded).mean()
             log["perceptual"] = perceptual.detach()
             reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
         loss = reconstruction + regulariser

@@ -1,0 +1,124 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from darkroom.data.source import PictureBookConfig
+from darkroom.errors import InputError
+from darkroom.models.autoencoder import AutoencoderConfig
+from darkroom.models.bottleneck import KLConfig, VQConfig
+from darkroom.models.classifier import Classifier, ClassifierConfig
+from darkroom.models.lpips import LPIPS
+from darkroom.models.perceptual import feature_distance
+from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight
+from darkroom.training.export import write_network
+from darkroom.training.loop import LoopConfig, train
+from darkroom.training.perceptual import load_distance
+
+MODEL = AutoencoderConfig(32, (1, 1), 1, 1, (False, False), False, 4, 4, KLConfig(), patch_size=2)
+
+
+@pytest.fixture
+def classifier(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    network = Classifier(ClassifierConfig(("a", "b"), 4))
+    write_network(tmp_path / "classifier.safetensors", network, network.config, {})
+    return tmp_path / "classifier.safetensors"
+
+
+def recipe(perceptual: Path | None, **changes: object) -> AutoencoderRecipe:
+    loop = LoopConfig(
+        steps=25, batch_size=4, learning_rate=3e-3, precision="fp32", log_every=1, save_every=25, sample_every=25
+    )
+    plain = AutoencoderRecipe(
+        loop=loop, data=PictureBookConfig(32, 40), perceptual=perceptual, perceptual_weight=0.1, kl_weight=1e-6,
+        discriminator_start=15, discriminator_layers=2, discriminator_channels=8, model=MODEL,
+    )  # fmt: skip
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    r = recipe(classifier)
+    r = replace(r, loop=replace(r.loop, steps=60, sample_every=60), discriminator_start=40)
+    objective = AutoencoderObjective(r)
+    images = objective.batch(0, 8)
+    before = (objective.autoencoder(images) - images).abs().mean()
+    train(objective, r.loop, tmp_path / "run", recipe=r)
+    after = (objective.autoencoder.eval()(images) - images).abs().mean()
+    assert after < 0.7 * before
+    assert (tmp_path / "run" / "export" / "autoencoder.safetensors").exists()
+    assert (tmp_path / "run" / "samples" / "0000060.png").exists()
+    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert "loss/discriminator" not in log[38]
+    assert "loss/discriminator" in log[45]
+    assert "adaptive weight" in log[45]
+
+
+def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
+    first = recipe(classifier)
+    train(AutoencoderObjective(first), first.loop, tmp_path / "first", recipe=first)
+    r = recipe(
+        None, initial=tmp_path / "first" / "export" / "autoencoder.safetensors", decoder_only=True, latent_noise=0.5
+    )
+    objective = AutoencoderObjective(r)
+    images = objective.batch(0, 4)
+    latents, decoded = objective.autoencoder.encode(images), objective.autoencoder(images)
+    train(objective, r.loop, tmp_path / "second", recipe=r)
+    objective.autoencoder.eval()
+    assert torch.equal(objective.autoencoder.encode(images), latents)
+    assert not torch.allclose(objective.autoencoder(images), decoded, atol=1e-3)
+
+
+def test_a_codebook_trains_too(tmp_path: Path) -> None:
+    r = recipe(None, model=replace(MODEL, bottleneck=VQConfig(32)), discriminator_start=100)
+    train(AutoencoderObjective(r), r.loop, tmp_path, recipe=r)
+    assert "codes in use" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:
+    w = nn.Parameter(torch.tensor([3.0, 4.0]))
+    weight = adaptive_weight((w * torch.tensor([6.0, 8.0])).sum(), (w * torch.tensor([0.0, 2.0])).sum(), w)
+    assert float(weight) == pytest.approx(10 / (2 + 1e-4))
+    assert not weight.requires_grad
+
+
+def test_the_distance_is_zero_for_equal_pictures_and_feeds_back_to_the_second(classifier: Path) -> None:
+    distance = load_distance(classifier)
+    a, b = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32, requires_grad=True)
+    assert distance(a, a).abs().max() < 1e-6
+    distance(a, b).sum().backward()
+    assert b.grad is not None
+    assert b.grad.abs().sum() > 0
+
+
+def test_lpips_is_found_alone_or_within_a_first_stage(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = LPIPS()
+    with torch.no_grad():
+        for p in network.parameters():
+            p.abs_().mul_(0.5)
+    state = network.state_dict()
+    save_file(state, tmp_path / "alone.safetensors")
+    save_file({f"loss.perceptual_loss.{k}": v for k, v in state.items()}, tmp_path / "within.safetensors")
+    a, b = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    expected = network(a, b)
+    assert expected.min() > 0
+    for name in ("alone", "within"):
+        assert torch.allclose(load_distance(tmp_path / f"{name}.safetensors")(a, b), expected, rtol=1e-4)
+    # By its definition, map for map, with all weights one: the plain feature distance.
+    with torch.no_grad():
+        for i in range(5):
+            network.get_submodule(f"lin{i}.model.1").weight.fill_(1.0)  # type: ignore[union-attr, operator]
+    assert torch.allclose(network(a, b), feature_distance(network.features, a, b), rtol=1e-4)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="neither LPIPS weights nor a classifier"):
+        load_distance(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="there is no file"):
+        load_distance(tmp_path / "absent.safetensors")
