@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from darkroom.checkpoints.lora_names import dressed_names, layers_by_key, split_key, undress
+from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names, layers_by_key, split_key, undress
 from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
@@ -20,7 +20,7 @@ from darkroom.checkpoints.source import read_json
 from darkroom.checkpoints.stored import Weights
 from darkroom.errors import InputError
 from darkroom.nn.lora import Adapter, Attached, Full, Hadamard, Kronecker, LowRank, Merged, attach, merge
-from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
 
 __all__ = ["AppliedLoras", "Lora", "apply_loras", "describe_lora", "read_lora", "write_lora"]
@@ -54,7 +54,7 @@ def read_lora(
     if not groups:
         raise InputError(f"{path} is no LoRA: none of its {len(weights)} tensors belongs to an adapter")
     _require_system(weights, groups, system)
-    table, layers = layers_by_key(system), dict(build(system, "meta").named_modules())
+    table, layers = layers_by_key(system), adaptable_layers(system)
     adapters: dict[str, Adapter] = {}
     unmatched = list(strange)
     alphas = _stated_alphas(weights)
@@ -87,7 +87,7 @@ def _adapter(
     weights: Weights,
     key: str,
     parts: Mapping[str, str],
-    layer: nn.Module,
+    layer: nn.Linear | nn.Conv2d,
     alphas: Mapping[str, float],
     dtype: torch.dtype | None,
     device: torch.device | str,
@@ -126,7 +126,6 @@ def _adapter(
     else:
         raise wrong(f"has the parts {', '.join(sorted(names)) or 'none'}, which make no adapter that is known")
     weight = layer.weight
-    assert isinstance(weight, Tensor), "only layers with weights are in the table"
     try:
         change = list(adapter.product().shape)
     except (RuntimeError, IndexError):
@@ -180,26 +179,37 @@ def _stated_alphas(weights: Weights) -> dict[str, float]:
 
 # Width of the tokens that cross-attention reads → who reads such.
 _FAMILIES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "SDXL", 1280: "the SDXL refiner"}
+_WORDS = (("refiner", 1280), ("xl", 2048), ("v2", 1024), ("v1", 768))  # of those in metadata, the first that occurs
 
 
-def _made_for(weights: Weights, groups: Mapping[str, Mapping[str, str]]) -> int | None:
-    """The width of the tokens of the system that a LoRA was made for, as far as it shows."""
+def _token_width(weights: Weights, groups: Mapping[str, Mapping[str, str]]) -> int | None:
+    """Of the tokens that the adapted cross-attention reads; None if no such layer is adapted."""
     for key, parts in groups.items():
         if re.search(r"attn2[._]to_[kv]$", key) and "down" in parts:
             return weights[parts["down"]].shape[1]
+    return None
+
+
+def _said_family(weights: Weights, groups: Mapping[str, Mapping[str, str]]) -> str | None:
+    """What the metadata say the LoRA was made for; a second text encoder says as much."""
     said = " ".join(weights.metadata.get(k, "") for k in ("ss_base_model_version", "modelspec.architecture")).lower()
-    for words, width in (("xl", 2048), ("v2", 1024), ("v1", 768)):
-        if words in said:
-            return width
-    return 2048 if any(undress(key)[0].startswith("te2:") for key in groups) else None
+    found = next((width for word, width in _WORDS if word in said), None)
+    if found is None and any(undress(key)[0].startswith("te2:") for key in groups):
+        found = 2048
+    return None if found is None else _FAMILIES[found]
 
 
 def _require_system(weights: Weights, groups: Mapping[str, Mapping[str, str]], system: System) -> None:
-    width = _made_for(weights, groups)
-    if width is not None and width != system.unet.context_dim:
-        made_for = _FAMILIES.get(width, f"a model that reads tokens of width {width}")
-        reads = f"tokens of width {system.unet.context_dim}" if system.unet.context_dim else "no tokens"
-        raise InputError(f"{weights.path} is a LoRA for {made_for}, the model is {system.name}, which reads {reads}")
+    reads = system.unet.context_dim
+    width = _token_width(weights, groups)
+    made_for = None if width is None else _FAMILIES.get(width, f"a model that reads tokens of width {width}")
+    fits = width is None or width == reads
+    if width is None and (said := _said_family(weights, groups)) is not None:
+        own = next((w for word, w in _WORDS if word in architecture(system)), None)
+        made_for, fits = said, own is None or said == _FAMILIES[own]
+    if not fits:
+        tokens = f"tokens of width {reads}" if reads else "no tokens"
+        raise InputError(f"{weights.path} is a LoRA for {made_for}, the model is {system.name}, which reads {tokens}")
 
 
 def describe_lora(weights: Weights) -> dict[str, str] | None:
@@ -217,10 +227,11 @@ def describe_lora(weights: Weights) -> dict[str, str] | None:
     ranks = sorted({weights[p["down"]].shape[0] for p in groups.values() if "down" in p})
     alphas = sorted({_scalar(weights, p["alpha"]) for p in groups.values() if "alpha" in p})
     networks = [undress(key)[0].partition(":")[0] for key in groups]
-    width = _made_for(weights, groups)
+    width = _token_width(weights, groups)
+    by_width = _FAMILIES.get(width, f"tokens of width {width}") if width else None
     table = {
         "kind": ", ".join(k for k, there in kinds.items() if there),
-        "made for": _FAMILIES.get(width or 0, "unknown" if width is None else f"tokens of width {width}"),
+        "made for": by_width or _said_family(weights, groups) or "unknown",
         "layers": ", ".join(f"{networks.count(n)} of {n}" for n in sorted(set(networks))),
         "rank": ", ".join(map(str, ranks)) or "–",
         "alpha": ", ".join(f"{a:g}" for a in alphas) or "– (scale 1)",

@@ -15,7 +15,7 @@ from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.systems.build import build
 from darkroom.systems.system import System
 
-__all__ = ["dressed_names", "layers_by_key", "split_key", "undress"]
+__all__ = ["adaptable_layers", "dressed_names", "layers_by_key", "split_key", "undress"]
 
 # What follows the name of a layer, by everybody's habits, and what it means here.
 _PARTS = {
@@ -77,17 +77,22 @@ def undress(key: str) -> list[str]:
 
 
 @cache
+def adaptable_layers(system: System) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Our modules that can be adapted, by name, without storage."""
+    modules = build(system, "meta").named_modules()
+    return {name: module for name, module in modules if isinstance(module, (nn.Linear, nn.Conv2d))}
+
+
+@cache
 def layers_by_key(system: System) -> dict[str, str]:
-    """Undressed names → our modules that can be adapted, in the original and the Diffusers naming."""
-    model = build(system, "meta")
-    state = model.state_dict()
-    adaptable = {n for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    """Undressed names → names of our modules that can be adapted, in the original and the Diffusers naming."""
+    adaptable = adaptable_layers(system)
+    state = [f"{name}.weight" for name in adaptable]
     table: dict[str, str] = {}
     for network, part in _networks(system):
-        inside = [n for n in state if n.startswith(f"{part.ours}.") and n.endswith(".weight")]
-        for rule in complete([part], inside):
+        for rule in complete([part], [n for n in state if n.startswith(f"{part.ours}.")]):
             module = rule.ours[0].removesuffix(".weight")
-            if len(rule.ours) == 1 and module in adaptable:
+            if len(rule.ours) == 1:
                 path = rule.theirs[0].removesuffix(".weight").replace(".", "_")
                 table[f"{network}:{path}"] = module
                 table.setdefault(f"{network}:{path.removesuffix('_0')}", module)  # to_out.0 was to_out
@@ -116,13 +121,12 @@ def dressed_names(system: System) -> dict[str, str]:
     towers = [t for c in system.embedders if isinstance(c, ClipTextEmbedderConfig) for t in c.towers]
     originally = any(t.pooled for t in towers)
     names: dict[str, str] = {}
-    state = build(system, "meta").state_dict()
+    state = [f"{name}.weight" for name in adaptable_layers(system)]
     for network, part in _networks(system):
         if network == "unet" and (part.places == tuple(original.unet(system.unet))) != originally:
             continue
         prefix = "lora_unet" if network == "unet" else f"lora_{network}" if len(towers) > 1 else "lora_te"
-        inside = [n for n in state if n.startswith(f"{part.ours}.") and n.endswith(".weight")]
-        for rule in complete([part], inside):
+        for rule in complete([part], [n for n in state if n.startswith(f"{part.ours}.")]):
             if len(rule.ours) == 1:
                 path = rule.theirs[0].removesuffix(".weight").replace(".", "_")
                 names[rule.ours[0].removesuffix(".weight")] = f"{prefix}_{path}"

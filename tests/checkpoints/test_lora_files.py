@@ -1,0 +1,259 @@
+"""LoRA files of every tradition reach the same layers; what matches none is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from narrow_checkpoints import narrow, peer_class, random_model, randomise
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+
+from darkroom.checkpoints import diffusers
+from darkroom.checkpoints.diffusers_config import component_configs
+from darkroom.checkpoints.lora import apply_loras, describe_lora, read_lora, write_lora
+from darkroom.checkpoints.lora_names import dressed_names, layers_by_key, split_key, undress
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.part import complete
+from darkroom.errors import InputError
+from darkroom.nn.embeddings import sinusoid
+from darkroom.nn.lora import Hadamard, Kronecker, LowRank
+from darkroom.systems import SYSTEMS
+
+Q = "unet.down.0.attentions.0.blocks.0.attn1.to_q"
+# Keys as they stand in public files, and the layer that each means.
+SD1_KEYS = {
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight": Q,
+    "lora_unet_input_blocks_1_1_transformer_blocks_0_attn1_to_q.lora_up.weight": Q,
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight": Q,
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora.down.weight": Q,
+    "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.up.weight": Q,
+    "base_model.model.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_B.default.weight": Q,
+    "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.lora_up.weight": Q,
+    "lycoris_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lokr_w2_a": Q,
+    "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.alpha": Q,
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out_lora.up.weight": (
+        "unet.mid_attention.blocks.0.attn2.to_out"
+    ),
+    "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj.alpha": (
+        "unet.mid_attention.blocks.0.ff.proj_in"
+    ),
+    "lora_unet_up_blocks_1_upsamplers_0_conv.hada_w1_a": "unet.up.1.resample.conv",
+    "lora_unet_down_blocks_0_resnets_1_time_emb_proj.dora_scale": "unet.down.0.blocks.1.embedding",
+    "lora_te_text_model_encoder_layers_11_self_attn_out_proj.lora_up.weight": (
+        "conditioner.embedders.caption.towers.0.layers.11.to_out"
+    ),
+    "text_encoder.text_model.encoder.layers.3.mlp.fc1.lora_linear_layer.down.weight": (
+        "conditioner.embedders.caption.towers.0.layers.3.ff_in"
+    ),
+    "base_model.model.text_model.encoder.layers.3.self_attn.q_proj.lora_magnitude_vector": (
+        "conditioner.embedders.caption.towers.0.layers.3.to_q"
+    ),
+}
+SDXL_KEYS = {
+    "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k.lora_down.weight": (
+        "unet.down.1.attentions.0.blocks.1.attn2.to_k"
+    ),
+    "lora_unet_output_blocks_2_2_conv.lora_mid.weight": "unet.up.0.resample.conv",
+    "lora_unet_label_emb_0_2.alpha": "unet.vector_embedding.2",
+    "lora_te2_text_model_encoder_layers_31_mlp_fc2.lora_up.weight": (
+        "conditioner.embedders.caption.towers.1.layers.31.ff_out"
+    ),
+    "text_encoder_2.text_model.encoder.layers.0.self_attn.v_proj.lora_B.weight": (
+        "conditioner.embedders.caption.towers.1.layers.0.to_v"
+    ),
+}
+
+
+@pytest.mark.parametrize(("system", "keys"), [("sd-v1-5", SD1_KEYS), ("sdxl-base", SDXL_KEYS)])
+def test_every_tradition_of_keys(system: str, keys: dict[str, str]) -> None:
+    table = layers_by_key(SYSTEMS[system])
+    for key, wanted in keys.items():
+        split = split_key(key)
+        assert split is not None, key
+        assert {table[name] for name in undress(split[0]) if name in table} == {wanted}, key
+
+
+@pytest.mark.parametrize("system", ["sd-v1-5", "sd-v2-1-base", "sdxl-base", "sdxl-refiner"])
+def test_every_linear_and_convolution_has_a_key_that_leads_back(system: str) -> None:
+    table, names = layers_by_key(SYSTEMS[system]), dressed_names(SYSTEMS[system])
+    layers = set(table.values())
+    assert len(layers) > 300
+    assert all(table[undress(names[layer])[0]] == layer for layer in layers)
+
+
+def inputs(name: str) -> tuple[Tensor, ...]:
+    c = narrow(name).unet
+    torch.manual_seed(3)
+    vector = torch.randn(1, c.vector_dim) if c.vector == "linear" else None
+    return torch.randn(1, c.in_channels, 8, 8), torch.tensor([500.0]), torch.randn(1, 5, c.context_dim), vector
+
+
+def lora_for(name: str) -> dict[str, LowRank]:
+    model = random_model(name)
+    torch.manual_seed(2)
+    chosen = [n for n, m in model.named_modules() if n.endswith((".to_q", ".to_out", ".conv1", "ff.proj_in", "ff_in"))]
+    chosen = [n for n in chosen if n.startswith(("unet.", "conditioner."))]
+    adapters = {}
+    for n in chosen:
+        adapters[n] = LowRank.fresh(model.get_submodule(n), rank=2, alpha=1).requires_grad_(False)
+        adapters[n].up.normal_(0, 0.3)
+    return adapters
+
+
+@pytest.mark.parametrize("name", ["sd-v1-5", "sd-v2-1-base", "sdxl-base"])
+@torch.no_grad()
+def test_written_read_applied_removed(tmp_path: Path, name: str) -> None:
+    model, adapters = random_model(name), lora_for(name)
+    path = tmp_path / "mine.safetensors"
+    write_lora(path, adapters, narrow(name), {"ss_epoch": "3"}, dtype=torch.float32)
+    lora = read_lora(path, narrow(name))
+    assert set(lora.adapters) == set(adapters)
+    assert lora.metadata["ss_network_dim"] == "2"
+    x, before = inputs(name), {k: v.clone() for k, v in model.state_dict().items()}
+    plain = model.unet(*x)
+    live = apply_loras(model, [(lora, 0.8, 0.5), (lora, -0.2, 0.0)])
+    changed = model.unet(*x)
+    live.remove()
+    assert torch.equal(model.unet(*x), plain)
+    assert not torch.allclose(changed, plain, atol=1e-2)
+    merged = apply_loras(model, [(lora, 0.8, 0.5), (lora, -0.2, 0.0)], merged=True)
+    torch.testing.assert_close(model.unet(*x), changed, rtol=1e-4, atol=1e-4)
+    merged.remove()
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "dora"), [("sd-v1-5", False), ("sdxl-base", True)])
+@torch.no_grad()
+def test_agrees_with_diffusers_and_peft(tmp_path: Path, name: str, dora: bool) -> None:
+    """The peer trains nothing here: it gets random factors, computes, and saves; we read its file and compute."""
+    model, config = random_model(name), component_configs(narrow(name))["unet"]
+    peer = randomise(peer_class(config).from_config(config))
+    state = model.state_dict()
+    for rule in complete(diffusers.parts(narrow(name)), state):
+        if rule.theirs[0].startswith("unet/"):
+            theirs = rule.change.to_theirs([state[n] for n in rule.ours])
+            peer.get_parameter(rule.theirs[0].removeprefix("unet/")).copy_(theirs[0])
+    peer.add_adapter(
+        LoraConfig(r=3, lora_alpha=6, target_modules=["to_k", "to_out.0", "conv1", "proj_in"], use_dora=dora)
+    )
+    for n, p in peer.named_parameters():
+        if "lora_" in n:
+            p.add_(0.1 * torch.rand(p.shape, generator=torch.Generator().manual_seed(len(n))))
+    peer.save_lora_adapter(tmp_path, safe_serialization=True)
+    (path,) = tmp_path.glob("*.safetensors")
+    lora = read_lora(path, narrow(name))
+    x, t, tokens, vector = inputs(name)
+    extra = {}
+    if vector is not None:
+        numbers = torch.tensor([[8, 8, 0, 0, 8, 8]])
+        pooled = vector[:, : -6 * 256]
+        vector = torch.cat([pooled, sinusoid(numbers, 256).flatten(1)], dim=1)
+        extra = {"added_cond_kwargs": {"text_embeds": pooled, "time_ids": numbers}}
+    applied = apply_loras(model, [(lora, 1.0, 1.0)])
+    ours, theirs = model.unet(x, t, tokens, vector), peer(x, t, tokens, **extra).sample
+    applied.remove()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+    assert not torch.allclose(model.unet(x, t, tokens, vector), theirs, atol=1e-2)
+
+
+def save(path: Path, tensors: dict[str, Tensor], **metadata: str) -> Path:
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+TO_K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"  # 320 from 768
+
+
+def pair(key: str, n_in: int, n_out: int, rank: int = 4) -> dict[str, Tensor]:
+    return {f"{key}.lora_down.weight": torch.randn(rank, n_in), f"{key}.lora_up.weight": torch.randn(n_out, rank)}
+
+
+def test_alpha_over_rank(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.safetensors", {**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.tensor(2.0)})
+    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+    assert adapter.scale == 0.5
+    path = save(tmp_path / "b.safetensors", pair(TO_K, 768, 320))
+    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+    assert adapter.scale == 1.0
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8, "r": 4}))
+    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+    assert adapter.scale == 2.0
+
+
+def test_loha_and_lokr_files(tmp_path: Path) -> None:
+    loha = {
+        f"{TO_K}.hada_{n}": torch.randn(*s) for n, s in zip(("w1_a", "w1_b", "w2_a", "w2_b"), [(320, 2), (2, 768)] * 2)
+    }
+    path = save(tmp_path / "loha.safetensors", {**loha, f"{TO_K}.alpha": torch.tensor(1.0)})
+    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+    assert isinstance(adapter, Hadamard)
+    assert adapter.scale == 0.5
+    lokr = {f"{TO_K}.lokr_w1": torch.randn(8, 8), f"{TO_K}.lokr_w2_a": torch.randn(40, 2)}
+    lokr |= {f"{TO_K}.lokr_w2_b": torch.randn(2, 96), f"{TO_K}.alpha": torch.tensor(1.0)}
+    (adapter,) = read_lora(save(tmp_path / "lokr.safetensors", lokr), SYSTEMS["sd-v1-5"]).adapters.values()
+    assert isinstance(adapter, Kronecker)
+    assert adapter.scale == 0.5
+    whole = {
+        f"{TO_K}.lokr_w1": torch.randn(8, 8),
+        f"{TO_K}.lokr_w2": torch.randn(40, 96),
+        f"{TO_K}.alpha": torch.tensor(1.0),
+    }
+    (adapter,) = read_lora(save(tmp_path / "whole.safetensors", whole), SYSTEMS["sd-v1-5"]).adapters.values()
+    assert adapter.scale == 1.0  # without factors there is no rank
+
+
+WRONG = {
+    "unknown layer": (
+        {"lora_unet_no_such_layer.lora_up.weight": torch.ones(2, 2)},
+        "1 keys match no layer.*no_such_layer",
+    ),
+    "unknown part": ({f"{TO_K}.lora_sideways.weight": torch.ones(2)}, "sideways"),
+    "half": ({f"{TO_K}.lora_up.weight": torch.ones(320, 4)}, "parts up"),
+    "wrong width": (pair(TO_K, 768, 640), r"\[640, 768\].*\[320, 768\]"),
+    "ranks differ": ({**pair(TO_K, 768, 320), f"{TO_K}.lora_up.weight": torch.ones(320, 3)}, "do not go together"),
+    "SDXL": (
+        pair("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", 2048, 640),
+        "LoRA for SDXL, the model is sd-v1-5",
+    ),
+    "SD2": (pair(TO_K, 1024, 320), "LoRA for Stable Diffusion 2"),
+    "second encoder": (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, 5120), "LoRA for SDXL"),
+    "alpha is no number": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.ones(3)}, "wanted is one number"),
+    "no LoRA": ({"model.weight": torch.ones(2)}, "is no LoRA"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
+    tensors, message = WRONG[name]
+    if name == "unknown part":
+        tensors = {**tensors, **pair(TO_K, 768, 320)}
+    path = save(tmp_path / "wrong.safetensors", tensors)
+    with pytest.raises(InputError, match=message) as caught:
+        read_lora(path, SYSTEMS["sd-v1-5"])
+    assert "wrong.safetensors" in str(caught.value)
+
+
+def test_metadata_tells_the_family_where_keys_do_not(tmp_path: Path) -> None:
+    tensors = pair("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", 320, 320)
+    path = save(tmp_path / "x.safetensors", tensors, ss_base_model_version="sdxl_base_v1-0")
+    with pytest.raises(InputError, match="LoRA for SDXL"):
+        read_lora(path, SYSTEMS["sd-v1-5"])
+
+
+def test_description(tmp_path: Path) -> None:
+    tensors = {
+        **pair(TO_K, 768, 320),
+        f"{TO_K}.alpha": torch.tensor(2.0),
+        **pair("lora_te_text_model_encoder_layers_0_mlp_fc1", 768, 3072),
+    }
+    facts = describe_lora(open_weights(save(tmp_path / "x.safetensors", tensors)))
+    assert facts == {
+        "kind": "LoRA",
+        "made for": "Stable Diffusion 1",
+        "layers": "1 of te1, 1 of unet",
+        "rank": "4",
+        "alpha": "2",
+    }
+    assert describe_lora(open_weights(save(tmp_path / "y.safetensors", {"w": torch.ones(2)}))) is None
