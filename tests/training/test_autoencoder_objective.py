@@ -43,7 +43,7 @@ def recipe(perceptual: Path | None, **changes: object) -> AutoencoderRecipe:
 def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     r = recipe(classifier)
-    r = replace(r, loop=replace(r.loop, steps=60, sample_every=60), discriminator_start=40)
+    r = replace(r, loop=replace(r.loop, steps=100, sample_every=100, learning_rate=1e-3), discriminator_start=90)
     objective = AutoencoderObjective(r)
     images = objective.batch(0, 8)
     before = (objective.autoencoder(images) - images).abs().mean()
@@ -51,11 +51,11 @@ def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) 
     after = (objective.autoencoder.eval()(images) - images).abs().mean()
     assert after < 0.7 * before
     assert (tmp_path / "run" / "export" / "autoencoder.safetensors").exists()
-    assert (tmp_path / "run" / "samples" / "0000060.png").exists()
+    assert (tmp_path / "run" / "samples" / "0000100.png").exists()
     log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
-    assert "loss/discriminator" not in log[38]
-    assert "loss/discriminator" in log[45]
-    assert "adaptive weight" in log[45]
+    assert "loss/discriminator" not in log[88]
+    assert "loss/discriminator" in log[95]
+    assert "adaptive weight" in log[95]
 
 
 def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
