@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from darkroom.cli import data, evaluate, generate, systems, train
+from darkroom.cli import checkpoints, data, evaluate, generate, systems, train
 
 __all__ = ["app"]
 
@@ -18,5 +18,7 @@ app = typer.Typer(
 app.command()(generate.generate)
 app.command()(train.train)
 app.command()(systems.systems)
+app.command()(checkpoints.inspect)
+app.command()(checkpoints.convert)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")
