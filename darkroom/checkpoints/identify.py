@@ -16,6 +16,7 @@ from darkroom.checkpoints.source import Source
 from darkroom.checkpoints.table import Rule
 from darkroom.checkpoints.transfer import Fit, fit
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.size import NumbersConfig
 from darkroom.diffusion.process import Prediction
 from darkroom.errors import InputError
 from darkroom.systems import SYSTEMS, System
@@ -53,20 +54,20 @@ def identify(
     candidates = _plausible(source) if system is None else [system]
     fitting: dict[str, tuple[list[Rule], Fit, bool]] = {}
     nearest: tuple[Fit, str] | None = None
-    for candidate in candidates:
-        rules = rules_for(candidate, source)
+    for alike in _by_networks(candidates):
+        rules = rules_for(alike[0], source)
         rules, average = _with_ema(rules, source, ema)
         found = fit(
             rules,
-            empty_state(candidate),
+            empty_state(alike[0]),
             source.tensors,
             optional=original.OPTIONAL,
             is_baggage=_baggage_of(source, average),
         )
         if found.distance == 0:
-            fitting[candidate.name] = rules, found, average
+            fitting.update((candidate.name, (rules, found, average)) for candidate in alike)
         elif nearest is None or found.distance < nearest[0].distance:
-            nearest = found, candidate.name
+            nearest = found, alike[0].name
     if not fitting:
         if nearest is None:
             raise InputError(f"{source.path} is no system of the catalogue: {_describe(source)}")
@@ -136,6 +137,16 @@ def _plausible(source: Source) -> list[System]:
     found = [s for s in SYSTEMS.values() if (s.unet.in_channels, s.unet.out_channels) == (n_in, n_out)]
     found = [s for s in found if s.unet.model_channels * s.unet.channel_mult[0] == width] or found
     return [s for s in found if s.unet.context_dim in (contexts or {None})] or found
+
+
+def _by_networks(systems: Sequence[System]) -> list[list[System]]:
+    """Systems with the same tensors together, so that they are compared with the file once."""
+    groups: dict[object, list[System]] = {}
+    for system in systems:
+        trained = tuple(e for e in system.embedders if not isinstance(e, NumbersConfig))
+        networks = (replace(system.unet, upcast=False, dropout=0.0), system.autoencoder, trained)
+        groups.setdefault(networks, []).append(system)
+    return list(groups.values())
 
 
 def _describe(source: Source) -> str:

@@ -19,7 +19,7 @@ PREDICTIONS: dict[str, Prediction] = {
     **dict.fromkeys(("data", "x0", "sample"), "data"),
 }
 _VELOCITY_NAME = re.compile(
-    r"(^|[-_. ])(v[-_]?pred(iction)?|768[-_]?v|v[-_]?param\w*|2[-_.]1[-_]768|768[-_]ema)([-_. ]|$)"
+    r"(^|[-_. ])(v[-_]?pred(iction)?[\d.]*|768[-_]?v|v[-_]?param\w*|2[-_.]1[-_]768|768[-_]ema)([-_. ]|$)"
 )
 _NOISE_NAME = re.compile(r"(^|[-_. ])(base|512[-_](base|ema|nonema|inpaint\w*)|eps(ilon)?)([-_. ]|$)")
 
