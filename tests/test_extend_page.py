@@ -1,0 +1,60 @@
+"""docs/extend.md does what it says. Each block runs in a process of its own: registries are global."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+
+CHECKS = {
+    "half_euler": """
+import torch
+sigmas = torch.logspace(1, -1, 21, dtype=torch.float64)
+x = torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64)
+steps = list(SAMPLERS["half_euler"](lambda x, s: x * 1.69 / (1.69 + s**2), x, sigmas, None))
+exact = 5 * ((1.69 + sigmas[-1] ** 2) / (1.69 + sigmas[0] ** 2)) ** 0.5
+assert len(steps) == 20 and abs(float(steps[-1].x) - float(exact)) < 0.05
+""",
+    "cubic": """
+from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.spacing import spaced
+sigmas = spaced("cubic", DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise"), 9)
+assert len(sigmas) == 10 and (sigmas[:-1] > sigmas[1:]).all()
+""",
+    "picturebook-wide": """
+from darkroom.systems.build import build
+assert build(SYSTEMS["picturebook-wide"], "meta").unet.conv_in.out_channels == 128
+""",
+    "drum": """
+import numpy as np
+from darkroom.data.picturebook import render, sample_scene
+scenes = (sample_scene(np.random.default_rng(i)) for i in range(500))
+drums = [s for s in scenes if any(t.kind == "drum" for t in s.things)]
+assert drums and render(drums[0], 64, 64).shape == (64, 64, 3)
+""",
+}
+
+
+@pytest.mark.parametrize("name", list(CHECKS))
+def test_the_page_does_what_it_says(name: str) -> None:
+    (block,) = [b for b in BLOCKS if name in b]
+    assert len(block.splitlines()) < 30
+    done = subprocess.run(
+        [sys.executable, "-c", block + CHECKS[name]],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_block_is_checked() -> None:
+    assert len(BLOCKS) == len(CHECKS)
