@@ -18,6 +18,7 @@ __all__ = [
     "dynamic_threshold",
     "interval",
     "known_region",
+    "paired",
     "perturbed_attention",
     "regional",
     "rescaled",
@@ -37,6 +38,31 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
         return torch.lerp(base, conditional(x, sigma), scale)
 
     return denoise
+
+
+def paired(both: Denoise) -> tuple[Denoise, Denoise]:
+    """(conditional, unconditional) out of one denoiser for twice the batch: rows of the first half, then the second.
+
+    The first of the two that is asked computes both in one call and the other takes its half, so every wrapper that
+    asks them in turn runs the network once.
+    """
+    kept: list[tuple[Tensor, Tensor, int, Tensor]] = []  # the latent and level asked for, whose half, its estimate
+
+    def half(which: int) -> Denoise:
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            level = torch.as_tensor(sigma)
+            if kept:
+                asked, at, whose, estimate = kept.pop()
+                if asked is x and whose == which and torch.equal(at, level):
+                    return estimate
+            twice = level if level.dim() == 0 or len(level) == 1 else torch.cat([level, level])
+            halves = both(torch.cat([x, x]), twice).chunk(2)
+            kept.append((x, level, 1 - which, halves[1 - which]))
+            return halves[which]
+
+        return denoise
+
+    return half(0), half(1)
 
 
 def rescaled(conditional: Denoise, unconditional: Denoise, scale: float, phi: float) -> Denoise:
@@ -149,14 +175,19 @@ def regional(parts: Sequence[tuple[Denoise, Tensor]]) -> Denoise:
     return denoise
 
 
-def known_region(denoise: Denoise, known: Tensor, mask: Tensor) -> Denoise:
+def known_region(denoise: Denoise, known: Tensor, mask: Tensor, noise: Tensor | None = None) -> Denoise:
     """Inpainting with any model: outside the mask (1 = repaint) the estimate is the known latent (papers C.9).
 
     A deterministic step from it leaves there the known latent under what x holds of noise, scaled to the next level.
+    With `noise` (like `known`) the network is shown known + sigma · noise there, whatever the sampler made of it.
     """
 
     def blended(x: Tensor, sigma: Tensor) -> Tensor:
-        return torch.lerp(known.to(x), denoise(x, sigma), mask.to(x))
+        m, z = mask.to(x), known.to(x)
+        shown = x
+        if noise is not None:
+            shown = torch.lerp(z + torch.as_tensor(sigma).to(x).view(-1, 1, 1, 1) * noise.to(x), x, m)
+        return torch.lerp(z, denoise(shown, sigma), m)
 
     return blended
 

@@ -29,9 +29,21 @@ class DiffusionLossConfig:
 
 
 def diffusion_loss(
-    process: DiffusionProcess, network: Network, z0: Tensor, config: DiffusionLossConfig, generator: Generator
+    process: DiffusionProcess,
+    network: Network,
+    z0: Tensor,
+    config: DiffusionLossConfig,
+    generator: Generator,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Losses (B,) and timesteps (B,) for clean latents z0 (B, C, h, w): t uniform, one noise per sample."""
+    """Losses (B,) and timesteps (B,) for clean latents z0 (B, C, h, w): t uniform, one noise per sample.
+
+    `weights` (B,) multiply the losses of samples.
+    """
+    if config.last_timestep >= process.schedule.steps:
+        raise InputError(
+            f"the last timestep is {config.last_timestep}; the process has 0 to {process.schedule.steps - 1}"
+        )
     t = torch.randint(config.first_timestep, config.last_timestep + 1, (len(z0),), generator=generator)
     noise = torch.randn(z0.shape, generator=generator)
     if config.offset_noise:
@@ -42,6 +54,8 @@ def diffusion_loss(
     loss = (error.square() if config.norm == "l2" else error.abs()).flatten(1).mean(dim=1)
     if config.min_snr is not None:
         loss = loss * _min_snr_weight(process, t, config.min_snr).to(loss)
+    if weights is not None:
+        loss = loss * weights.to(loss)
     return loss, t
 
 

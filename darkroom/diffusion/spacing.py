@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -47,11 +47,11 @@ def resolve(name: str, sampler: str) -> str:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" is ("DPM++ 2M", "karras")."""
-    head, _, tail = name.strip().rpartition(" ")
-    if head and tail.lower() in ("karras", "exponential", "polyexponential"):
-        return head, tail.lower()
-    return name.strip(), None
+    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" and "k_dpmpp_2m_ka" are 2M and karras."""
+    found = re.fullmatch(r"(.*\S)(?:[ _]+(karras|exponential|polyexponential)|_(ka))", name.strip(), re.I | re.S)
+    if found is None:
+        return name.strip(), None
+    return found[1].rstrip(" _"), (found[2] or "karras").lower()
 
 
 def spaced(name: str, process: DiffusionProcess, n: int) -> Tensor:
@@ -65,12 +65,14 @@ def spaced(name: str, process: DiffusionProcess, n: int) -> Tensor:
 
 def given(sigmas: Sequence[float]) -> Tensor:
     """Levels named by the user: finite, falling, above zero but for the last, which may be zero and else is added."""
-    values = [*sigmas] if sigmas and sigmas[-1] == 0 else [*sigmas, 0.0]
-    if len(values) < 2 or not all(math.isfinite(v) and v >= 0 for v in values):
+    values = torch.tensor([float(s) for s in sigmas], dtype=torch.float32)  # judged as they will be used
+    if not len(values) or values[-1] != 0 or sigmas[-1] != 0:
+        values = torch.cat([values, values.new_zeros(1)])
+    if len(values) < 2 or not torch.isfinite(values).all() or (values < 0).any():
         raise InputError(f"sigmas {list(sigmas)} are not a schedule: wanted are finite levels above zero")
-    if any(a <= b for a, b in itertools.pairwise(values)):
+    if (values.diff() >= 0).any():
         raise InputError(f"sigmas {list(sigmas)} do not fall")
-    return torch.tensor(values, dtype=torch.float32)
+    return values
 
 
 def _ends(process: DiffusionProcess) -> tuple[float, float]:
@@ -130,10 +132,26 @@ def quadratic(process: DiffusionProcess, n: int) -> Tensor:
 
 def beta(process: DiffusionProcess, n: int, a: float = 0.6, b: float = 0.6) -> Tensor:
     """Timesteps at quantiles of Beta(.6, .6): dense at both ends (Lee et al. 2024)."""
-    from scipy.stats import beta as distribution  # late: an extra of its own weight
+    wanted = 1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1]
+    low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+    for _ in range(60):  # bisection to the last bit
+        middle = (low + high) / 2
+        below = _beta_cdf(middle, a, b) < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return process.t_to_sigma(high * (process.schedule.steps - 1))
 
-    quantiles = distribution.ppf(1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1].numpy(), a, b)
-    return process.t_to_sigma(torch.from_numpy(quantiles) * (process.schedule.steps - 1))
+
+def _beta_cdf(x: Tensor, a: float, b: float) -> Tensor:
+    """I_x(a, b) by its power series (DLMF 8.17.7), which gains a bit a term up to x = ½; beyond, by symmetry."""
+    return torch.where(x <= 0.5, _beta_series(x.clamp(max=0.5), a, b), 1 - _beta_series((1 - x).clamp(max=0.5), b, a))
+
+
+def _beta_series(x: Tensor, a: float, b: float) -> Tensor:
+    """x^a / B(a, b) · Σ (1 − b)_k x^k / (k! (a + k))."""
+    k = torch.arange(60, dtype=torch.float64)
+    rising = torch.cat([torch.ones(1, dtype=torch.float64), ((k[1:] - b) / k[1:]).cumprod(0)])  # (1 − b)_k / k!
+    total = (x[:, None] ** k) @ (rising / (a + k))
+    return x**a * total * math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b))
 
 
 def turbo(process: DiffusionProcess, n: int) -> Tensor:

@@ -68,8 +68,9 @@ def run(sampler: Sampler, denoise: object, x: Tensor, sigmas: Tensor) -> Tensor:
         ("PLMS", {}, 2),
         ("DEIS", {}, 2),  # likewise
         ("UniPC", {"order": 2, "lower_order_final": False}, 3),
-        ("UniPC", {"order": 3, "lower_order_final": False}, 3.8),
-        ("UniPC", {"order": 3, "lower_order_final": False, "corrector": False}, 2),
+        ("UniPC", {"order": 2, "variant": "bh2", "lower_order_final": False}, 3),
+        ("UniPC", {"order": 3, "variant": "bh2", "lower_order_final": False}, 3.8),
+        ("UniPC", {"order": 3, "variant": "bh2", "lower_order_final": False, "corrector": False}, 2),
     ],
 )
 def test_order_of_convergence(name: str, options: dict[str, object], order: float) -> None:

@@ -106,7 +106,7 @@ def dpmpp_2m_sde_heun(
     return dpmpp_2m_sde(denoise, x, sigmas, noise, eta=eta, s_noise=s_noise, solver="heun")
 
 
-SAMPLERS.add("DPM++ SDE", dpmpp_sde, "dpmpp_sde", "k_dpmpp_sde")
-SAMPLERS.add("DPM++ 2M SDE", dpmpp_2m_sde, "dpmpp_2m_sde", "k_dpmpp_2m_sde")
-SAMPLERS.add("DPM++ 2M SDE Heun", dpmpp_2m_sde_heun, "dpmpp_2m_sde_heun")
-SAMPLERS.add("DPM++ 3M SDE", dpmpp_3m_sde, "dpmpp_3m_sde", "k_dpmpp_3m_sde")
+SAMPLERS.add("DPM++ SDE", dpmpp_sde, "dpmpp_sde", "dpmpp_sde_gpu", "k_dpmpp_sde")
+SAMPLERS.add("DPM++ 2M SDE", dpmpp_2m_sde, "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "k_dpmpp_2m_sde")
+SAMPLERS.add("DPM++ 2M SDE Heun", dpmpp_2m_sde_heun, "dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu")
+SAMPLERS.add("DPM++ 3M SDE", dpmpp_3m_sde, "dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "k_dpmpp_3m_sde")

@@ -11,9 +11,12 @@ from torch import Tensor
 from darkroom.registry import Registry
 from darkroom.types import NoiseSource, Sampler
 
-__all__ = ["SAMPLERS", "ancestral", "churned", "levels"]
+__all__ = ["BROWNIAN", "SAMPLERS", "ancestral", "churned", "levels"]
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")  # by A1111 label; ComfyUI and k-diffusion ids are aliases
+
+# These want the noise of a Brownian path (`BrownianNoise`) and get the same picture, refined, from more steps.
+BROWNIAN = frozenset({"DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"})
 
 
 def levels(sigmas: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def restart(
     sigmas: Tensor,
     noise: NoiseSource,
     *,
-    restarts: Sequence[tuple[float, float, int, int]] | None = None,
+    restarts: tuple[tuple[float, float, int, int], ...] | None = None,
     s_noise: float = 1.0,
 ) -> Iterator[Step]:
     """Heun, with the stretch between two levels run several times over fresh noise (Xu et al. 2023).
@@ -47,17 +47,17 @@ def restart(
     """
     total = len(sigmas) - 1
     if restarts is None:
-        restarts = []
+        restarts = ()
         if total >= 20:
             steps, times = (total // 4, 2) if total >= 36 else (9, 1)
             sigmas = torch.cat([_karras(float(sigmas[-2]), float(sigmas[0]), total - steps * times), sigmas[-1:].cpu()])
-            restarts = [(0.1, 2.0, steps, times)]
+            restarts = ((0.1, 2.0, steps, times),)
     sigmas = sigmas.to(x.device, torch.float64 if x.dtype == torch.float64 else torch.float32)
     path = [(sigmas[i], sigmas[i + 1]) for i in range(len(sigmas) - 1)]
     for low, high, steps, times in restarts:
         at = min(range(len(path)), key=lambda k: abs(float(path[k][1]) - low))
         bottom = path[at][1]
-        if bottom == 0:
+        if not 0 < bottom < high:
             continue
         again = _karras(float(bottom), high, steps + 1).to(sigmas)
         path[at + 1 : at + 1] = [(again[k], again[k + 1]) for k in range(steps)] * times

@@ -22,7 +22,7 @@ def unipc(
     noise: NoiseSource,
     *,
     order: int = 3,
-    variant: Literal["bh1", "bh2"] = "bh2",
+    variant: Literal["bh1", "bh2"] = "bh1",
     corrector: bool = True,
     lower_order_final: bool = True,  # the last steps, which are long in λ, at lower order
 ) -> Iterator[Step]:
@@ -90,4 +90,11 @@ def _weights(ratios: Sequence[float], q: float, scale: float) -> list[float]:
     return torch.linalg.solve(matrix, torch.tensor(b, dtype=torch.float64)).tolist()
 
 
-SAMPLERS.add("UniPC", unipc, "uni_pc", "uni_pc_bh2")
+def unipc_bh2(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, *, order: int = 3, corrector: bool = True
+) -> Iterator[Step]:
+    return unipc(denoise, x, sigmas, noise, order=order, variant="bh2", corrector=corrector)
+
+
+SAMPLERS.add("UniPC", unipc, "uni_pc")
+SAMPLERS.add("UniPC BH2", unipc_bh2, "uni_pc_bh2")

@@ -1,0 +1,132 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import beta as peer_beta
+from torch import Tensor
+
+from darkroom.diffusion import guidance as g
+from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
+from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.samplers import BROWNIAN, SAMPLERS, options_of, with_options
+from darkroom.diffusion.spacing import spaced
+from darkroom.errors import InputError
+
+PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_options_are_the_samplers_own() -> None:
+    assert options_of("euler") == {"s_churn": 0.0, "s_tmin": 0.0, "s_tmax": math.inf, "s_noise": 1.0}
+    assert options_of("DPM++ 2M") == {}
+    for name in SAMPLERS:
+        with_options(name, options_of(name))  # the defaults are allowed
+    assert set(SAMPLERS) >= BROWNIAN
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("Euler a", {"etta": 1.0}, "etta; known are: eta"),
+        ("DPM++ 2M", {"eta": 1.0}, "has no options"),
+        ("Euler a", {"eta": "much"}, 'eta is "much", wanted is a number'),
+        ("Euler a", {"eta": -1.0}, "eta is -1.0, wanted is 0"),
+        ("Euler a", {"eta": float("nan")}, "eta is nan"),
+        ("LMS", {"order": 9}, "order is 9, wanted is 1 to 4"),
+        ("UniPC", {"variant": "bh3"}, "bh1"),
+        ("DPM++ SDE", {"r": 0.0}, "wanted is 0.01"),
+    ],
+)
+def test_options_that_cannot_be(name: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        with_options(name, options)
+
+
+def test_an_option_reaches_its_sampler() -> None:
+    def drawn(eta: float) -> int:
+        calls = []
+
+        def noise(sigma: Tensor, following: Tensor) -> Tensor:
+            calls.append(sigma)
+            return torch.zeros_like(X)
+
+        list(
+            with_options("euler_ancestral", {"eta": eta})(lambda x, s: 0.5 * x, X, spaced("karras", PROCESS, 5), noise)
+        )
+        return len(calls)
+
+    assert drawn(0) == 0
+    assert drawn(1) == 4
+
+
+def test_restarts_of_a_user_are_run() -> None:
+    sampler = with_options("Restart", {"restarts": [[0.1, 2.0, 3, 2]]})
+    steps = list(sampler(lambda x, s: 0.5 * x, X, spaced("karras", PROCESS, 10), lambda a, b: torch.zeros_like(X)))
+    assert len(steps) == 10 + 3 * 2
+    assert steps[-1].total == 16
+
+
+def test_beta_quantiles_agree_with_scipy() -> None:
+    n = 23
+    share = peer_beta.ppf(1 - torch.arange(n, dtype=torch.float64).numpy() / n, 0.6, 0.6)
+    levels = PROCESS.t_to_sigma(torch.from_numpy(share) * 999)
+    assert torch.allclose(spaced("beta", PROCESS, n)[:-1].double(), levels, rtol=1e-6)
+
+
+def test_a_pair_runs_the_network_once_a_step_and_guides_like_two() -> None:
+    sizes = []
+
+    def both(x: Tensor, sigma: Tensor) -> Tensor:
+        sizes.append(len(x))
+        half = len(x) // 2
+        return torch.cat([0.5 * x[:half] + 1, 0.3 * x[half:] - 1])
+
+    for wrap in (
+        lambda c, u: g.classifier_free(c, u, 4.0),
+        lambda c, u: g.rescaled(c, u, 4.0, 0.7),
+        lambda c, u: g.adaptive_projected(c, u, 4.0),
+    ):
+        sizes.clear()
+        told, untold = g.paired(both)
+        apart = wrap(lambda x, s: 0.5 * x + 1, lambda x, s: 0.3 * x - 1)
+        together = wrap(told, untold)
+        sigmas = spaced("karras", PROCESS, 6)
+        ends = []
+        for denoise in (apart, together):
+            for step in SAMPLERS["DPM++ 2M"](denoise, 14 * X, sigmas, lambda a, b: X):
+                x = step.x
+            ends.append(x)
+        assert torch.equal(*ends)
+        assert sizes == [4] * 6
+    told, untold = g.paired(both)
+    assert torch.equal(told(X, sigmas[0]), 0.5 * X + 1)
+    assert torch.equal(told(2 * X, sigmas[0]), X + 1)  # what was kept for the other latent is not used
+    assert torch.equal(untold(X, torch.full((2,), 3.0)), 0.3 * X - 1)
+
+
+def test_the_known_region_is_shown_with_its_own_noise() -> None:
+    known, noise, mask = torch.ones_like(X), X.flip(0), torch.zeros(1, 1, 6, 6)
+    mask[..., 3:] = 1
+    seen = {}
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        seen["x"] = x
+        return 0 * x
+
+    estimate = g.known_region(denoise, known, mask, noise)(X, torch.tensor(2.0))
+    assert torch.allclose(seen["x"][..., :3], (known + 2 * noise)[..., :3])
+    assert torch.equal(seen["x"][..., 3:], X[..., 3:])
+    assert estimate[..., :3].eq(1).all()
+    assert estimate[..., 3:].eq(0).all()
+
+
+def test_weights_of_samples_and_a_range_outside_the_process() -> None:
+    def zero(x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    config, weights = DiffusionLossConfig(offset_noise=0.05), torch.tensor([0.0, 2.0])
+    plain, _ = diffusion_loss(PROCESS, zero, X, config, torch.Generator().manual_seed(1))
+    weighted, _ = diffusion_loss(PROCESS, zero, X, config, torch.Generator().manual_seed(1), weights)
+    assert torch.equal(weighted, plain * weights)
+    with pytest.raises(InputError, match="0 to 999"):
+        diffusion_loss(PROCESS, zero, X, DiffusionLossConfig(last_timestep=1000), torch.Generator())
