@@ -33,7 +33,7 @@ def preview(
         raise InputError(f"the number of scenes is {count}, wanted is at least 1")
 
     from darkroom.data.picturebook.preview import contact_sheet, picture_format
-    from darkroom.data.whole_file import whole_file
+    from darkroom.whole_file import whole_file
 
     kind = picture_format(output)
     with whole_file(output) as file:
@@ -54,7 +54,7 @@ def prompts(
         raise InputError(f"the number of things is {things!r}, wanted is a number or a range such as 1-2")
 
     from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
-    from darkroom.data.whole_file import whole_file
+    from darkroom.whole_file import whole_file
 
     low = int(match[1])
     with whole_file(output) as file:

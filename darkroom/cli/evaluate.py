@@ -46,6 +46,8 @@ def picturebook(
     sheet: Annotated[Path | None, typer.Option(help="PNG file for a sheet of the first pictures.")] = None,
 ) -> None:
     """Draw a list of held-out prompts and report how many pictures keep what was promised."""
+    from contextlib import ExitStack
+
     import torch
 
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
@@ -54,11 +56,15 @@ def picturebook(
     from darkroom.tasks.model import load_model
     from darkroom.tasks.pipeline import Pipeline
     from darkroom.types import Request
+    from darkroom.whole_file import whole_file
 
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
     pipeline = Pipeline(load_model(model, "cpu", torch.bfloat16).model)
     settings = Request(steps=steps, guidance=guidance, sampler=sampler, schedule=schedule)
-    report = benchmark(pipeline, listed, load_judge(weights), settings, sheet)
+    with ExitStack() as files:  # paths that cannot be written are refused before any work
+        report_file = None if output is None else files.enter_context(whole_file(output))
+        sheet_file = None if sheet is None else files.enter_context(whole_file(sheet))
+        report = benchmark(pipeline, listed, load_judge(weights), settings, sheet_file)
+        if report_file is not None:
+            write_report(report_file, report)
     print_report(report)
-    if output is not None:
-        write_report(output, report)

@@ -11,6 +11,7 @@ import numpy as np
 from darkroom.data.picturebook.caption import Facts, describe
 from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.scene import Scene, Split, sample_scene
+from darkroom.errors import InputError
 from darkroom.types import Sample, Size
 
 __all__ = ["PictureBook", "PictureBookConfig", "shuffled"]
@@ -25,6 +26,10 @@ class PictureBookConfig:
     seed: int = 0
     split: Split = "train"
     kind: Literal["picturebook"] = "picturebook"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 1_000_000:  # numbers beyond belong to prompts and to the judge's test
+            raise InputError(f"the number of scenes is {self.count}, wanted is 1 to 1000000")
 
 
 class PictureBook:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
-from darkroom.errors import InputError
 from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import look
 from darkroom.evaluation.verdict import Verdict, judge_picture
@@ -60,13 +58,16 @@ class Report:
 
 
 def benchmark(
-    pipeline: Pipeline, prompts: Sequence[Prompt], judge: Judge, settings: Request, sheet: Path | None = None
+    pipeline: Pipeline, prompts: Sequence[Prompt], judge: Judge, settings: Request, sheet: BinaryIO | None = None
 ) -> Report:
-    """Draw one picture per prompt (seed = its number in the list) with `settings` and judge it."""
+    """Draw one picture per prompt (seed = its number in the list) with `settings` and judge it.
+
+    The first 48 pictures are written as PNG to `sheet`.
+    """
     requests = [replace(settings, prompt=p.caption, seed=i) for i, p in enumerate(prompts)]
     pixels = _draw(pipeline, requests)
     if sheet is not None:
-        Image.fromarray(grid(pixels[:48], 8)).save(sheet)
+        Image.fromarray(grid(pixels[:48], 8)).save(sheet, format="PNG")
     findings = list(look(judge, to_tensor(pixels)))
     verdicts = [judge_picture(p.facts, f.things, f.surroundings) for p, f in zip(prompts, findings)]
     size = pixels.shape[1:3]
@@ -113,11 +114,6 @@ def print_report(report: Report) -> None:
     )
 
 
-def write_report(path: Path, report: Report) -> None:
-    """As JSON, whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        fresh.write_text(json.dumps(asdict(report), indent=1) + "\n")
-        os.replace(fresh, path)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {path}: {error.strerror}") from None
+def write_report(file: BinaryIO, report: Report) -> None:
+    """As JSON."""
+    file.write((json.dumps(asdict(report), indent=1) + "\n").encode())

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.data.whole_file import whole_file
 from darkroom.errors import InputError
+from darkroom.whole_file import whole_file
 
 
 def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:
