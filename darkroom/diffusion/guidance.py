@@ -200,8 +200,8 @@ def target_image(denoise: Denoise, loss: Callable[[Tensor], Tensor], strength: f
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_()
-            x0 = denoise(leaf, sigma)
+            leaf, level = _fresh(x, sigma)
+            x0 = denoise(leaf, level)
             (gradient,) = torch.autograd.grad(loss(x0).sum(), leaf)
         s = torch.as_tensor(sigma).to(x).view(-1, 1, 1, 1)
         return x0.detach() - strength * s.square() * gradient
@@ -214,9 +214,14 @@ def classifier(denoise: Denoise, log_p: Callable[[Tensor, Tensor], Tensor], scal
 
     def guided(x: Tensor, sigma: Tensor) -> Tensor:
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(log_p(leaf, sigma).sum(), leaf)
+            leaf, level = _fresh(x, sigma)
+            (gradient,) = torch.autograd.grad(log_p(leaf, level).sum(), leaf)
         s = torch.as_tensor(sigma).to(x).view(-1, 1, 1, 1)
         return denoise(x, sigma) + scale * s.square() * gradient
 
     return guided
+
+
+def _fresh(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """Copies that a gradient can go through, which tensors made in inference mode do not allow."""
+    return x.detach().clone().requires_grad_(), torch.as_tensor(sigma).clone()

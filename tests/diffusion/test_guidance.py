@@ -113,6 +113,21 @@ def test_guided_to_a_target_it_gets_nearer_even_in_inference_mode() -> None:
     assert results[1] < 0.8 * results[0]
 
 
+def test_gradients_go_through_a_process_and_its_network_in_inference_mode() -> None:
+    network = torch.nn.Conv2d(4, 4, 1)
+
+    def loss(x0: Tensor) -> Tensor:
+        return x0.square().sum(dim=(1, 2, 3))
+
+    with torch.inference_mode():
+        sigma = torch.tensor(2.0)
+        denoise = PROCESS.denoiser(lambda x, t: network(x))
+        moved = g.target_image(denoise, loss, 1e-3)(X.clone(), sigma)
+        classified = g.classifier(denoise, lambda x, s: -loss(denoise(x, s)), 1e-3)(X.clone(), sigma)
+        assert loss(moved).sum() < loss(denoise(X, sigma)).sum()
+        assert torch.allclose(moved, classified, atol=1e-5)
+
+
 def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
     shifted = g.classifier(told, lambda x, s: x.sum(dim=(1, 2, 3)), 2.0)(X, SIGMA)
     assert torch.allclose(shifted, told(X, SIGMA) + 2.0 * SIGMA**2, atol=1e-5)
