@@ -1,17 +1,13 @@
-"""Which model a name means: the one that ships, or a folder."""
+"""Which model a name means, ready to run."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
 import torch
 
-from darkroom.errors import InputError
+from darkroom.checkpoints.load import load_checkpoint
 from darkroom.systems.build import LatentDiffusion
-from darkroom.systems.native import load_system
 
 __all__ = ["LoadedModel", "load_model"]
 
@@ -24,16 +20,9 @@ class LoadedModel:
 
 
 def load_model(name: str, device: str, dtype: torch.dtype) -> LoadedModel:
-    """The system in the folder `name`, or the shipped one called so, ready to run."""
-    folder = Path(name)
-    shipped = Path(str(files("darkroom"))) / "weights"
-    if not folder.is_dir():
-        folder = shipped / name
-    if not (folder / "system.json").is_file():
-        known = ", ".join(sorted(p.parent.name for p in shipped.glob("*/system.json")))
-        raise InputError(f"there is no model {name!r}; wanted is the folder of a system or one of: {known}")
-    model = load_system(folder, device, dtype)
-    if device == "cpu":
+    """The system that `name` means: a checkpoint's file or folder, the shipped model, or a hub id."""
+    loaded = load_checkpoint(name, dtype, device)
+    model = loaded.model
+    if torch.device(device).type == "cpu":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    digest = hashlib.sha256((folder / "unet.safetensors").read_bytes()).hexdigest()[:10]
-    return LoadedModel(model, folder.name, digest)
+    return LoadedModel(model, loaded.path.stem, loaded.hash)

@@ -97,14 +97,16 @@ class Pipeline:
     def _denoiser(self, plans: list[Plan]) -> Denoise:
         """Guided by the prompts, away from the negative prompts."""
         model, scale = self.model, plans[0].guidance
-        told = model.denoiser(model.encode([_inputs(p, p.request.prompt) for p in plans]))
+        inputs = [_inputs(p) for p in plans]
+        told = model.denoiser(model.encode(inputs))
         if scale == 1:
             return told
-        return classifier_free(
-            told, model.denoiser(model.encode([_inputs(p, p.request.negative_prompt) for p in plans])), scale
-        )
+        null = model.encode_null(inputs, [p.request.negative_prompt for p in plans])
+        return classifier_free(told, model.denoiser(null), scale)
 
 
-def _inputs(p: Plan, text: str) -> dict[str, Any]:
+def _inputs(p: Plan) -> dict[str, Any]:
+    """What the embedders read: the prompt, the wished size (SDXL's way, papers D.5), and what the request adds."""
     size = (p.height, p.width)
-    return {"original_size": size, "crop": (0, 0), "target_size": size, **p.request.inputs, "caption": text}
+    wished = {"caption": p.request.prompt, "original_size": size, "crop": (0, 0), "target_size": size}
+    return {**wished, **p.request.inputs}

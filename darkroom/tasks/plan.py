@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.spacing import SCHEDULES
+from darkroom.diffusion.spacing import resolve, split_name
 from darkroom.errors import InputError
 from darkroom.systems.system import System
 from darkroom.types import Request
@@ -54,12 +54,7 @@ def plan(request: Request, system: System) -> Plan:
         raise InputError(f"the guidance scale is {guidance}, wanted is a number within -1000 to 1000")
     if not 0 <= request.seed <= MAX_SEED:
         raise InputError(f"the seed is {request.seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
-    return Plan(
-        request,
-        width,
-        height,
-        steps,
-        guidance,
-        SAMPLERS.name(d.sampler if request.sampler is None else request.sampler),
-        SCHEDULES.name(d.schedule if request.schedule is None else request.schedule),
-    )
+    sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
+    sampler = SAMPLERS.name(sampler)
+    schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
+    return Plan(request, width, height, steps, guidance, sampler, resolve(schedule, sampler))

@@ -56,7 +56,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate", "a", "--steps", "-2"], "the number of steps is -2, wanted is 1 to 1000"),
         (["generate", "a", "-b", "0"], "the batch count is 0, wanted is at least 1"),
         (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: bf16, fp32"),
-        (["generate", "a", "-m", "no/such"], "there is no model 'no/such'"),
+        (["generate", "a", "-m", "nosuch"], "there is no model 'nosuch'; wanted is a file, a folder, a hub id"),
         (["generate", "a", "-o", "/proc/none"], "the output folder /proc/none cannot be made"),
         (["train", "absent.toml"], "absent.toml cannot be read as a recipe"),
         (["train", "broken.toml"], r"broken.toml: unknown key loop.stepz; known are: steps"),
