@@ -126,6 +126,8 @@ def test_gradients_go_through_a_process_and_its_network_in_inference_mode() -> N
         classified = g.classifier(denoise, lambda x, s: -loss(denoise(x, s)), 1e-3)(X.clone(), sigma)
         assert loss(moved).sum() < loss(denoise(X, sigma)).sum()
         assert torch.allclose(moved, classified, atol=1e-5)
+        # A level made in inference mode may be kept for the way back, too.
+        assert torch.isfinite(g.target_image(lambda x, s: network(x) * s, loss, 1e-3)(X.clone(), sigma)).all()
 
 
 def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
