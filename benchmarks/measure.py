@@ -1,0 +1,132 @@
+"""Time in turns, memory, arithmetic and the speed that the hardware reaches."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Figures", "count_flop", "error", "in_turns", "machine", "peak_speed"]
+
+STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one contender took."""
+
+    seconds: tuple[float, ...]  # one a round
+    peak: int | None  # bytes beyond what was resident when a round began, the most of any round; None: not known here
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Figures]:
+    """Each contender once unmeasured, then all of them one after another, `rounds` times.
+
+    What disturbs the machine for a while then disturbs all of them, and every round gives one ratio. The first goes
+    first in one round and last in the next.
+    """
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    peaks: dict[str, list[int]] = {name: [] for name in contenders}
+    for index in range(rounds):
+        order = list(contenders) if index % 2 == 0 else list(reversed(contenders))
+        for name in order:
+            gc.collect()
+            before = _reset_peak()
+            start = time.perf_counter()
+            contenders[name]()
+            _settle()
+            seconds[name].append(time.perf_counter() - start)
+            after = _peak()
+            if before is not None and after is not None:
+                peaks[name].append(after - before)
+    return {name: Figures(tuple(seconds[name]), max(peaks[name], default=None)) for name in contenders}
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    """The largest difference, as a share of the largest value."""
+    return float((found.double() - exact.double()).abs().max() / exact.double().abs().max())
+
+
+def count_flop(run: Callable[[], object]) -> int:
+    """Operations of matrix products, convolutions and attention, two for each multiplication and addition."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run()
+    return counter.get_total_flops()
+
+
+def peak_speed(dtype: torch.dtype, device: torch.device, seconds: float = 2.0) -> float:
+    """FLOP/s of the fastest square matrix product found: what the hardware gives to PyTorch."""
+    best = 0.0
+    for side in (512, 1024, 2048):
+        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+        a @ b
+        _settle()
+        deadline = time.perf_counter() + seconds / 3
+        while time.perf_counter() < deadline:
+            start = time.perf_counter()
+            a @ b
+            _settle()
+            best = max(best, 2 * side**3 / (time.perf_counter() - start))
+    return best
+
+
+def machine(device: torch.device) -> str:
+    """The machine in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}"
+    names = [line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    features = torch.backends.cpu.get_cpu_capability()
+    return f"{name} ({features}), {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+
+
+def _settle() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _reset_peak() -> int | None:
+    """Forget the peak of memory; what is in use now."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # else what the last contender freed still counts as in use
+        CLEAR.write_text("5")
+    except (OSError, AttributeError):
+        return None  # not Linux with glibc, or not allowed
+    return _status("VmRSS")
+
+
+def _peak() -> int | None:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _status("VmHWM")
+
+
+def _status(field: str) -> int | None:
+    """Bytes."""
+    found = [line for line in _lines(STATUS) if line.startswith(f"{field}:")]
+    return int(found[0].split()[1]) * 1024 if found else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
