@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from darkroom.diffusion.guidance import classifier_free
-from darkroom.diffusion.noise import SeededNoise
+from darkroom.conditioning.value import Conditioning
+from darkroom.diffusion.guidance import classifier_free, paired
+from darkroom.diffusion.noise import BrownianNoise, SeededNoise
 from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.samplers.registry import BROWNIAN
 from darkroom.diffusion.spacing import spaced
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.images import to_bytes
 from darkroom.tasks.plan import Plan, plan
-from darkroom.types import Denoise, Request, Step
+from darkroom.types import Denoise, NoiseSource, Request, Step
 
 __all__ = ["Picture", "Pipeline", "Progress"]
 
@@ -74,9 +76,14 @@ class Pipeline:
             denoise = self._denoiser(plans)
             factor = model.autoencoder.config.factor
             shape = (model.autoencoder.config.latent_channels, shared.height // factor, shared.width // factor)
-            noise = SeededNoise([p.request.seed for p in plans], shape, model.device)
+            seeds = [p.request.seed for p in plans]
+            start = SeededNoise(seeds, shape, model.device)
+            noise: NoiseSource = start
             sigmas = spaced(shared.schedule, model.process, shared.steps).to(model.device)
-            x = noise.draw() * sigmas[0]
+            x = start.draw() * sigmas[0]
+            if shared.sampler in BROWNIAN:
+                low, high = float(model.process.sigmas[0]), float(model.process.sigmas[-1])
+                noise = BrownianNoise(seeds, shape, low, high, model.device)
             if model.device.type == "cpu":
                 x = x.contiguous(memory_format=torch.channels_last)
         steps = SAMPLERS[shared.sampler](denoise, x, sigmas, noise)
@@ -98,11 +105,11 @@ class Pipeline:
         """Guided by the prompts, away from the negative prompts."""
         model, scale = self.model, plans[0].guidance
         inputs = [_inputs(p) for p in plans]
-        told = model.denoiser(model.encode(inputs))
+        told = model.encode(inputs)
         if scale == 1:
-            return told
+            return model.denoiser(told)
         null = model.encode_null(inputs, [p.request.negative_prompt for p in plans])
-        return classifier_free(told, model.denoiser(null), scale)
+        return classifier_free(*paired(model.denoiser(Conditioning.cat([told, null]))), scale)
 
 
 def _inputs(p: Plan) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def test_the_same_request_gives_the_same_bytes_and_every_field_matters(pipeline:
         assert not np.array_equal(first, draw(replace(CAT, **change))), change
 
 
-@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a"])
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ 2M SDE"])
 def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str) -> None:
     requests = [replace(r, sampler=sampler) for r in (CAT, HOUSE, replace(CAT, seed=9), replace(HOUSE, width=48))]
     together = pipeline.generate(requests)
