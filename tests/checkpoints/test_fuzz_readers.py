@@ -50,7 +50,7 @@ def fuzz(make: Callable[[random.Random], bytes]) -> int:
     rng, readable, named = random.Random(0), 0, 0
     for _ in range(MUTATIONS):
         content = make(rng)
-        started = time.monotonic()
+        started = time.process_time()
         try:
             for stored in read_weights(MappedFile.from_bytes(content, "fuzzed")).values():
                 assert stored.nbytes <= 1 << 16
@@ -58,7 +58,7 @@ def fuzz(make: Callable[[random.Random], bytes]) -> int:
             readable += 1
         except InputError as error:
             named += "fuzzed" in str(error)
-        assert time.monotonic() - started < SLOWEST
+        assert time.process_time() - started < SLOWEST
     assert readable + named == MUTATIONS  # every error names its file
     return readable
 

@@ -117,10 +117,10 @@ LIES = {
 def test_lying_headers(tmp_path: Path, name: str) -> None:
     header, message = LIES[name]
     path = raw_file(tmp_path / "lie.safetensors", header)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=message) as caught:
         open_weights(path)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert "lie.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -182,10 +182,10 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_end_within_a_second(tmp_path: Path, name: str) -> None:
     path = zip_with(tmp_path / "bomb.ckpt", BOMBS[name])
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=r"bomb\.ckpt"):
         open_weights(path)
-    assert time.monotonic() - started < 2.5  # alone 0.6 at most; the machine may be busy
+    assert time.process_time() - started < 1
 
 
 def test_setting_state_touches_nothing_real() -> None:

@@ -1,0 +1,302 @@
+"""Loading: from files, folders and the hub's cache, in little memory; and the two commands."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from narrow_checkpoints import narrow, random_model
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from darkroom.checkpoints import convert as convert_module
+from darkroom.checkpoints import identify as identify_module
+from darkroom.checkpoints import original
+from darkroom.checkpoints.convert import Content, write_diffusers, write_original
+from darkroom.checkpoints.fingerprint import lora_hash, model_hash, sha256
+from darkroom.checkpoints.identify import identify
+from darkroom.checkpoints.inspect import inspect
+from darkroom.checkpoints.load import load, load_checkpoint
+from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.original import UNET, ema_name
+from darkroom.checkpoints.source import open_source
+from darkroom.checkpoints.table import rules
+from darkroom.checkpoints.transfer import wanted_shapes
+from darkroom.errors import InputError
+from darkroom.models.autoencoder import Autoencoder
+from darkroom.systems import FIRST_STAGES, SYSTEMS
+from darkroom.systems.build import build
+from darkroom.systems.native import save_system
+
+NAME = "sd-v1-5"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "v1-5.safetensors"
+    write_original(Content.of_model(random_model(NAME)), path)
+    return path
+
+
+@pytest.fixture
+def narrow_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue with a narrow Stable Diffusion 1.5 in place of the full one."""
+    monkeypatch.setattr(identify_module, "SYSTEMS", {NAME: narrow(NAME)})
+
+
+def test_in_the_wanted_precision(file: Path) -> None:
+    model = load_checkpoint(file, torch.bfloat16, system=narrow(NAME)).model
+    state = random_model(NAME).state_dict()
+    assert all(torch.equal(v, state[k].bfloat16()) for k, v in model.state_dict().items())
+    assert not any(p.requires_grad or p.is_meta for p in model.parameters())
+    assert not model.training
+
+
+def test_changing_a_loaded_model_leaves_the_file(file: Path) -> None:
+    before = file.read_bytes()
+    model = load_checkpoint(file, system=narrow(NAME)).model
+    for p in model.parameters():
+        p.data.zero_()
+    assert file.read_bytes() == before
+
+
+def test_the_running_average_is_used_where_it_is(file: Path) -> None:
+    tensors = load_file(file)
+    tensors |= {ema_name(n): t + 1 for n, t in tensors.items() if n.startswith(UNET)}
+    tensors |= {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(5)}
+    save_file(tensors, file)
+    weight = random_model(NAME).unet.conv_in.weight
+    for ema, difference in (("auto", 1.0), ("yes", 1.0), ("no", 0.0)):
+        model = load_checkpoint(file, system=narrow(NAME), ema=ema).model
+        torch.testing.assert_close(model.unet.conv_in.weight, weight + difference)
+
+
+def test_nan_is_named(file: Path) -> None:
+    tensors = load_file(file)
+    tensors["first_stage_model.encoder.conv_in.weight"][0, 0, 0, 0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(InputError, match=r"first_stage_model\.encoder\.conv_in\.weight"):
+        open_source(file).require_finite()
+
+
+def test_pickled_checkpoints_are_the_same(tmp_path: Path, file: Path) -> None:
+    state = load_file(file)
+    for zipped in (True, False):
+        path = tmp_path / "model.ckpt"
+        content = {"state_dict": state, "global_step": 840000, "callbacks": {Exception: ValueError("x")}}
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        model = load_checkpoint(path, system=narrow(NAME)).model
+        wanted = random_model(NAME).state_dict()
+        assert all(torch.equal(v, wanted[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["sd-v1-5", "sd-v2-1-base", "sdxl-base", "sd-v2-depth"])
+def test_there_and_back_is_identical(tmp_path: Path, name: str) -> None:
+    """Also what the system never reads: buffers, the tower's last block, position_ids, metadata."""
+    extra = {"betas": torch.linspace(0, 1, 10), "model_ema.decay": torch.tensor(0.9999)}
+    extra["cond_stage_model.logit_scale"] = torch.tensor(3.0)
+    first, folder, second = tmp_path / "a.safetensors", tmp_path / "folder", tmp_path / "b.safetensors"
+    write_original(Content.of_model(random_model(name)), first)
+    save_file(
+        {**load_file(first), **extra}, first, metadata={"modelspec.author": "somebody", **open_weights(first).metadata}
+    )
+    source = open_source(first)
+    write_diffusers(Content.of_source(source, identify(source, system=narrow(name))), folder)
+    source = open_source(folder)
+    write_original(Content.of_source(source, identify(source, system=narrow(name))), second)
+    before, after = load_file(first), load_file(second)
+    assert set(before) == set(after)
+    assert all(torch.equal(before[n], after[n]) and before[n].dtype == after[n].dtype for n in before)
+    assert open_weights(first).metadata == open_weights(second).metadata
+
+
+def test_conversion_to_another_precision(tmp_path: Path, file: Path) -> None:
+    source = open_source(file)
+    content = Content.of_source(source, identify(source, system=narrow(NAME)), torch.float16)
+    write_original(content, tmp_path / "half.safetensors")
+    wanted = load_file(file)
+    assert all(torch.equal(t, wanted[n].half()) for n, t in load_file(tmp_path / "half.safetensors").items())
+
+
+def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(file)
+    content = Content.of_source(source, identify(source, system=narrow(NAME)))
+
+    def fails(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert_module, "scheduler_configs", fails)
+    with pytest.raises(KeyboardInterrupt):
+        write_diffusers(content, tmp_path / "folder")
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_folder_of_this_project_is_recognised(tmp_path: Path) -> None:
+    save_system(random_model(NAME), tmp_path / "own", {}, torch.float32)
+    model = load(tmp_path / "own")
+    assert torch.equal(model.unet.conv_in.weight, random_model(NAME).unet.conv_in.weight)
+    assert inspect(tmp_path / "own")["layout"] == "this project's own folder"
+
+
+def cached_repository(cache: Path, folder: Path) -> None:
+    """The hub's cache as it is after a download."""
+    repository = cache / "models--somebody--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / ("0" * 40))
+
+
+HUB = """
+import sys
+from darkroom.checkpoints.locate import locate
+from darkroom.errors import InputError
+try:
+    print(locate(sys.argv[1]))
+except InputError as error:
+    print("InputError:", error)
+"""
+
+
+def test_the_hub_cache_is_read_offline(tmp_path: Path, file: Path) -> None:
+    source = open_source(file)
+    write_diffusers(Content.of_source(source, identify(source, system=narrow(NAME))), tmp_path / "folder")
+    cached_repository(tmp_path / "cache", tmp_path / "folder")
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
+
+    def ask(name: str) -> str:
+        command = [sys.executable, "-c", HUB, name]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+    found = ask("somebody/tiny")
+    assert found.endswith("0" * 40)
+    assert load_checkpoint(found, system=narrow(NAME)).identity is not None
+    assert "HF_HUB_OFFLINE" in ask("somebody/else")
+
+
+def test_names_that_mean_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="hub id"):
+        locate("no-such-model")
+    with pytest.raises(InputError, match="there is no file or folder"):
+        locate(str(tmp_path / "missing.safetensors"))
+
+
+def test_hashes_are_those_of_other_tools_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}abc")
+    assert model_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    assert lora_hash(path) == "ba7816bf8f01"  # of "abc"
+    known = json.loads((tmp_path / "cache" / "darkroom" / "hashes.json").read_text())
+    assert len(known) == 2
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}abcd")
+    assert sha256(path, 10).startswith("88d4266fd4e6338d")  # of "abcd"
+    (tmp_path / "cache" / "darkroom" / "hashes.json").write_text("damaged")
+    assert lora_hash(path) == "88d4266fd4e6"
+
+
+MEMORY = """
+import sys
+import torch
+from dataclasses import replace
+from pathlib import Path
+from darkroom.checkpoints.load import load_checkpoint
+from darkroom.models.autoencoder import Autoencoder
+from darkroom.systems import FIRST_STAGES, SYSTEMS
+
+base = SYSTEMS["ldm_celeba256"]
+system = replace(base, unet=replace(base.unet, model_channels=96))
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(l for l in lines if l.startswith("VmHWM")).split()[1]) * 1024
+
+for dtype in (torch.bfloat16, torch.bfloat16, torch.float32):  # in the first round libraries and caches settle
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = peak()
+    model = load_checkpoint(sys.argv[1], dtype, system=system).model
+    total = sum(float(p.sum()) for p in model.parameters())  # every page is touched
+    print(sum(p.numel() * p.element_size() for p in model.parameters()), peak() - before)
+    del model
+"""
+
+
+@pytest.fixture
+def large_file(tmp_path: Path) -> Path:
+    base = SYSTEMS["ldm_celeba256"]
+    model = build(replace(base, unet=replace(base.unet, model_channels=96)), "meta").to_empty(device="cpu")
+    for p in model.parameters():
+        p.data.fill_(0.5)
+    path = tmp_path / "large.safetensors"
+    write_original(Content.of_model(model), path)
+    assert path.stat().st_size > 200e6
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+def test_peak_memory_is_the_model(large_file: Path) -> None:
+    """At most 1.15 times what the model needs in the wanted precision, the file being in float32."""
+    command = [sys.executable, "-c", MEMORY, str(large_file)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    _, half, full = (tuple(map(int, line.split())) for line in result.stdout.splitlines())
+    for size, peak in (half, full):
+        assert 0.5 * size < peak <= 1.15 * size, f"{peak / size:.3f} of the model"
+
+
+def run(*arguments: str) -> str:
+
+    from darkroom.cli import checkpoints
+
+    app = typer.Typer()
+    app.command()(checkpoints.inspect)
+    app.command()(checkpoints.convert)
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.usefixtures("narrow_catalogue")
+def test_the_commands(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    facts = json.loads(run("inspect", str(file), "--json", "--finite"))
+    assert facts["system"].startswith("sd-v1-5")
+    assert facts["precision"].startswith("fp32")
+    assert facts["hash"] == model_hash(file)
+    assert facts["running average"] == "absent"
+    run("convert", str(file), str(tmp_path / "folder"), "--layout", "diffusers", "--dtype", "bf16")
+    assert "by scheduler_config.json" in " ".join(run("inspect", str(tmp_path / "folder"), "--no-hash").split())
+    run("convert", str(tmp_path / "folder"), str(tmp_path / "back.safetensors"), "--layout", "original")
+    wanted = load_file(file)
+    assert all(torch.equal(t, wanted[n].bfloat16()) for n, t in load_file(tmp_path / "back.safetensors").items())
+    for arguments, message in (
+        (["convert", str(file), "x", "--layout", "sideways"], "unknown layout 'sideways'"),
+        (["convert", str(file), "x", "--layout", "original"], "must end in .safetensors"),
+        (["convert", str(file), str(file), "--layout", "original"], "exists already"),
+        (["convert", str(file), str(tmp_path / "folder"), "--layout", "diffusers"], "not an empty folder"),
+        (["convert", str(file), "x", "--layout", "diffusers", "--dtype", "int3"], "unknown dtype"),
+        (["inspect", str(file), "--prediction", "w"], "unknown prediction"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(*arguments)
+
+
+def test_inspecting_a_first_stage_and_a_lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    save_file(
+        {"lora_unet_x.lora_up.weight": torch.ones(4, 2), "lora_unet_x.lora_down.weight": torch.ones(2, 4)},
+        tmp_path / "l",
+    )
+    facts = inspect(tmp_path / "l")
+    assert (facts["kind"], facts["rank"], len(facts["hash"])) == ("LoRA", "2", 12)
+    stage = FIRST_STAGES["vq-f4-noattn"]
+    with torch.device("meta"):
+        state = Autoencoder(stage.autoencoder).state_dict()
+    shapes = wanted_shapes(rules(original.autoencoder(stage.autoencoder), state), state)
+    save_file({n: torch.zeros(s, dtype=torch.float16) for n, s in shapes.items()}, tmp_path / "v")
+    assert inspect(tmp_path / "v", hashed=False)["first stage"] == "vq-f4-noattn"
