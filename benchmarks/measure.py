@@ -44,7 +44,7 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dic
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     peaks: dict[str, list[int]] = {name: [] for name in contenders}
     for index in range(rounds):
-        order = list(contenders) if index % 2 == 0 else list(reversed(contenders))
+        order = list(contenders)[:: 1 if index % 2 == 0 else -1]
         for name in order:
             gc.collect()
             before = _reset_peak()
@@ -76,12 +76,12 @@ def peak_speed(dtype: torch.dtype, device: torch.device, seconds: float = 2.0) -
     best = 0.0
     for side in (512, 1024, 2048):
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        a @ b
+        torch.mm(a, b)
         _settle()
         deadline = time.perf_counter() + seconds / 3
         while time.perf_counter() < deadline:
             start = time.perf_counter()
-            a @ b
+            torch.mm(a, b)
             _settle()
             best = max(best, 2 * side**3 / (time.perf_counter() - start))
     return best
