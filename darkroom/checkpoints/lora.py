@@ -17,7 +17,7 @@ from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.source import read_json
-from darkroom.checkpoints.stored import Weights
+from darkroom.checkpoints.stored import Weights, all_finite
 from darkroom.errors import InputError
 from darkroom.nn.lora import Adapter, Attached, Full, Hadamard, Kronecker, LowRank, Merged, attach, merge
 from darkroom.systems.build import LatentDiffusion
@@ -93,7 +93,10 @@ def _adapter(
     device: torch.device | str,
 ) -> Adapter:
     def get(part: str) -> Tensor:
-        return weights[parts[part]].load(dtype, device)
+        tensor = weights[parts[part]].load(dtype, device)
+        if not all_finite(tensor):
+            raise InputError(f"{weights.path}: tensor {parts[part]} holds NaN or infinite values")
+        return tensor
 
     def wrong(cause: str) -> InputError:
         return InputError(f"{weights.path}: {key} {cause}")

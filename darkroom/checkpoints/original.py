@@ -34,7 +34,7 @@ _BAGGAGE = re.compile(
     | ddim_(sigmas|alphas|alphas_prev|sqrt_one_minus_alphas)(_for_original_num_steps)?
     | denoiser\.sigmas | v_pred | ztsnr | edm_mean | edm_std
     | (low_scale_model|noise_augmentor|model_ema|loss|first_stage_model\.loss|first_stage_model\.model_ema)\..*
-    | .*\.(position_ids|logit_scale|text_projection)
+    | .*\.(position_ids|logit_scale|text_projection(\.weight)?)
     | cond_stage_model\.(encoder|decoder|quant_conv|post_quant_conv|quantize|loss)\..*  # a copy of the first stage
     | (cond_stage_model|conditioner\.embedders\.0)\.model\.transformer\.resblocks\.23\..*  # never run
     | embedder\.model\.(transformer|token_embedding|ln_final)\..*  # the text half

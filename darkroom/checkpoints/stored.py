@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darkroom.errors import InputError
 
-__all__ = ["MappedFile", "Stored", "Weights"]
+__all__ = ["MappedFile", "Stored", "Weights", "all_finite"]
 
 
 class MappedFile:
@@ -125,14 +125,15 @@ class Weights(Mapping[str, Stored]):
     def require_finite(self) -> None:
         """Raise `InputError` naming the first tensor that holds NaN or infinity. Reads every byte once."""
         for name, stored in self.entries.items():
-            if stored.dtype.is_floating_point:
-                values = stored.load()
-                if not _all_finite(values):
-                    raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values")
-                stored.file.forget(stored.offset, stored.offset + stored.nbytes)
+            if not all_finite(stored.load()):
+                raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values")
+            stored.file.forget(stored.offset, stored.offset + stored.nbytes)
 
 
-def _all_finite(values: Tensor) -> bool:
-    values = values.float() if values.dtype.itemsize == 1 else values  # 8-bit floats know no sum
-    # One sum is several times faster than a test of every value; only if it overflows, look closer.
-    return bool(values.sum(dtype=torch.float32).isfinite()) or bool(values.isfinite().all())
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; extremes show both, and finding them is several times faster than a test of
+    every value."""
+    if not values.is_floating_point() or values.numel() == 0:
+        return True
+    low, high = torch.aminmax(values.float() if values.dtype.itemsize == 1 else values)  # 8-bit floats know no order
+    return bool(low.isfinite() and high.isfinite())

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoints.safetensors_file import Planned
-from darkroom.checkpoints.stored import Stored
+from darkroom.checkpoints.stored import Stored, all_finite
 from darkroom.checkpoints.table import Rule
 from darkroom.errors import InputError
 
-__all__ = ["Fit", "assign", "fit", "planned_ours", "planned_theirs"]
+__all__ = ["Fit", "assign", "fit", "planned_ours", "planned_theirs", "wanted_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -90,15 +90,26 @@ def assign(
     dtype: torch.dtype | None,
     device: torch.device | str,
 ) -> None:
-    """Give `module`, built on "meta", the tensors of the file, rule by rule. What is on disk has been checked."""
+    """Give `module`, built on "meta", the tensors of the file, rule by rule. Names and shapes have been checked; that
+    all values are finite, also in `dtype`, is checked here."""
     ours = module.state_dict()
     tensors: dict[str, Tensor] = {}
     for rule in rules:
         if all(name in available for name in rule.theirs):
             shapes = wanted_shapes([rule], ours)
-            loaded = [available[name].load(dtype, device).reshape(shapes[name]) for name in rule.theirs]
+            loaded = [_load_finite(name, available[name], dtype, device).reshape(shapes[name]) for name in rule.theirs]
             tensors.update(zip(rule.ours, (t.contiguous() for t in rule.change.to_ours(loaded))))
     module.load_state_dict(tensors, strict=False, assign=True)
+
+
+def _load_finite(name: str, stored: Stored, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+    tensor = stored.load(dtype, device)
+    if not all_finite(tensor):
+        how = "holds NaN or infinite values"
+        if dtype not in (None, stored.dtype) and all_finite(stored.load()):
+            how = f"does not fit into {dtype}: its values become infinite"
+        raise InputError(f"{stored.file.path}: tensor {name} {how}")
+    return tensor
 
 
 def planned_ours(

@@ -77,12 +77,25 @@ def test_the_running_average_is_used_where_it_is(file: Path) -> None:
         torch.testing.assert_close(model.unet.conv_in.weight, weight + difference)
 
 
-def test_nan_is_named(file: Path) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_none_are_named(file: Path, value: float) -> None:
     tensors = load_file(file)
-    tensors["first_stage_model.encoder.conv_in.weight"][0, 0, 0, 0] = float("nan")
+    tensors["first_stage_model.encoder.conv_in.weight"][0, 0, 0, 0] = value
     save_file(tensors, file)
-    with pytest.raises(InputError, match=r"first_stage_model\.encoder\.conv_in\.weight"):
+    message = r"v1-5\.safetensors: tensor first_stage_model\.encoder\.conv_in\.weight holds NaN"
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(file, system=narrow(NAME))
+    with pytest.raises(InputError, match=message):
         open_source(file).require_finite()
+
+
+def test_values_too_large_for_the_precision_are_named(file: Path) -> None:
+    tensors = load_file(file)
+    tensors["model.diffusion_model.out.2.bias"][0] = 1e6
+    save_file(tensors, file)
+    assert load_checkpoint(file, torch.bfloat16, system=narrow(NAME))
+    with pytest.raises(InputError, match=r"out\.2\.bias does not fit into torch\.float16"):
+        load_checkpoint(file, torch.float16, system=narrow(NAME))
 
 
 def test_pickled_checkpoints_are_the_same(tmp_path: Path, file: Path) -> None:

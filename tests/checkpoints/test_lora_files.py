@@ -220,6 +220,10 @@ WRONG = {
     "SD2": (pair(TO_K, 1024, 320), "LoRA for Stable Diffusion 2"),
     "second encoder": (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, 5120), "LoRA for SDXL"),
     "alpha is no number": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.ones(3)}, "wanted is one number"),
+    "NaN": (
+        {**pair(TO_K, 768, 320), f"{TO_K}.lora_up.weight": torch.full((320, 4), torch.nan)},
+        "lora_up.weight holds NaN",
+    ),
     "no LoRA": ({"model.weight": torch.ones(2)}, "is no LoRA"),
 }
 
