@@ -17,10 +17,10 @@ from darkroom.models.bottleneck import VQConfig
 from darkroom.models.clip import ClipTextConfig
 from darkroom.models.depth import DepthConfig
 from darkroom.models.unet import UNetConfig
-from darkroom.models.vision import VisionConfig
+from darkroom.models.vision import MEAN, STD, VisionConfig
 from darkroom.systems.system import System
 
-__all__ = ["component_configs", "model_index", "pipeline_class", "scheduler_configs"]
+__all__ = ["component_configs", "image_processor_config", "model_index", "pipeline_class", "scheduler_configs"]
 
 Config = dict[str, Any]
 
@@ -280,30 +280,45 @@ def scheduler_configs(system: System) -> dict[str, Config]:
     return found
 
 
-def model_index(system: System, *, tokenizer: bool) -> Config:
-    """Which class each component has. Without a vocabulary on this machine the tokenizers stay empty."""
+def model_index(system: System) -> Config:
+    """Which class each component has."""
     result: Config = {"_class_name": pipeline_class(system), "_diffusers_version": "0.30.0"}
     libraries = {"LDMBertModel": "latent_diffusion", "StableUnCLIPImageNormalizer": "stable_diffusion"}
     for name, config in component_configs(system).items():
         kind = config.get("_class_name") or config["architectures"][0]
         library = "diffusers" if "_class_name" in config else "transformers"
         result[name] = [libraries.get(kind, library), kind]
+        if name.startswith("text_encoder"):
+            result[name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
+        if name == "bert":
+            result["tokenizer"] = ["transformers", "BertTokenizer"]
     for name, config in scheduler_configs(system).items():
         result[name] = ["diffusers", config["_class_name"]]
-    for name in list(result):
-        if name.startswith("text_encoder") or name == "bert":
-            kind = "BertTokenizer" if name == "bert" else "CLIPTokenizer"
-            result[name.replace("text_encoder", "tokenizer").replace("bert", "tokenizer")] = (
-                ["transformers", kind] if tokenizer else [None, None]
-            )
-    kind = result["_class_name"]
-    if kind in ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline"):
-        result |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
-    if kind == "StableDiffusionXLImg2ImgPipeline":
-        result |= {"text_encoder": [None, None], "tokenizer": [None, None], "requires_aesthetics_score": True}
-        result["force_zeros_for_empty_prompt"] = False
-    if kind == "StableDiffusionDepth2ImgPipeline":
-        result["feature_extractor"] = ["transformers", "DPTImageProcessor"]
-    if kind == "StableUnCLIPImg2ImgPipeline":
-        result["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
-    return result
+    return result | _ADDITIONS.get(result["_class_name"], {})
+
+
+# What each pipeline wants to be told beside its networks.
+_NO_FILTER = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
+_ADDITIONS: dict[str, Config] = {
+    "StableDiffusionPipeline": _NO_FILTER,
+    "StableDiffusionInpaintPipeline": _NO_FILTER,
+    "StableDiffusionDepth2ImgPipeline": {"feature_extractor": ["transformers", "DPTImageProcessor"]},
+    "StableUnCLIPImg2ImgPipeline": {"feature_extractor": ["transformers", "CLIPImageProcessor"]},
+    "StableDiffusionXLImg2ImgPipeline": {
+        "text_encoder": [None, None],
+        "tokenizer": [None, None],
+        "requires_aesthetics_score": True,
+        "force_zeros_for_empty_prompt": False,
+    },
+}
+
+
+def image_processor_config(kind: str) -> Config:
+    """The content of `preprocessor_config.json`."""
+    if kind == "DPTImageProcessor":
+        size = {"height": 384, "width": 384}
+        half = [0.5, 0.5, 0.5]
+        shape = {"size": size, "ensure_multiple_of": 32, "keep_aspect_ratio": True, "do_resize": True}
+        return {"image_processor_type": kind, **shape, "do_normalize": True, "image_mean": half, "image_std": half}
+    shape = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
+    return {"image_processor_type": kind, **shape, "image_mean": list(MEAN), "image_std": list(STD)}

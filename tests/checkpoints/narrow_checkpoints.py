@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,15 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.size import NumbersConfig
 from darkroom.models.bottleneck import VQConfig
+from darkroom.models.clip_tokenizer import _from_merges
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.systems import SYSTEMS, System
 from darkroom.systems.build import LatentDiffusion, build
 
+# A small vocabulary of CLIP: the numbering of its first release with few merges.
+MERGES = [tuple(m.split()) for m in ("c a", "ca t</w>", "r e", "re d</w>", "h o", "ho u", "hou s", "hous e</w>")]
+VOCABULARY = 512 + len(MERGES) + 2
 TOWER_WIDTHS = {768: 32, 1024: 48, 1280: 64}
 DEPTH = DepthConfig(32, (128, 128, 256), (1, 2, 1), 32, 4, 4, (2, 3), 16, image_size=64)
 
@@ -60,11 +65,11 @@ def _embedder(config: Any) -> Any:
             towers = []
             for t in config.towers:
                 width = TOWER_WIDTHS[t.tower.width]
-                small = replace(t.tower, width=width, layers=2, heads=4, vocabulary=99, length=12)
+                small = replace(t.tower, width=width, layers=2, heads=4, vocabulary=VOCABULARY, length=12)
                 towers.append(replace(t, tower=replace(small, projection=t.tower.projection and width)))
             return replace(config, towers=tuple(towers))
         case BertTextConfig():
-            return replace(config, width=40, layers=2, heads=4, head_dim=8, vocabulary=99, length=12)
+            return replace(config, width=40, layers=2, heads=4, head_dim=8, vocabulary=99)
         case ImagePromptConfig():
             tower = VisionConfig(32, 2, 4, config.tower.activation, 24, image_size=28)
             return replace(config, tower=tower)
@@ -72,6 +77,20 @@ def _embedder(config: Any) -> Any:
             return replace(config, estimator=DEPTH)
         case _:
             return config
+
+
+TABLE = re.compile(r"(token_|position_)embedding\.weight$|embed_(tokens|positions)\.weight$")
+
+
+def write_vocabulary(folder: Path) -> None:
+    """CLIP's two files, and BERT's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers, merges = _from_merges(MERGES)
+    (folder / "vocab.json").write_text(json.dumps(numbers))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "cat", "house"]) + "\n"
+    )
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -82,7 +101,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
             if p.is_floating_point():
                 noise = torch.randn(p.shape, generator=generator)
                 if p.dim() > 1:
-                    p.copy_(noise * (0.7 if "embed" in name else p[0].numel() ** -0.5))
+                    p.copy_(noise * (0.7 if TABLE.search(name) else p[0].numel() ** -0.5))
                 else:
                     p.copy_(noise * 0.2 + (1 if name.endswith(("weight", "std")) else 0))
     return module.eval().requires_grad_(False)
@@ -133,7 +152,7 @@ def write_peers(folder: Path, system: System) -> dict[str, nn.Module]:
             peer = kind(kind.config_class.from_dict(config))
         peers[component] = randomise(peer, seed=i)
         peers[component].save_pretrained(folder / component)  # type: ignore[operator]
-    (folder / "model_index.json").write_text(json.dumps(model_index(system, tokenizer=False)))
+    (folder / "model_index.json").write_text(json.dumps(model_index(system)))
     (folder / "scheduler").mkdir()
     scheduler = json.dumps(scheduler_configs(system)["scheduler"])
     (folder / "scheduler" / "scheduler_config.json").write_text(scheduler)
