@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import UNet
 from darkroom.systems.system import EmbedderConfig, System
+from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
 
 __all__ = ["LatentDiffusion", "build"]
@@ -95,12 +97,21 @@ class LatentDiffusion(nn.Module):
         """The estimate of clean latents under `conditioning`, as samplers want it."""
         return self.process.denoiser(lambda x, t: self.network(x, t, conditioning))
 
-    def encode_images(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f)."""
+    def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).
+
+        `tile`: side in latent positions of tiles that share a quarter, for pictures that memory does not hold at once;
+        only without `noise`.
+        """
+        if tile is not None and noise is None:
+            f = self.autoencoder.config.factor
+            return tiled(self.encode_images, images, tile * f, tile // 4 * f, Fraction(1, f))
         return self._first_stage().encode(images, noise) * self.system.latent_scale
 
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Scaled latents to images in [−1, 1] (not clamped)."""
+    def decode_latents(self, latents: Tensor, *, tile: int | None = None) -> Tensor:
+        """Scaled latents to images in [−1, 1] (not clamped); `tile` as in `encode_images`."""
+        if tile is not None:
+            return tiled(self.decode_latents, latents, tile, tile // 4, self.autoencoder.config.factor)
         return self._first_stage().decode(latents / self.system.latent_scale)
 
     def _first_stage(self) -> Autoencoder:

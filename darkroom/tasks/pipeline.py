@@ -24,6 +24,9 @@ from darkroom.types import Denoise, NoiseSource, Request, Step
 __all__ = ["Picture", "Pipeline", "Progress"]
 
 
+TILE = 128  # latent positions a side: what SDXL decodes at 1024 px; larger latents are decoded in tiles
+
+
 @dataclass(frozen=True)
 class Picture:
     """A finished picture: pixels uint8 (H, W, 3) and the plan that made it."""
@@ -98,7 +101,10 @@ class Pipeline:
             yield Progress(indices, step)
         with torch.inference_mode():
             for row, (index, p) in enumerate(zip(indices, plans)):
-                images = model.decode_latents(x[row : row + 1].to(model.dtype))  # one by one: memory, and independence
+                # One by one, and large ones in tiles: memory, and independence of the batch.
+                images = model.decode_latents(
+                    x[row : row + 1].to(model.dtype), tile=TILE if max(shape[1:]) > TILE else None
+                )
                 yield index, Picture(to_bytes(images)[0], p)
 
     def _denoiser(self, plans: list[Plan]) -> Denoise:
