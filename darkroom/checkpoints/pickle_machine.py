@@ -20,7 +20,7 @@ from darkroom.errors import InputError
 __all__ = ["DICTS", "MAX_BYTES", "Call", "Global", "PersistentId", "PickleError", "Pickled", "load_pickle"]
 
 MAX_BYTES = 64 << 20  # of one pickle; the largest public checkpoint with optimiser states has about 1 MB
-MAX_OPCODES = 500_000  # the same needs about 200,000
+MAX_OPCODES = 300_000  # the same needs about 200,000
 MAX_KEY = 1000  # characters
 
 
