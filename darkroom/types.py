@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Denoise", "Network", "NoiseSource", "Request", "Sample", "Sampler", "Size", "Step"]
+__all__ = [
+    "Denoise",
+    "Guidance",
+    "HighResolution",
+    "Network",
+    "NoiseSource",
+    "Region",
+    "Request",
+    "Sample",
+    "Sampler",
+    "Size",
+    "Step",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -64,11 +76,42 @@ Sampler = Callable[["Denoise", "Tensor", "Tensor", "NoiseSource"], Iterator[Step
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """What is done to classifier-free guidance besides its scale; nothing by default. All of it can be stacked."""
+
+    rescale: float = 0.0  # share brought back to the conditional spread, for zero terminal SNR about 0.7
+    interval: tuple[float, float] | None = None  # guided between these shares of the steps only, 0 the first
+    threshold: float | None = None  # percentile of dynamic thresholding, 0.995 say
+    perturbed_attention: float = 0.0  # scale of perturbed-attention guidance
+    projected: bool = False  # adaptive projected guidance in place of the plain formula
+
+
+@dataclass(frozen=True)
+class Region:
+    """A prompt of its own for a part of the picture, beside the request's prompt, which rules the rest."""
+
+    prompt: str
+    box: tuple[float, float, float, float]  # left, top, right, bottom as shares of the sides
+    weight: float = 1.0  # against everything else that is wanted in the same place
+
+
+@dataclass(frozen=True)
+class HighResolution:
+    """A second pass: the picture enlarged by `scale` and drawn over from `strength` of the noise."""
+
+    scale: float = 2.0
+    strength: float = 0.6
+    steps: int | None = None  # of the whole second schedule; as many as the first by default
+    enlarge: Literal["latent", "picture"] = "latent"  # bilinear on latents, or Lanczos on decoded pixels
+
+
+@dataclass(frozen=True)
 class Request:
     """Everything that determines one picture. The same request gives the same picture.
 
-    `None` means the default of the system. `inputs` holds what the task and the embedders read besides the prompt
-    (image, mask, boxes, class, original_size, crop …), by the embedder's key.
+    `None` means the default of the system. `inputs` holds what the embedders read besides the prompt, by the
+    embedder's key (boxes, class, segmentation, original_size, crop …). Pictures are uint8 (H, W, 3), masks (H, W) with
+    1 or more = repaint.
     """
 
     prompt: str = ""
@@ -80,6 +123,24 @@ class Request:
     guidance: float | None = None
     sampler: str | None = None
     schedule: str | None = None
+    sigmas: tuple[float, ...] | None = None  # falling noise levels in place of schedule and steps
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)  # eta, s_churn …, by the sampler's own names
+    image: Any = None  # the picture to start from or to inpaint
+    mask: Any = None  # the part of `image` to repaint
+    mask_blur: float = 0.0  # deviation in pixels of the mask's edge
+    strength: float | None = None  # share of the schedule that is run on `image`; 0.75, with a mask 1, by default
+    latent: Any = None  # a noisy latent (C, h, w) to go on from, at the level where `stretch` begins
+    stretch: tuple[float, float] = (0.0, 1.0)  # the part of the schedule to run, for hand-overs between models
+    hires: HighResolution | None = None
+    target: Any = None  # a picture whose coarse look the result is to have, on any model
+    target_strength: float = 1.0
+    extras: Guidance = Guidance()
+    regions: tuple[Region, ...] = ()
+    emphasis: str = "a1111"
+    clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before
+    seed_mode: str = "darkroom"
+    variation_seed: int | None = None  # the starting noise leans to this seed's …
+    variation_strength: float = 0.0  # … by so much, 0 to 1
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
