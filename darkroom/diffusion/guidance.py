@@ -18,6 +18,7 @@ __all__ = [
     "dynamic_threshold",
     "interval",
     "known_region",
+    "once",
     "paired",
     "perturbed_attention",
     "regional",
@@ -43,8 +44,8 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: float) 
 def paired(both: Denoise) -> tuple[Denoise, Denoise]:
     """(conditional, unconditional) out of one denoiser for twice the batch: rows of the first half, then the second.
 
-    The first of the two that is asked computes both in one call and the other takes its half, so every wrapper that
-    asks them in turn runs the network once.
+    The first of the two that is asked computes both in one call and the other takes its half; both keep their latest
+    answer, so a stack of wrappers runs the network once for each level.
     """
     kept: list[tuple[Tensor, Tensor, int, Tensor]] = []  # the latent and level asked for, whose half, its estimate
 
@@ -62,23 +63,39 @@ def paired(both: Denoise) -> tuple[Denoise, Denoise]:
 
         return denoise
 
-    return half(0), half(1)
+    return once(half(0)), once(half(1))
 
 
-def rescaled(conditional: Denoise, unconditional: Denoise, scale: float, phi: float) -> Denoise:
-    """Classifier-free guidance whose result keeps the spread of the conditional velocity (Lin et al. 2023).
+def once(denoise: Denoise) -> Denoise:
+    """`denoise`, whose latest answer is kept: wrappers that ask for the same estimate share one call."""
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []  # the latent and level last asked for, the estimate
+
+    def remembered(x: Tensor, sigma: Tensor) -> Tensor:
+        level = torch.as_tensor(sigma)
+        if kept and kept[0][0] is x and torch.equal(kept[0][1], level):
+            return kept[0][2]
+        kept.clear()
+        estimate = denoise(x, sigma)
+        kept.append((x, level, estimate))
+        return estimate
+
+    return remembered
+
+
+def rescaled(guided: Denoise, conditional: Denoise, phi: float) -> Denoise:
+    """Guidance whose result keeps the spread of the conditional velocity (Lin et al. 2023).
 
     The share `phi` of the guided velocity is brought to the conditional one's standard deviation per picture; about 0.7
     for models of zero terminal SNR.
     """
+    if not 0 <= phi <= 1:
+        raise InputError(f"the share of guidance to rescale is {phi}, wanted is 0 to 1")
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        told, untold = conditional(x, sigma), unconditional(x, sigma)
-        guided = torch.lerp(untold, told, scale)
         # v = (x c_skip − D) / (s · rsqrt): its spread is compared where the network's own output lives.
         s = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).view(-1, 1, 1, 1)
         skip = x / (s.square() + 1)
-        v_told, v = skip - told, skip - guided
+        v_told, v = skip - conditional(x, sigma), skip - guided(x, sigma)
         ratio = v_told.std(dim=AXES, keepdim=True) / v.std(dim=AXES, keepdim=True).clamp(min=1e-12)
         return skip - (phi * v * ratio + (1 - phi) * v)
 
@@ -97,19 +114,25 @@ def interval(inside: Denoise, outside: Denoise, low: float, high: float) -> Deno
     return denoise
 
 
-def dynamic_threshold(denoise: Denoise, percentile: float = 0.995, limit: float = 1.0) -> Denoise:
+def dynamic_threshold(
+    denoise: Denoise, percentile: float = 0.995, limit: float = 1.0, like: Denoise | None = None
+) -> Denoise:
     """Values of x0 beyond the percentile s of each picture are clipped and the picture divided by s / limit.
 
-    Imagen's rule (Saharia et al. 2022, section 2.3) for values meant to lie in ±limit; for latents choose the limit
-    from their range.
+    Imagen's rule (Saharia et al. 2022, section 2.3) for values meant to lie in ±limit. Latents have no such range: with
+    `like`, mostly the conditional estimate, its own percentile is the limit wherever it is the larger.
     """
     if not 0 < percentile <= 1:
         raise InputError(f"the percentile is {percentile}, wanted is a share above 0, at most 1")
 
+    def reach(x0: Tensor) -> Tensor:
+        return torch.quantile(x0.abs().flatten(1).float(), percentile, dim=1).to(x0).view(-1, 1, 1, 1)
+
     def thresholded(x: Tensor, sigma: Tensor) -> Tensor:
         x0 = denoise(x, sigma)
-        s = torch.quantile(x0.abs().flatten(1).float(), percentile, dim=1).clamp(min=limit).to(x0).view(-1, 1, 1, 1)
-        return x0.clamp(-s, s) / s * limit
+        most = torch.full_like(reach(x0), limit) if like is None else reach(like(x, sigma)).clamp(min=limit)
+        s = torch.maximum(reach(x0), most)
+        return x0.clamp(-s, s) / s * most
 
     return thresholded
 

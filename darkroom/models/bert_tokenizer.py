@@ -35,9 +35,13 @@ class BertTokenizer:
             self._tokenizer = _build(find_bert_vocabulary(self.folder))
         return self._tokenizer
 
+    def pieces(self, text: str) -> list[int]:
+        """The pieces of `text`, as many as there are, without what frames them."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
     def encode(self, text: str) -> list[int]:
         """`text` as exactly `length` numbers, cut if it has too many pieces."""
-        pieces = self.tokenizer.encode(text, add_special_tokens=False).ids[: self.length - 2]
+        pieces = self.pieces(text)[: self.length - 2]
         framed = [self._special(START), *pieces, self._special(END)]
         return framed + [self._special(PADDING)] * (self.length - len(framed))
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from PIL import Image, ImageFilter
+
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolutionConfig
+from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.spacing import resolve, split_name
+from darkroom.diffusion.samplers.options import options_of, with_options
+from darkroom.diffusion.seeds import SEED_MODES
+from darkroom.diffusion.spacing import given, resolve, split_name
 from darkroom.errors import InputError
 from darkroom.systems.system import System
-from darkroom.types import Request
+from darkroom.tasks.prompt.grammar import Prompt, parse
+from darkroom.tasks.prompt.schedule import changes
+from darkroom.tasks.prompt.weights import EMPHASES
+from darkroom.types import HighResolution, Request
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "side_step"]
 
 MAX_SIDE = 8192
 MAX_SEED = 2**63 - 1
@@ -19,42 +33,186 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Plan:
-    """A request without gaps. Requests whose plans agree in all but text and seed can share a batch."""
+    """A request without gaps."""
 
     request: Request
+    prompt: Prompt
+    negative: Prompt
+    region_prompts: tuple[Prompt, ...]
     width: int
     height: int
     steps: int
     guidance: float
     sampler: str
     schedule: str
+    sampler_options: Mapping[str, Any]
+    step: int  # sides are multiples of this
+    strength: float  # 1 without a picture to start from
+    starts_from_image: bool
 
     @property
     def batch_key(self) -> tuple[object, ...]:
-        return self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule
+        """Requests of one key can share a batch: all that the rows of a batch have in common."""
+        r = self.request
+        return (
+            (self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule, self.strength),
+            (r.sigmas, tuple(sorted(self.sampler_options.items())), r.stretch, r.hires, r.extras, r.emphasis),
+            (r.clip_skip, r.seed_mode, r.target_strength, tuple((p.box, p.weight) for p in r.regions)),
+            tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
+            (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
+            tuple(sorted((k, _shape(v)) for k, v in r.inputs.items() if _shape(v))),
+        )
+
+    def mask(self) -> np.ndarray:
+        """The request's mask at the picture's size: bool (height, width)."""
+        mask = Image.fromarray(np.asarray(self.request.mask) > 0)
+        return np.asarray(mask.resize((self.width, self.height), Image.Resampling.NEAREST), bool)
+
+    def soft_mask(self) -> np.ndarray:
+        """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""
+        mask = Image.fromarray(self.mask().astype(np.uint8) * 255)
+        if self.request.mask_blur:
+            mask = mask.filter(ImageFilter.GaussianBlur(self.request.mask_blur))
+        return np.asarray(mask, np.float32) / 255
+
+    def _composition(self, prompt: Prompt) -> object:
+        """What prompts of a batch have in common: the weights of their parts; edited prompts agree as a whole."""
+        if any(changes(part.prompt, self.steps) for part in prompt.parts):
+            return str(prompt)
+        return tuple(part.weight for part in prompt.parts)
+
+    @property
+    def second_size(self) -> tuple[int, int]:
+        """Width and height of the second pass of a high-resolution fix."""
+        assert self.request.hires is not None, "only for requests with a second pass"
+        scale, step = self.request.hires.scale, self.step
+        return round(self.width * scale / step) * step, round(self.height * scale / step) * step
+
+
+def side_step(system: System) -> int:
+    """Sides of pictures are multiples of this: the UNet halves the latent at every level but the first."""
+    return system.autoencoder.factor * 2 ** (len(system.unet.channel_mult) - 1)
 
 
 def plan(request: Request, system: System) -> Plan:
     """Check `request` against `system`; every fault is an `InputError` naming value and what would be accepted."""
     d = system.defaults
-    width = d.width if request.width is None else request.width
-    height = d.height if request.height is None else request.height
-    # The UNet halves the latent at every level but the first; sides must divide evenly all the way down.
-    step = system.autoencoder.factor * 2 ** (len(system.unet.channel_mult) - 1)
-    for name, value in (("width", width), ("height", height)):
-        if value % step or not step <= value <= MAX_SIDE:
-            raise InputError(
-                f"{name} is {value}; {system.name} makes sides of {step} to {MAX_SIDE} in multiples of {step}"
-            )
+    reads = {type(e) for e in system.embedders}
+    _check_pictures(request)
+    width, height = _size(request, system, LowResolutionConfig in reads)
     steps = d.steps if request.steps is None else request.steps
+    if request.sigmas is not None:
+        steps = len(given(request.sigmas)) - 1
     if not 1 <= steps <= system.schedule.steps:
         raise InputError(f"the number of steps is {steps}, wanted is 1 to {system.schedule.steps}")
     guidance = d.guidance if request.guidance is None else request.guidance
     if not (math.isfinite(guidance) and abs(guidance) <= 1000):
         raise InputError(f"the guidance scale is {guidance}, wanted is a number within -1000 to 1000")
-    if not 0 <= request.seed <= MAX_SEED:
-        raise InputError(f"the seed is {request.seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
+    _check_seeds(request)
     sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
     sampler = SAMPLERS.name(sampler)
     schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
-    return Plan(request, width, height, steps, guidance, sampler, resolve(schedule, sampler))
+    options = dict(request.sampler_options)
+    if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
+        options["eta"] = d.eta
+    with_options(sampler, options)  # checks them
+    # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
+    starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
+    starts = starts or (request.image is not None and request.strength is not None)
+    strength = 1.0
+    if starts:
+        usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
+        strength = usual if request.strength is None else request.strength
+    if not 0 <= strength <= 1:
+        raise InputError(f"the strength is {strength}, wanted is 0 to 1")
+    if MaskedImageConfig in reads and (request.image is None or request.mask is None):
+        raise InputError(f"{system.name} repaints parts of pictures: a picture and a mask must be given")
+    if DepthMapConfig in reads and request.image is None and "depth" not in request.inputs:
+        raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
+    EMPHASES.name(request.emphasis)
+    if request.hires is not None:
+        _check_hires(request.hires)
+    return Plan(
+        request=request,
+        prompt=parse(request.prompt),
+        negative=parse(request.negative_prompt),
+        region_prompts=tuple(parse(r.prompt) for r in request.regions),
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        schedule=resolve(schedule, sampler),
+        sampler_options=options,
+        step=side_step(system),
+        strength=strength,
+        starts_from_image=starts,
+    )
+
+
+def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
+    """Width and height: as asked for, else those of the picture to start from, else the system's."""
+    step = side_step(system)
+    width, height = system.defaults.width, system.defaults.height
+    small = request.inputs.get("low_resolution", request.image)
+    if enlarges and small is not None:
+        # The small picture lies beside the latent, position by position.
+        height, width = (s * system.autoencoder.factor for s in _sides(small))
+    elif request.image is not None:
+        height, width = (max(step, s - s % step) for s in _sides(request.image))
+    width = width if request.width is None else request.width
+    height = height if request.height is None else request.height
+    for name, value in (("width", width), ("height", height)):
+        if value % step or not step <= value <= MAX_SIDE:
+            raise InputError(
+                f"{name} is {value}; {system.name} makes sides of {step} to {MAX_SIDE} in multiples of {step}"
+            )
+    return width, height
+
+
+def _sides(picture: Any) -> tuple[int, int]:
+    shape = picture.shape
+    return (shape[0], shape[1]) if isinstance(picture, np.ndarray) else (shape[-2], shape[-1])
+
+
+def _check_pictures(request: Request) -> None:
+    for name, picture in (("image", request.image), ("target", request.target)):
+        if picture is None:
+            continue
+        shape = getattr(picture, "shape", ())
+        if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
+            raise InputError(f"the {name} has shape {list(shape)}, wanted are pixels (H, W, 3) of uint8")
+    if request.mask is None:
+        return
+    if request.image is None:
+        raise InputError("a mask is given without the image that it belongs to")
+    mask, sides = np.asarray(request.mask), request.image.shape[:2]
+    if mask.shape != sides:
+        found = "x".join(str(s) for s in reversed(mask.shape))
+        raise InputError(f"the mask is {found}, the image {sides[1]}x{sides[0]}; they must be of one size")
+    if not (mask > 0).any():
+        raise InputError("the mask is empty: nothing would be repainted")
+    if not 0 <= request.mask_blur <= 1000:
+        raise InputError(f"the blur of the mask is {request.mask_blur}, wanted are 0 to 1000 pixels")
+
+
+def _check_seeds(request: Request) -> None:
+    SEED_MODES.name(request.seed_mode)
+    for name, seed in (("seed", request.seed), ("variation seed", request.variation_seed)):
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise InputError(f"the {name} is {seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
+    if not 0 <= request.variation_strength <= 1:
+        raise InputError(f"the variation strength is {request.variation_strength}, wanted is 0 to 1")
+
+
+def _check_hires(hires: HighResolution) -> None:
+    if not 1 < hires.scale <= 8:
+        raise InputError(f"the second pass enlarges by {hires.scale}, wanted is above 1, at most 8")
+    if not 0 < hires.strength <= 1:
+        raise InputError(f"the strength of the second pass is {hires.strength}, wanted is above 0, at most 1")
+    if hires.enlarge not in ("latent", "picture"):
+        raise InputError(f"unknown way to enlarge {hires.enlarge!r}; known are: latent, picture")
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))

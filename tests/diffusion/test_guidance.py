@@ -31,7 +31,7 @@ def test_every_wrapper_is_the_conditional_denoiser_where_it_should_be() -> None:
     ones = torch.ones(1, 1, 6, 6)
     for wrapped in (
         g.classifier_free(told, untold, 1.0),
-        g.rescaled(told, untold, 1.0, 0.7),
+        g.rescaled(told, told, 0.7),
         g.interval(untold, told, 2.0, 3.0),
         g.dynamic_threshold(told, 1.0, limit=100.0),
         g.perturbed_attention(told, told, untold, 0.0),
@@ -45,13 +45,31 @@ def test_every_wrapper_is_the_conditional_denoiser_where_it_should_be() -> None:
         assert torch.allclose(wrapped(X, SIGMA), expected, atol=1e-5)
     scaled = g.dynamic_threshold(told, 1.0, limit=0.5)(X, SIGMA)
     assert scaled.abs().amax(dim=(1, 2, 3)) == pytest.approx([0.5, 0.5], rel=1e-5)
+    like = g.dynamic_threshold(lambda x, s: 3 * told(x, s), 1.0, limit=0.0, like=told)(X, SIGMA)
+    assert torch.allclose(like, told(X, SIGMA), atol=1e-5)
+
+
+def test_an_estimate_asked_for_twice_is_computed_once() -> None:
+    calls = []
+
+    def counted(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        calls.append(float(sigma))
+        return told(x, sigma)
+
+    kept = g.once(counted)
+    first = kept(X, SIGMA)
+    assert kept(X, SIGMA) is first
+    kept(X, SIGMA * 2)
+    kept(X.clone(), SIGMA * 2)
+    assert len(calls) == 3
 
 
 def test_rescaling_wholly_gives_the_velocity_of_the_conditional_its_spread_back() -> None:
     skip = X / (SIGMA**2 + 1)
     for phi in (0.0, 1.0):
-        v = skip - g.rescaled(told, untold, 8.0, phi)(X, SIGMA)
-        plain = skip - g.classifier_free(told, untold, 8.0)(X, SIGMA)
+        guided = g.classifier_free(told, untold, 8.0)
+        v = skip - g.rescaled(guided, told, phi)(X, SIGMA)
+        plain = skip - guided(X, SIGMA)
         wanted = plain if phi == 0 else skip - told(X, SIGMA)
         assert torch.allclose(v.std(dim=(1, 2, 3)), wanted.std(dim=(1, 2, 3)), rtol=1e-4)
 
@@ -136,7 +154,7 @@ def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
 
 
 def test_wrappers_stack() -> None:
-    stack = g.interval(g.dynamic_threshold(g.rescaled(told, untold, 4.0, 0.7), limit=3.0), told, 0.1, 5.0)
+    stack = g.interval(g.dynamic_threshold(g.rescaled(g.classifier_free(told, untold, 4.0), told, 0.7), limit=3.0), told, 0.1, 5.0)
     stack = g.known_region(stack, torch.zeros_like(X), torch.ones(1, 1, 6, 6))
     for step in SAMPLERS["DPM++ 2M"](stack, X * 14, spaced("karras", PROCESS, 6), still):
         x = step.x

@@ -83,7 +83,7 @@ def test_a_pair_runs_the_network_once_a_step_and_guides_like_two() -> None:
 
     for wrap in (
         lambda c, u: g.classifier_free(c, u, 4.0),
-        lambda c, u: g.rescaled(c, u, 4.0, 0.7),
+        lambda c, u: g.rescaled(g.classifier_free(c, u, 4.0), c, 0.7),
         lambda c, u: g.adaptive_projected(c, u, 4.0),
     ):
         sizes.clear()

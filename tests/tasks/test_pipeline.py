@@ -1,7 +1,9 @@
+import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion
@@ -90,9 +92,8 @@ def test_gaps_are_filled_with_the_defaults_of_the_system(tiny_model: LatentDiffu
 
 
 def test_a_latent_that_breaks_names_the_step(tiny_model: LatentDiffusion) -> None:
-    class Broken(Pipeline):
-        def _denoiser(self, plans):  # type: ignore[no-untyped-def]
-            return lambda x, sigma: x * float("inf")
-
+    broken = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        broken.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(InputError, match="no longer finite after step 1 of 4"):
-        Broken(tiny_model).generate([CAT])
+        Pipeline(broken).generate([CAT])

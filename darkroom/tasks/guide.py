@@ -1,0 +1,226 @@
+"""The guided denoiser of a batch: prompts and their parts, regions, negative prompts, and what is stacked on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.conditioning.clip_text import ClipText
+from darkroom.conditioning.value import Conditioning
+from darkroom.diffusion import guidance as g
+from darkroom.errors import InputError
+from darkroom.models.unet import UNet
+from darkroom.nn.attention import Attention
+from darkroom.nn.blocks import AttentionBlock
+from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks.inputs import picture_tensor
+from darkroom.tasks.plan import Plan
+from darkroom.tasks.prompt.grammar import Sentence
+from darkroom.tasks.prompt.schedule import changes, flat
+from darkroom.tasks.prompt.weights import encode_prompt
+from darkroom.types import Denoise, Region
+
+__all__ = ["Clock", "clip_skip", "guided", "towards_target"]
+
+
+@dataclass
+class Clock:
+    """Which step a run is at: prompts that change over the steps look here."""
+
+    step: int = 0
+
+
+def guided(
+    model: LatentDiffusion, plans: Sequence[Plan], inputs: Sequence[Mapping[str, Any]], sigmas: Tensor, clock: Clock
+) -> Denoise:
+    """The denoiser that `plans`, which share a batch key, ask for; `inputs` are those of the embedders, row by row.
+
+    `sigmas` (n + 1,): the levels of the whole schedule, by which shares of steps are counted.
+    """
+    total = len(sigmas) - 1
+    starts = sorted({0}.union(*(changes(p, total) for plan in plans for p in _sentences(plan))))
+    stretches = [_stretch(model, plans, inputs, sigmas, step) for step in starts]
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        which = max(i for i, start in enumerate(starts) if start <= clock.step)
+        return stretches[which](x, sigma)
+
+    return denoise if len(stretches) > 1 else stretches[0]
+
+
+def _sentences(plan: Plan) -> list[Sentence]:
+    return [part.prompt for p in (plan.prompt, plan.negative, *plan.region_prompts) for part in p.parts]
+
+
+def _stretch(
+    model: LatentDiffusion, plans: Sequence[Plan], inputs: Sequence[Mapping[str, Any]], sigmas: Tensor, step: int
+) -> Denoise:
+    """The denoiser for the prompts as they read at `step`."""
+    shared, total = plans[0], len(sigmas) - 1
+    request, extras = shared.request, shared.request.extras
+
+    def encode(rows: Sequence[Mapping[str, Any]]) -> Conditioning:
+        return encode_prompt(model, rows, request.emphasis)
+
+    def told(part: int) -> list[dict[str, Any]]:
+        said = [flat(p.prompt.parts[part].prompt, step, total) for p in plans]
+        return [{**i, "caption": caption} for i, caption in zip(inputs, said)]
+
+    def untold() -> list[dict[str, Any]]:
+        rows = []
+        for plan, row in zip(plans, inputs):
+            given = {**row, "caption": flat(plan.prompt.parts[0].prompt, step, total)}
+            bare = model.conditioner.unconditional(given)
+            if plan.request.negative_prompt and "caption" in bare:
+                bare["caption"] = flat(plan.negative.parts[0].prompt, step, total)
+            rows.append(bare)
+        return rows
+
+    parts, regions = shared.prompt.parts, request.regions
+    need_null = shared.guidance != 1 or len(parts) > 1
+    plain = len(parts) == 1 and not regions
+    if plain and need_null:
+        both = encode([*told(0), *untold()])
+        conditional, unconditional = g.paired(model.denoiser(both))
+    else:
+        unconditional = g.once(model.denoiser(encode(untold()))) if need_null else None
+        estimates = [g.once(model.denoiser(encode(told(i)))) for i in range(len(parts))]
+        conditional = estimates[0]
+        if len(parts) > 1 and unconditional is not None:
+            conditional = g.composed(unconditional, list(zip(estimates, (p.weight for p in parts))), 1.0)
+        if regions:
+            conditional = _regional(model, plans, inputs, conditional, encode, step, total)
+        conditional = g.once(conditional)
+
+    result = conditional
+    if shared.guidance != 1 and unconditional is not None:
+        if extras.projected:
+            result = g.adaptive_projected(conditional, unconditional, shared.guidance)
+        else:
+            result = g.classifier_free(conditional, unconditional, shared.guidance)
+        if extras.rescale:
+            result = g.rescaled(g.once(result), conditional, extras.rescale)
+    if extras.perturbed_attention:
+        perturbed = _without_self_attention(model, model.denoiser(encode(told(0))))
+        result = g.perturbed_attention(result, conditional, perturbed, extras.perturbed_attention)
+    if extras.threshold is not None:
+        result = g.dynamic_threshold(result, extras.threshold, limit=1.0, like=conditional)
+    if extras.interval is not None:
+        result = _within(result, conditional, extras.interval, sigmas)
+    return result
+
+
+def _within(inside: Denoise, outside: Denoise, shares: tuple[float, float], sigmas: Tensor) -> Denoise:
+    first, last = shares
+    if not 0 <= first < last <= 1:
+        raise InputError(f"guidance from {first} to {last} of the steps: wanted are rising shares between 0 and 1")
+    n = len(sigmas) - 1
+    high, low = sigmas[min(n - 1, round(first * n))], sigmas[round(last * n)]
+    return g.interval(inside, outside, float(low), float(high))
+
+
+def _regional(
+    model: LatentDiffusion,
+    plans: Sequence[Plan],
+    inputs: Sequence[Mapping[str, Any]],
+    base: Denoise,
+    encode: Callable[[Sequence[Mapping[str, Any]]], Conditioning],
+    step: int,
+    total: int,
+) -> Denoise:
+    """The prompts of regions inside their boxes, `base` with the weight that they leave."""
+    shared, factor = plans[0], model.autoencoder.config.factor
+    height, width = shared.height // factor, shared.width // factor
+    masks = [_box_mask(r, height, width) * r.weight for r in shared.request.regions]
+    rest = (1 - torch.stack(masks).sum(dim=0)).clamp(min=0)
+    parts = [(base, rest)]
+    for i, mask in enumerate(masks):
+        said = [flat(p.region_prompts[i].parts[0].prompt, step, total) for p in plans]
+        rows = [{**row, "caption": caption} for row, caption in zip(inputs, said)]
+        parts.append((model.denoiser(encode(rows)), mask))
+    return g.regional([(denoise, mask.to(model.device)) for denoise, mask in parts])
+
+
+def _box_mask(region: Region, height: int, width: int) -> Tensor:
+    """(1, 1, height, width): one inside the box."""
+    left, top, right, bottom = region.box
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise InputError(f"the region {region.box} is wrong: wanted are left < right and top < bottom between 0 and 1")
+    if not 0 < region.weight <= 1:
+        raise InputError(f"the weight of the region {region.box} is {region.weight}, wanted is above 0, at most 1")
+    mask = torch.zeros(1, 1, height, width)
+    rows = slice(int(top * height), max(int(top * height) + 1, round(bottom * height)))
+    columns = slice(int(left * width), max(int(left * width) + 1, round(right * width)))
+    mask[..., rows, columns] = 1
+    return mask
+
+
+def _without_self_attention(model: LatentDiffusion, denoise: Denoise) -> Denoise:
+    """`denoise` while the self-attention in the middle of the UNet is the identity (Ahn et al. 2024, section 4.1)."""
+
+    def perturbed(x: Tensor, sigma: Tensor) -> Tensor:
+        with ExitStack() as hooks:
+            for module in _middle_self_attentions(model.unet):
+                hooks.enter_context(module.register_forward_hook(_identity))
+            return denoise(x, sigma)
+
+    return perturbed
+
+
+def _middle_self_attentions(unet: UNet) -> list[nn.Module]:
+    found = []
+    for name, module in unet.mid_attention.named_modules():
+        if isinstance(module, AttentionBlock) or (isinstance(module, Attention) and name.endswith("attn1")):
+            found.append(module)
+    return found
+
+
+def _identity(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Every position attends to itself alone."""
+    x = args[0]
+    if isinstance(module, AttentionBlock):
+        y = module.norm(x).permute(0, 2, 3, 1)
+        return x + module.to_out(module.to_v(y)).permute(0, 3, 1, 2)
+    return module.to_out(module.to_v(x))  # type: ignore[operator]
+
+
+def towards_target(model: LatentDiffusion, plans: Sequence[Plan], denoise: Denoise) -> Denoise:
+    """`denoise` led by target pictures (papers C.6): the decoded estimate, shrunk to a target's size, shall equal it.
+
+    Targets larger than an eighth of the picture are shrunk to that first: what leads is the coarse look.
+    """
+    shared = plans[0]
+    coarse = (max(1, shared.height // 8), max(1, shared.width // 8))
+    wanted = torch.stack([F.adaptive_avg_pool2d(picture_tensor(p.request.target), coarse) for p in plans]).to(
+        model.device
+    )
+
+    def loss(x0: Tensor) -> Tensor:
+        shown = F.adaptive_avg_pool2d(model.decode_latents(x0.to(model.dtype)).float(), coarse)
+        return 0.5 * (shown - wanted).square().flatten(1).sum(dim=1)
+
+    return g.target_image(denoise, loss, shared.request.target_strength)
+
+
+@contextmanager
+def clip_skip(model: LatentDiffusion, layer: int | None) -> Iterator[None]:
+    """CLIP's text towers end at `layer` from the back while this is open; 1, the last, leaves out none."""
+    texts = [e for e in model.conditioner.embedders.values() if isinstance(e, ClipText)]
+    if layer is not None and not texts:
+        raise InputError(f"clip skip is {layer}, but {model.system.name} has no CLIP text encoder")
+    if layer is not None and layer < 1:
+        raise InputError(f"clip skip is {layer}, wanted is 1 (the last layer) or more")
+    before = [e.clip_skip for e in texts]
+    for e in texts:
+        e.clip_skip = e.clip_skip if layer is None else layer - 1
+    try:
+        yield
+    finally:
+        for e, skip in zip(texts, before):
+            e.clip_skip = skip

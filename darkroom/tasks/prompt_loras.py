@@ -1,0 +1,52 @@
+"""The LoRAs that a prompt names, put on the model for as long as its pictures are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from darkroom.checkpoints.lora import apply_loras, read_lora
+from darkroom.errors import InputError
+from darkroom.registry import nearest
+from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks.prompt.grammar import LoraTag
+
+__all__ = ["find_lora", "prompt_loras"]
+
+ENDINGS = (".safetensors", ".pt", ".ckpt", ".bin")
+
+
+def find_lora(name: str, folders: Sequence[Path]) -> Path:
+    """The file that `name` means: a path, or the stem of a file in or below one of `folders`."""
+    if Path(name).is_file():
+        return Path(name)
+    known: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in ENDINGS and path.is_file():
+                known.setdefault(path.stem, path)
+    if name in known:
+        return known[name]
+    if not folders:
+        raise InputError(f"the LoRA {name!r} is no file, and no folder of LoRAs is given")
+    where = ", ".join(map(str, folders))
+    listed = ", ".join(nearest(name, list(known))[:10]) or "none"
+    raise InputError(f"unknown LoRA {name!r} in {where}; known are: {listed}")
+
+
+@contextmanager
+def prompt_loras(model: LatentDiffusion, tags: Sequence[LoraTag], folders: Sequence[Path]) -> Iterator[None]:
+    """`tags` live on `model` while this is open; afterwards it is bit for bit what it was."""
+    if not tags:
+        yield
+        return
+    loras = [
+        (read_lora(find_lora(tag.name, folders), model.system, model.dtype, model.device), tag.unet, tag.text)
+        for tag in tags
+    ]
+    applied = apply_loras(model, loras)
+    try:
+        yield
+    finally:
+        applied.remove()
