@@ -13,7 +13,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
 
-__all__ = ["Source", "open_source", "read_json"]
+__all__ = ["Source", "open_source", "read_json", "weights_of"]
 
 Layout = Literal["original", "diffusers"]
 
@@ -79,7 +79,7 @@ def _open_folder(path: Path) -> Source:
         folder = path / component
         if not folder.is_dir():
             continue
-        weights = open_weights(_weights_of(folder))
+        weights = open_weights(weights_of(folder))
         files.append(weights)
         tensors.update({diffusers.modern_name(f"{component}/{name}"): stored for name, stored in weights.items()})
         if (folder / "config.json").is_file():
@@ -93,7 +93,7 @@ def _open_folder(path: Path) -> Source:
     return Source(path, "diffusers", tensors, files[0].metadata, configs, tuple(files))
 
 
-def _weights_of(folder: Path) -> Path:
+def weights_of(folder: Path) -> Path:
     for ending in (*ENDINGS, *ENDINGS_TORCH):
         for stem in STEMS:
             if (folder / f"{stem}{ending}").is_file():

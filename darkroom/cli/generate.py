@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.errors import InputError
 
+if TYPE_CHECKING:
+    from darkroom.types import Request
+
 __all__ = ["generate"]
+
+DTYPES = ("bf16", "fp16", "fp32")
+START, GUIDE, SEEDS, MODELS, CONDITIONS = (
+    "Starting from a picture",
+    "Guidance and prompts",
+    "Seeds",
+    "Models",
+    "Conditions of special systems",
+)
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT…", help="What to draw; one picture or batch each.")],
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw; one picture or batch each.")
+    ] = None,
     model: Annotated[
-        str, typer.Option("-m", "--model", "--ckpt", help="Folder of a system, or its name.")
+        str, typer.Option("-m", "--model", "--ckpt", help="A checkpoint's file or folder, a hub id, or a name.")
     ] = "picturebook",
     negative: Annotated[str, typer.Option("-n", "--negative-prompt", help="What to keep away from.")] = "",
     width: Annotated[int | None, typer.Option("-W", "--width", "--W", help="Pixels; default: the system's.")] = None,
@@ -33,9 +48,107 @@ def generate(
     batch: Annotated[int, typer.Option("-b", "--batch-count", help="Pictures per prompt, with seeds counting up.")] = 1,
     sampler: Annotated[str | None, typer.Option("--sampler", "--sampling-method", help="Euler a, DPM++ 2M, …")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", "--scheduler", help="karras, trailing, …")] = None,
+    sigmas: Annotated[
+        str | None, typer.Option(help="Falling noise levels, 14.6,6.5,… in place of schedule and steps.")
+    ] = None,
+    sampler_option: Annotated[
+        list[str] | None, typer.Option("--sampler-option", metavar="KEY=VALUE", help="eta=0.5, s_churn=10 …")
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the pictures.")] = Path("out"),
-    dtype: Annotated[str, typer.Option(help="Precision of the networks: bf16 or fp32.")] = "bf16",
+    form: Annotated[str, typer.Option("--format", help="png, jpg or webp; all carry the parameters.")] = "png",
+    like: Annotated[
+        Path | None, typer.Option(help="Repeat this picture: its parameters hold where no option is given.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Precision of the networks: bf16, fp16 or fp32.")] = "bf16",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    image: Annotated[
+        Path | None, typer.Option("-i", "--init-img", "--init-image", help="Start from it.", rich_help_panel=START)
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            "--strength", "--denoising-strength", help="How much of it is drawn anew, 0 to 1.", rich_help_panel=START
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Repaint where it is white (or transparent).", rich_help_panel=START)
+    ] = None,
+    mask_blur: Annotated[float, typer.Option(help="Softness of its edge in pixels.", rich_help_panel=START)] = 0.0,
+    outpaint: Annotated[
+        str | None, typer.Option(metavar="L,T,R,B", help="Pixels to add at each side.", rich_help_panel=START)
+    ] = None,
+    hires: Annotated[
+        float | None, typer.Option(help="Enlarge by this and draw over in a second pass.", rich_help_panel=START)
+    ] = None,
+    hires_strength: Annotated[float, typer.Option(help="Of the second pass.", rich_help_panel=START)] = 0.6,
+    hires_steps: Annotated[
+        int | None, typer.Option(help="Of the second pass; default: as many.", rich_help_panel=START)
+    ] = None,
+    hires_upscaler: Annotated[str, typer.Option(help="latent or picture.", rich_help_panel=START)] = "latent",
+    target: Annotated[
+        Path | None, typer.Option(help="Lead the coarse look to this picture's.", rich_help_panel=START)
+    ] = None,
+    target_strength: Annotated[float, typer.Option(help="How strongly.", rich_help_panel=START)] = 1.0,
+    rescale: Annotated[float, typer.Option(help="Share of guidance to rescale.", rich_help_panel=GUIDE)] = 0.0,
+    interval: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Guide between these shares of the steps.", rich_help_panel=GUIDE)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Percentile of dynamic thresholding, 0.995 say.", rich_help_panel=GUIDE)
+    ] = None,
+    perturbed_attention: Annotated[
+        float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.", rich_help_panel=GUIDE)
+    ] = 0.0,
+    projected: Annotated[
+        bool, typer.Option("--projected", help="Adaptive projected guidance.", rich_help_panel=GUIDE)
+    ] = False,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="L,T,R,B[,WEIGHT]:PROMPT", help="A prompt for a part, in shares 0 to 1.", rich_help_panel=GUIDE
+        ),
+    ] = None,
+    emphasis: Annotated[str, typer.Option(help="a1111, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
+    clip_skip: Annotated[int | None, typer.Option(help="Last CLIP layer: 1, 2 …", rich_help_panel=GUIDE)] = None,
+    seed_mode: Annotated[
+        str, typer.Option("--seed-mode", "--rng", help="darkroom, a1111, comfy or diffusers.", rich_help_panel=SEEDS)
+    ] = "darkroom",
+    variation_seed: Annotated[
+        int | None, typer.Option(help="Lean to this seed's noise …", rich_help_panel=SEEDS)
+    ] = None,
+    variation_strength: Annotated[float, typer.Option(help="… by 0 to 1.", rich_help_panel=SEEDS)] = 0.0,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:WEIGHT]", help="As <lora:NAME:WEIGHT> in every prompt.", rich_help_panel=MODELS),
+    ] = None,
+    lora_dir: Annotated[
+        list[Path] | None, typer.Option("--lora-dir", "--lora-model-dir", help="LoRAs' folder.", rich_help_panel=MODELS)
+    ] = None,
+    vae: Annotated[
+        str | None, typer.Option(help="Another first stage's file or folder.", rich_help_panel=MODELS)
+    ] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="noise, velocity or data, against what the file says.", rich_help_panel=MODELS)
+    ] = None,
+    ema: Annotated[str, typer.Option(help="Averaged weights: auto, yes or no.", rich_help_panel=MODELS)] = "auto",
+    refiner: Annotated[str | None, typer.Option(help="A model that draws the end.", rich_help_panel=MODELS)] = None,
+    switch_at: Annotated[
+        float, typer.Option(help="Share of the schedule that the base draws.", rich_help_panel=MODELS)
+    ] = 0.8,
+    class_label: Annotated[
+        int | None, typer.Option("--class", help="A class number.", rich_help_panel=CONDITIONS)
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="JSON: [{label, x0, y0, x1, y1}, …], shares.", rich_help_panel=CONDITIONS)
+    ] = None,
+    segmentation: Annotated[
+        Path | None, typer.Option(help="A picture whose values are classes.", rich_help_panel=CONDITIONS)
+    ] = None,
+    depth: Annotated[Path | None, typer.Option(help="A depth map, near is bright.", rich_help_panel=CONDITIONS)] = None,
+    image_prompt: Annotated[Path | None, typer.Option(help="A picture to vary.", rich_help_panel=CONDITIONS)] = None,
+    noise_level: Annotated[
+        int | None, typer.Option(help="Noise on the small picture or image prompt.", rich_help_panel=CONDITIONS)
+    ] = None,
 ) -> None:
     """Draw pictures from sentences.
 
@@ -44,52 +157,132 @@ def generate(
     began = time.perf_counter()
     if batch < 1:
         raise InputError(f"the batch count is {batch}, wanted is at least 1")
-    if dtype not in ("bf16", "fp32"):
-        raise InputError(f"unknown dtype {dtype!r}; known are: bf16, fp32")
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}; known are: {', '.join(DTYPES)}")
 
-    from darkroom.tasks.picture_file import check_writable, write_png
+    from darkroom.tasks.picture_file import FORMATS, check_writable
 
+    if form not in FORMATS:
+        raise InputError(f"unknown format {form!r}; known are: {', '.join(FORMATS)}")
     check_writable(output)
 
     import torch
 
+    from darkroom.types import Guidance, HighResolution, Request
+
+    pixels = _pictures(
+        image=image, mask=mask, target=target, image_prompt=image_prompt, segmentation=segmentation, depth=depth
+    )
+    inputs = {k: pixels[k] for k in ("image_prompt", "segmentation", "depth") if pixels[k] is not None}
+    given = {"class": class_label, "boxes": _boxes(boxes), "noise_level": noise_level}
+    inputs |= {k: v for k, v in given.items() if v is not None}
+    if outpaint is not None:
+        from darkroom.tasks.outpaint import extended
+
+        if pixels["image"] is None:
+            raise InputError("outpainting needs a picture to add to: give it with --init-img")
+        sides = _numbers("--outpaint", outpaint, 4, int)
+        pixels["image"], pixels["mask"] = extended(pixels["image"], *sides)
+    tags = "".join(_tag(entry) for entry in lora or [])
+    request = Request(
+        negative_prompt=negative,
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        schedule=schedule,
+        sigmas=None if sigmas is None else tuple(_numbers("--sigmas", sigmas, None, float)),
+        sampler_options=dict(_setting(entry) for entry in sampler_option or []),
+        image=pixels["image"],
+        mask=pixels["mask"],
+        mask_blur=mask_blur,
+        strength=strength,
+        hires=None if hires is None else HighResolution(hires, hires_strength, hires_steps, hires_upscaler),  # type: ignore[arg-type]
+        target=pixels["target"],
+        target_strength=target_strength,
+        extras=Guidance(
+            rescale=rescale,
+            interval=None if interval is None else tuple(_numbers("--interval", interval, 2, float)),  # type: ignore[arg-type]
+            threshold=threshold,
+            perturbed_attention=perturbed_attention,
+            projected=projected,
+        ),
+        regions=tuple(_region(entry) for entry in region or []),
+        emphasis=emphasis,
+        clip_skip=clip_skip,
+        seed_mode=seed_mode,
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
+        inputs=inputs,
+    )
+    seed_given, prompts = seed, list(prompts or [])
+    if like is not None:
+        request, prompts, seed_given = _alike(like, request, prompts, seed)
+    first = int(torch.randint(2**31, ()).item()) if seed_given == -1 else seed_given
+    from dataclasses import replace
+
+    requests = [
+        replace(request, prompt=tags + prompt, seed=first + i) for prompt in prompts or [""] for i in range(batch)
+    ]
+    _draw(
+        requests,
+        _Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
+        output,
+        form,
+        began,
+    )
+
+
+@dataclass(frozen=True)
+class _Models:
+    name: str
+    vae: str | None
+    prediction: str | None
+    ema: str
+    lora_folders: tuple[Path, ...]
+    refiner: str | None
+    switch: float
+    device: str
+    dtype: str
+
+
+def _draw(requests: list[Request], chosen: _Models, output: Path, form: str, began: float) -> None:
+    """Run the requests, write the pictures, say where they are and how long it took."""
+    import torch
+
     from darkroom import __version__
+    from darkroom.tasks.metadata.a1111 import parameters_text
     from darkroom.tasks.model import load_model
-    from darkroom.tasks.parameters import parameters_text
+    from darkroom.tasks.picture_file import write_picture
     from darkroom.tasks.pipeline import Pipeline, Progress
-    from darkroom.types import Request
+    from darkroom.tasks.upscale import enlarges, upscale
 
     imported = time.perf_counter()
-    loaded_model = load_model(model, device, {"bf16": torch.bfloat16, "fp32": torch.float32}[dtype])
-    loaded = time.perf_counter()
-    first = int(torch.randint(2**31, ()).item()) if seed == -1 else seed
-    requests = [
-        Request(
-            prompt=prompt,
-            negative_prompt=negative,
-            width=width,
-            height=height,
-            seed=first + i,
-            steps=steps,
-            guidance=guidance,
-            sampler=sampler,
-            schedule=schedule,
-        )
-        for prompt in prompts
-        for i in range(batch)
-    ]
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
+    base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
+    pipeline = Pipeline(base.model, chosen.lora_folders)
+    if chosen.refiner is not None:
+        from darkroom.tasks.refine import refine
+
+        second = Pipeline(load_model(chosen.refiner, chosen.device, kind).model, chosen.lora_folders)
+        loaded = time.perf_counter()
+        events = refine(pipeline, second, requests, chosen.switch)
+    else:
+        loaded = time.perf_counter()
+        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
     written: list[Path] = []
     number = _next_number(output)
     writing = 0.0
-    for event in Pipeline(loaded_model.model).run(requests):
+    for event in events:
         if isinstance(event, Progress):
             _show(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
             continue
         index, picture = event
-        text = parameters_text(picture.plan, loaded_model.name, loaded_model.hash, f"darkroom {__version__}")
-        path = output / f"{number + index:05d}-{picture.plan.request.seed}.png"
+        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}")
+        path = output / f"{number + index:05d}-{picture.plan.request.seed}.{form}"
         start = time.perf_counter()
-        write_png(path, picture.pixels, text)
+        write_picture(path, picture.pixels, text)
         writing += time.perf_counter() - start
         written.append(path)
     done = time.perf_counter()
@@ -104,9 +297,98 @@ def generate(
     )
 
 
+def _pictures(**paths: Path | None) -> dict[str, Any]:
+    """The pictures in the files, by what they are for."""
+    if not any(paths.values()):
+        return dict.fromkeys(paths)
+    from darkroom.tasks.images import read_mask, read_numbers, read_pixels
+
+    readers = {"mask": read_mask, "segmentation": read_numbers, "depth": read_numbers}
+    return {k: None if path is None else readers.get(k, read_pixels)(path) for k, path in paths.items()}
+
+
+def _boxes(path: Path | None) -> list[Any] | None:
+    if path is None:
+        return None
+    import json
+
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as boxes: {error}") from None
+    if not isinstance(found, list):
+        raise InputError(f"{path} holds no list of boxes")
+    return found
+
+
+def _numbers(option: str, text: str, count: int | None, kind: type) -> list[Any]:
+    try:
+        values = [kind(v) for v in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or (count is not None and len(values) != count):
+        raise InputError(f"{option} is {text!r}, wanted are {count or 'some'} numbers with commas between them")
+    return values
+
+
+def _setting(entry: str) -> tuple[str, Any]:
+    """`key=value` with the value's own type."""
+    key, equals, value = entry.partition("=")
+    if not equals or not key:
+        raise InputError(f"the sampler option {entry!r} is wrong, wanted is KEY=VALUE")
+    if value.lower() in ("true", "false"):
+        return key, value.lower() == "true"
+    for kind in (int, float):
+        try:
+            return key, kind(value)
+        except ValueError:
+            continue
+    return key, value
+
+
+def _region(entry: str) -> Any:
+    from darkroom.types import Region
+
+    place, colon, prompt = entry.partition(":")
+    try:
+        numbers = [float(v) for v in place.split(",")]
+    except ValueError:
+        numbers = []
+    if not colon or len(numbers) not in (4, 5):
+        raise InputError(f"the region {entry!r} is wrong, wanted is LEFT,TOP,RIGHT,BOTTOM[,WEIGHT]:PROMPT")
+    left, top, right, bottom = numbers[:4]
+    return Region(prompt, (left, top, right, bottom), *numbers[4:])
+
+
+def _tag(entry: str) -> str:
+    """`name:weight` as a prompt's tag; the name may be a path, the weight is what stands behind the last colon."""
+    name, colon, weight = entry.rpartition(":")
+    try:
+        return f"<lora:{name}:{float(weight):g}>" if colon else f"<lora:{entry}:1>"
+    except ValueError:
+        return f"<lora:{entry}:1>"
+
+
+def _alike(path: Path, request: Request, prompts: list[str], seed: int) -> tuple[Request, list[str], int]:
+    """The request in the picture at `path`, changed by what the command line says."""
+    from dataclasses import fields, replace
+
+    from darkroom.tasks.metadata import read_picture
+    from darkroom.types import Request
+
+    found = read_picture(path)
+    for thing in found.unmapped:
+        print(f"not taken over from {path}: {thing}", file=sys.stderr)
+    said = {f.name: getattr(request, f.name) for f in fields(Request) if f.name not in ("prompt", "seed")}
+    pictures = ("image", "mask", "target", "latent")  # arrays, which have no single answer to "equal?"
+    changed = {k: v for k, v in said.items() if (v is not None if k in pictures else v != getattr(Request(), k))}
+    result = replace(found.request, **changed)
+    return result, prompts or [result.prompt], seed or result.seed
+
+
 def _next_number(folder: Path) -> int:
     """One more than the highest number that a picture in `folder` begins with."""
-    numbers = [int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.png")]
+    numbers = [int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.*")]
     return max(numbers, default=-1) + 1
 
 

@@ -75,7 +75,7 @@ def fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return pixels
     how = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.NEAREST
-    return np.asarray(Image.fromarray(pixels).resize((width, height), how))
+    return np.array(Image.fromarray(pixels).resize((width, height), how))
 
 
 def _tensor(key: str, value: Any) -> Tensor:

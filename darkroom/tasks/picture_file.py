@@ -1,4 +1,4 @@
-"""Picture files that carry their request."""
+"""Picture files that carry their request: PNG as text, JPEG and WebP in EXIF (conventions of A1111)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom.errors import InputError
+from darkroom.whole_file import whole_file
 
-__all__ = ["check_writable", "write_png"]
+__all__ = ["FORMATS", "check_writable", "user_comment", "write_picture"]
+
+FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
+UNICODE = b"UNICODE\0"  # how the comment is written: EXIF 2.3, section 4.6.5
 
 
 def check_writable(folder: Path) -> None:
@@ -28,14 +32,36 @@ def check_writable(folder: Path) -> None:
         raise InputError(f"nothing can be written to the output folder {folder}: {error.strerror}") from None
 
 
-def write_png(path: Path, pixels: np.ndarray, parameters: str) -> None:
-    """Write uint8 (H, W, 3) with the text under the key `parameters`, whole or not at all."""
-    info = PngInfo()
-    info.add_text("parameters", parameters)
-    fresh = path.with_name(path.name + ".new")
-    try:
-        Image.fromarray(pixels).save(fresh, format="PNG", pnginfo=info)
-        os.replace(fresh, path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int = 95) -> None:
+    """Write uint8 (H, W, 3) in the format of the path's ending, with `parameters`, whole or not at all.
+
+    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs.
+    """
+    ending = path.suffix.lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise InputError(f"unknown format {ending!r} of {path}; known are: {', '.join(FORMATS)}")
+    image = Image.fromarray(pixels)
+    with whole_file(path) as file:
+        if FORMATS[ending] == "PNG":
+            info = PngInfo()
+            info.add_text("parameters", parameters)  # as iTXt where Latin-1 does not hold it
+            image.save(file, format="PNG", pnginfo=info)
+        else:
+            exif = Image.Exif()
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = UNICODE + parameters.encode("utf-16-be")
+            image.save(file, format=FORMATS[ending], quality=quality, exif=exif)
+
+
+def user_comment(image: Image.Image) -> str | None:
+    """The text in EXIF's UserComment, whatever byte order it was written in."""
+    value = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, bytes):
+        return None
+    if value.startswith(UNICODE):
+        body = value[len(UNICODE) :]
+        # Writers disagree on the order; in text of any Western share the zero bytes tell.
+        order = "utf-16-be" if body[::2].count(0) >= body[1::2].count(0) else "utf-16-le"
+        return body.decode(order, errors="replace")
+    return value.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace")

@@ -101,10 +101,10 @@ class Pipeline:
         with prompt_loras(model, shared.prompt.loras, self.lora_folders), clip_skip(model, shared.request.clip_skip):
             x, step = yield from self._pass(indices, plans, None)
             if shared.request.hires is not None:
-                plans = [_enlarged(p) for p in plans]
+                second = [_enlarged(p) for p in plans]
                 with torch.inference_mode():
-                    x = _enlarge(model, x, plans)
-                x, step = yield from self._pass(indices, plans, x)
+                    x = _enlarge(model, x, second)
+                x, step = yield from self._pass(indices, second, x)
         with torch.inference_mode():
             # At the end of a stretch that is not the schedule's the clean estimate is what can be looked at.
             shown = x if shared.request.stretch[1] == 1 else step.x0
@@ -155,9 +155,9 @@ class Pipeline:
             known = encoded(plans, model)
         if shared.request.latent is not None and first is None:
             x = given_latents(plans, shape, model)
-        elif known is not None:
+        elif known is not None and (shared.request.mask is None or shared.strength < 1):
             x = known + sigmas[0] * start
-        else:
+        else:  # also where all of the noise covers what is to be repainted: nothing of it may shine through
             x = start * sigmas[0]
         if known is not None and first is None and shared.request.mask is not None and not _reads_mask(model):
             denoise = known_region(denoise, known, latent_mask(plans, model), start)
@@ -208,6 +208,6 @@ def _enlarge(model: LatentDiffusion, x: Tensor, plans: list[Plan]) -> Tensor:
     rows = []
     for row in x:
         picture = Image.fromarray(_decoded(model, row[None])[0])
-        large = np.asarray(picture.resize((shared.width, shared.height), Image.Resampling.LANCZOS))
+        large = np.array(picture.resize((shared.width, shared.height), Image.Resampling.LANCZOS))
         rows.append(encoded([replace(shared, request=replace(shared.request, image=large))], model))
     return torch.cat(rows)

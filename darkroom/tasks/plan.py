@@ -132,6 +132,8 @@ def plan(request: Request, system: System) -> Plan:
     EMPHASES.name(request.emphasis)
     if request.hires is not None:
         _check_hires(request.hires)
+        if request.mask is not None or request.stretch[1] != 1:
+            raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
     return Plan(
         request=request,
         prompt=parse(request.prompt),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from darkroom.tasks.parameters import parse_parameters
+from darkroom.tasks.metadata.a1111 import parse_parameters
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -1,0 +1,58 @@
+"""First stages on their own: a file or folder in place of the autoencoder that a checkpoint came with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.source import weights_of
+from darkroom.checkpoints.stored import Stored
+from darkroom.checkpoints.table import rules
+from darkroom.checkpoints.transfer import assign, fit
+from darkroom.errors import InputError
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+
+__all__ = ["load_first_stage"]
+
+PREFIX = "first_stage_model."
+
+
+def load_first_stage(
+    name: str, config: AutoencoderConfig, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Autoencoder:
+    """The autoencoder of shape `config` in a file (alone, or inside a whole checkpoint), a folder of Diffusers (the
+    component, or a pipeline with one) or a hub id. `InputError` naming what is missing, left over or of another shape.
+    """
+    path = locate(name)
+    tensors = _tensors(path)
+    with torch.device("meta"):
+        stage = Autoencoder(config)
+    ours = stage.state_dict()
+    modern = {diffusers.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
+    foreign = any(n.startswith(("encoder.down_blocks.", "decoder.up_blocks.")) for n in modern)
+    found, places = (modern, diffusers.autoencoder) if foreign else (tensors, original.autoencoder)
+    table = rules(places(config), ours)
+    fit(table, ours, found, optional=(), is_baggage=_is_baggage).require(path, "the first stage of this system")
+    assign(stage, table, found, dtype, device)
+    return stage.eval().requires_grad_(False)
+
+
+def _is_baggage(name: str) -> bool:
+    """What training left behind beside the two halves."""
+    return not name.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "quantize."))
+
+
+def _tensors(path: Path) -> dict[str, Stored]:
+    if path.is_dir():
+        inner = next((path / c for c in ("vae", "vqvae") if (path / c).is_dir()), path)
+        return dict(open_weights(weights_of(inner)))
+    weights = dict(open_weights(path))
+    inside = {n.removeprefix(PREFIX): t for n, t in weights.items() if n.startswith(PREFIX)}
+    found = inside or weights
+    if not any(n.startswith("decoder.") for n in found):
+        raise InputError(f"{path} holds no first stage: none of its {len(weights)} tensors belongs to a decoder")
+    return found

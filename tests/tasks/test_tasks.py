@@ -1,0 +1,256 @@
+"""What differs from task to task: the start, the stretch of the schedule, what wraps the denoiser."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.errors import InputError
+from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks import memory
+from darkroom.tasks.outpaint import extended
+from darkroom.tasks.pipeline import Pipeline, Progress
+from darkroom.tasks.refine import refine
+from darkroom.types import Guidance, HighResolution, Region, Request
+
+CAT = Request("a red cat on a meadow", seed=3, steps=6)
+PICTURE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+MASK = np.zeros((32, 32), np.uint8)
+MASK[8:24, 4:20] = 1
+
+
+@pytest.fixture
+def pipeline(tiny_model: LatentDiffusion) -> Pipeline:
+    return Pipeline(tiny_model)
+
+
+def draw(pipeline: Pipeline, request: Request = CAT, **changes: object) -> np.ndarray:
+    return pipeline.generate([replace(request, **changes)])[0].pixels.astype(int)  # type: ignore[arg-type]
+
+
+def test_strength_says_how_many_steps_run_and_how_far_the_picture_moves(pipeline: Pipeline) -> None:
+    for strength, steps in ((0.5, 3), (0.34, 2), (1.0, 6)):
+        events = list(pipeline.run([replace(CAT, image=PICTURE, strength=strength)]))
+        assert sum(isinstance(e, Progress) for e in events) == steps
+    reconstructed = pipeline.model.decode_latents(
+        pipeline.model.encode_images(torch.from_numpy(PICTURE / 127.5 - 1).permute(2, 0, 1)[None].float())
+    )
+    plain = ((reconstructed[0].permute(1, 2, 0).clamp(-1, 1) + 1) * 127.5).numpy()
+    slight, strong = (np.abs(draw(pipeline, image=PICTURE, strength=s, steps=50) - plain).mean() for s in (0.02, 0.9))
+    assert slight < strong
+
+
+def test_a_picture_gives_the_size_and_is_cut_to_what_the_system_makes(pipeline: Pipeline) -> None:
+    assert draw(pipeline, image=np.zeros((50, 70, 3), np.uint8)).shape == (48, 64, 3)
+    assert draw(pipeline, image=np.zeros((50, 70, 3), np.uint8), width=32, height=32).shape == (32, 32, 3)
+
+
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ SDE", "UniPC"])
+def test_what_is_not_masked_comes_back_to_the_pixel(pipeline: Pipeline, sampler: str) -> None:
+    drawn = draw(pipeline, image=PICTURE, mask=MASK, sampler=sampler)
+    assert np.array_equal(drawn[MASK == 0], PICTURE[MASK == 0])
+    assert not np.array_equal(drawn[MASK == 1], PICTURE[MASK == 1])
+    soft = draw(pipeline, image=PICTURE, mask=MASK, mask_blur=1.0)
+    assert np.array_equal(soft[:2], PICTURE[:2])  # far from the edge
+    assert not np.array_equal(soft[7, 4:20], PICTURE[7, 4:20])  # the edge is mixed
+
+
+def test_the_masked_pixels_say_nothing_at_full_strength(pipeline: Pipeline) -> None:
+    """What will be repainted must not leak into the result."""
+    everything = np.ones((32, 32), np.uint8)
+    a, b = (draw(pipeline, image=p, mask=everything) for p in (PICTURE, PICTURE[::-1].copy()))
+    assert np.array_equal(a, b)
+    a, b = (draw(pipeline, image=p, mask=everything, strength=0.8) for p in (PICTURE, PICTURE[::-1].copy()))
+    assert not np.array_equal(a, b)
+
+
+def test_outpainting_keeps_the_picture_and_fills_the_rest(pipeline: Pipeline) -> None:
+    canvas, mask = extended(PICTURE, 16, 0, 16, 32)
+    assert canvas.shape == (64, 64, 3)
+    drawn = draw(pipeline, image=canvas, mask=mask)
+    assert np.array_equal(drawn[:32, 16:48], PICTURE)
+    assert mask.sum() == 64 * 64 - 32 * 32
+    with pytest.raises(InputError, match="outpainting by"):
+        extended(PICTURE, 0, 0, 0, 0)
+
+
+def test_two_stretches_are_one_run(pipeline: Pipeline) -> None:
+    """A deterministic solver of one step: handing over in the middle changes nothing."""
+    request = replace(CAT, sampler="Euler", schedule="leading", steps=10)
+    whole = pipeline.generate([request])[0]
+    begun = pipeline.generate([replace(request, stretch=(0.0, 0.6))])[0]
+    ended = pipeline.generate([replace(request, latent=begun.latent, stretch=(0.6, 1.0))])[0]
+    assert torch.allclose(ended.latent, whole.latent, atol=1e-4)
+    assert not torch.allclose(begun.latent, whole.latent, atol=1e-2)
+
+
+def test_a_refiner_that_is_the_base_changes_nothing(pipeline: Pipeline) -> None:
+    requests = [replace(CAT, sampler="Euler", schedule="leading", steps=10, seed=s) for s in (1, 2)]
+    refined = dict(e for e in refine(pipeline, pipeline, requests, 0.8) if not isinstance(e, Progress))
+    for i, whole in enumerate(pipeline.generate(requests)):
+        assert np.abs(refined[i].pixels.astype(int) - whole.pixels).max() <= 1
+        assert refined[i].plan.request == requests[i]
+    with pytest.raises(InputError, match=r"hands over at 1\.5"):
+        list(refine(pipeline, pipeline, requests, 1.5))
+
+
+def test_a_second_pass_enlarges(pipeline: Pipeline) -> None:
+    for how in ("latent", "picture"):
+        hires = HighResolution(1.5, 0.5, enlarge=how)  # type: ignore[arg-type]
+        events = list(pipeline.run([replace(CAT, hires=hires), replace(CAT, hires=hires, seed=9)]))
+        steps = [e.pass_number for e in events if isinstance(e, Progress)]
+        assert steps == [0] * 6 + [1] * 3
+        pictures = [e[1] for e in events if not isinstance(e, Progress)]
+        assert [p.pixels.shape for p in pictures] == [(48, 48, 3)] * 2
+        assert pictures[0].plan.width == 32  # what was asked for
+
+
+def test_stacks_of_guidance_change_the_picture_and_none_is_the_plain_one(pipeline: Pipeline) -> None:
+    plain = draw(pipeline)
+    assert np.array_equal(plain, draw(pipeline, extras=Guidance(interval=(0.0, 1.0))))
+    seen = [plain]
+    for extras in (
+        Guidance(rescale=0.7),
+        Guidance(interval=(0.0, 0.5)),
+        Guidance(threshold=0.9),
+        Guidance(perturbed_attention=3.0),
+        Guidance(projected=True),
+        Guidance(0.7, (0.2, 0.8), 0.95, 2.0, projected=True),
+    ):
+        drawn = draw(pipeline, extras=extras)
+        assert all(not np.array_equal(drawn, other) for other in seen), extras
+        seen.append(drawn)
+
+
+def test_perturbed_attention_leaves_the_model_as_it_was(pipeline: Pipeline) -> None:
+    before = draw(pipeline)
+    draw(pipeline, extras=Guidance(perturbed_attention=3.0))
+    assert np.array_equal(before, draw(pipeline))
+
+
+def test_regions_draw_their_prompts_where_they_are(pipeline: Pipeline) -> None:
+    whole = Region(CAT.prompt, (0.0, 0.0, 1.0, 1.0))
+    assert np.abs(draw(pipeline) - draw(pipeline, prompt="a blue dog", regions=(whole,))).max() <= 1
+    left = Region("a blue dog", (0.0, 0.0, 0.5, 1.0))
+    assert not np.array_equal(draw(pipeline), draw(pipeline, regions=(left,)))
+    for box in ((0.5, 0.0, 0.5, 1.0), (0.0, 0.0, 1.5, 1.0)):
+        with pytest.raises(InputError, match="the region"):
+            draw(pipeline, regions=(Region("x", box),))
+
+
+def test_composed_prompts_are_their_weighted_sum(pipeline: Pipeline) -> None:
+    assert np.abs(draw(pipeline) - draw(pipeline, prompt=f"{CAT.prompt} :0.5 AND {CAT.prompt} :0.5")).max() <= 1
+    assert not np.array_equal(draw(pipeline), draw(pipeline, prompt=f"{CAT.prompt} AND a dog :-0.5"))
+
+
+def test_edited_prompts_are_each_prompt_at_its_steps(pipeline: Pipeline) -> None:
+    assert np.array_equal(draw(pipeline), draw(pipeline, prompt="[a blue dog:a red cat on a meadow:0]"))
+    assert np.array_equal(draw(pipeline), draw(pipeline, prompt="[a red cat on a meadow:a dog:6]"))
+    late = draw(pipeline, prompt="[a red cat on a meadow:a dog:4]")
+    early = draw(pipeline, prompt="[a red cat on a meadow:a dog:1]")
+    distances = [np.abs(draw(pipeline) - p).mean() for p in (late, early)]
+    assert 0 < distances[0] < distances[1]
+    assert not np.array_equal(draw(pipeline), draw(pipeline, prompt="[a red cat|a dog] on a meadow"))
+
+
+def test_weights_of_words_matter_and_one_is_none(pipeline: Pipeline) -> None:
+    assert np.array_equal(draw(pipeline), draw(pipeline, prompt="a (red:1.0) cat on a meadow"))
+    drawn = [
+        draw(pipeline, prompt="a (red:1.5) (cat:0.5) on a meadow", emphasis=e) for e in ("a1111", "comfy", "compel")
+    ]
+    for i, a in enumerate([draw(pipeline), *drawn]):
+        for b in drawn[i:]:
+            assert not np.array_equal(a, b)
+
+
+def test_a_target_leads(pipeline: Pipeline) -> None:
+    target = np.zeros((32, 32, 3), np.uint8)
+    target[:, 16:] = 255
+
+    def distance(strength: float) -> float:
+        drawn = draw(pipeline, target=target, target_strength=strength)
+        return float(np.abs(drawn[:, 16:].mean() - 255) + np.abs(drawn[:, :16].mean()))
+
+    assert np.array_equal(draw(pipeline), draw(pipeline, target=target, target_strength=0.0))
+    assert distance(0.3) < distance(0.0)
+
+
+def test_seed_modes_and_variations(pipeline: Pipeline) -> None:
+    drawn = {mode: draw(pipeline, seed_mode=mode) for mode in ("darkroom", "diffusers", "a1111", "comfy")}
+    assert np.array_equal(drawn["darkroom"], drawn["diffusers"])
+    assert not np.array_equal(drawn["darkroom"], drawn["a1111"])
+    other = draw(pipeline, seed=77)
+    assert np.array_equal(draw(pipeline, variation_seed=77, variation_strength=0.0), draw(pipeline))
+    assert np.abs(draw(pipeline, variation_seed=77, variation_strength=1.0) - other).max() <= 1
+    assert not np.array_equal(draw(pipeline, variation_seed=77, variation_strength=0.5), other)
+
+
+def test_given_levels_and_sampler_options(pipeline: Pipeline) -> None:
+    events = list(pipeline.run([replace(CAT, sigmas=(10.0, 3.0, 1.0))]))
+    assert [e.step.sigma for e in events if isinstance(e, Progress)] == [10.0, 3.0, 1.0]
+    still, lively = (draw(pipeline, sampler="DDIM", sampler_options={"eta": eta}) for eta in (0.0, 1.0))
+    assert not np.array_equal(still, lively)
+
+
+def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
+    requests = [
+        CAT,
+        replace(CAT, image=PICTURE, strength=0.5),
+        replace(CAT, image=PICTURE, mask=MASK),
+        replace(CAT, prompt="a (red:1.4) cat AND a dog", seed=5),
+        replace(CAT, prompt="[a cat:a dog:3]"),
+        replace(CAT, prompt="a dog", seed=8, extras=Guidance(rescale=0.5)),
+        replace(CAT, prompt="a dog", seed=8, inputs={"crop": (16, 0)}),
+        replace(CAT, image=PICTURE[::-1].copy(), strength=0.5, seed=11),
+    ]
+    for request, together in zip(requests, pipeline.generate(requests)):
+        alone = pipeline.generate([request])[0]
+        assert np.abs(alone.pixels.astype(int) - together.pixels).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": PICTURE, "strength": 1.5}, "the strength is 1.5, wanted is 0 to 1"),
+        ({"image": PICTURE, "strength": 0.01}, "leaves none of the 6 steps"),
+        ({"mask": MASK}, "a mask is given without the image"),
+        ({"image": PICTURE, "mask": MASK[:16]}, "the mask is 32x16, the image 32x32"),
+        ({"image": PICTURE, "mask": MASK * 0}, "the mask is empty"),
+        ({"image": PICTURE.astype(float)}, "the image has shape"),
+        ({"stretch": (0.5, 0.2)}, "the stretch 0.5 to 0.2"),
+        ({"latent": torch.full((8, 4, 4), float("nan"))}, "not finite"),
+        ({"latent": torch.zeros(8, 3, 4)}, "the latent has shape"),
+        ({"hires": HighResolution(0.5)}, "enlarges by 0.5"),
+        ({"hires": HighResolution(), "image": PICTURE, "mask": MASK}, "neither with a mask"),
+        ({"prompt": "a" * 100_000}, "the prompt has 100000 characters, accepted are at most 20000"),
+        ({"prompt": "(" * 1000}, "nested more than"),
+        ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight in"),
+        ({"emphasis": "loud"}, "unknown emphasis 'loud'; known are: "),
+        ({"seed_mode": "random"}, "unknown seed mode 'random'"),
+        ({"clip_skip": 2}, "tiny has no CLIP text encoder"),
+        ({"sigmas": (1.0, 2.0)}, "do not fall"),
+        ({"sampler_options": {"eta": 1.0}}, "has no options|unknown"),
+        ({"variation_seed": 1, "variation_strength": 2.0}, "the variation strength is 2.0"),
+        ({"extras": Guidance(interval=(0.9, 0.1))}, "guidance from 0.9 to 0.1 of the steps"),
+        ({"extras": Guidance(rescale=7.0)}, "the share of guidance to rescale is 7.0"),
+        ({"prompt": "a <lora:nosuch:1>"}, "no folder of LoRAs is given"),
+    ],
+)
+def test_bad_requests_get_one_sentence(pipeline: Pipeline, change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        draw(pipeline, **change)
+
+
+def test_what_does_not_fit_is_refused_before_any_work(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory.needed_memory(pipeline.model, 512, 512, 2)
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed // 4)
+    with pytest.raises(
+        InputError, match=r"512x512 with 1 at once needs about .* one picture of (\d+)x\1 would fit"
+    ) as e:
+        next(iter(pipeline.run([replace(CAT, width=512, height=512)])))
+    side = int(str(e.value).rsplit(" of ", 1)[1].split("x")[0])
+    assert memory.needed_memory(pipeline.model, side, side, 2) <= needed // 4
+    assert draw(pipeline, width=side // 2 // 16 * 16, height=64).shape[0] == 64
+    monkeypatch.undo()
+    assert memory.available_memory(torch.device("cpu")) > 2**20
