@@ -9,12 +9,17 @@ from typing import Literal
 import numpy as np
 
 from darkroom.data.picturebook.caption import Facts, describe
+from darkroom.data.picturebook.colours import COLOURS
 from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.scene import Scene, Split, sample_scene
+from darkroom.data.picturebook.things import KINDS
+from darkroom.data.picturebook.truth import ground_truth
 from darkroom.errors import InputError
 from darkroom.types import Sample, Size
 
-__all__ = ["PictureBook", "PictureBookConfig", "shuffled"]
+KIND_NAMES, COLOUR_NAMES = tuple(KINDS), tuple(COLOURS)
+
+__all__ = ["COLOUR_NAMES", "KIND_NAMES", "PictureBook", "PictureBookConfig", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class PictureBookConfig:
     count: int  # scenes in an epoch
     seed: int = 0
     split: Split = "train"
+    most_things: int = 4  # in a scene
     kind: Literal["picturebook"] = "picturebook"
 
     def __post_init__(self) -> None:
@@ -40,7 +46,8 @@ class PictureBook:
         return self.config.count
 
     def scene(self, index: int) -> Scene:
-        return sample_scene(np.random.default_rng((self.config.seed, index)), split=self.config.split)
+        rng = np.random.default_rng((self.config.seed, index))
+        return sample_scene(rng, most=self.config.most_things, split=self.config.split)
 
     def image(self, index: int) -> np.ndarray:
         """uint8 (size, size, 3)."""
@@ -49,6 +56,13 @@ class PictureBook:
     def caption(self, index: int, epoch: int = 0) -> tuple[str, Facts]:
         """Another wording each epoch."""
         return describe(self.scene(index), np.random.default_rng((self.config.seed, index, 1 + epoch)))
+
+    def things_map(self, index: int, side: int) -> np.ndarray:
+        """uint8 (2, side, side): 1 + the kind and 1 + the colour of the thing at each place, 0 where none is."""
+        scene = self.scene(index)
+        instances = ground_truth(scene, side, side).instances
+        names = [(0, 0), *((1 + KIND_NAMES.index(t.kind), 1 + COLOUR_NAMES.index(t.colour)) for t in scene.things)]
+        return np.array(names, np.uint8)[instances.clip(min=0)].transpose(2, 0, 1)  # a sign, −1, is no thing
 
     def sample(self, index: int, epoch: int = 0) -> Sample:
         size = Size(self.config.size, self.config.size)

@@ -11,20 +11,25 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from darkroom.conditioning.embedder import Conditioner
-from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.models.unet import UNet
+from darkroom.nn.blocks import group_norm
 from darkroom.systems.build import build
-from darkroom.systems.native import save_system
+from darkroom.systems.native import load_system, save_system
 from darkroom.systems.system import SYSTEMS
 from darkroom.tasks.images import grid, to_bytes, to_tensor
 from darkroom.training.export import read_network
 from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 
-__all__ = ["DiffusionObjective", "DiffusionRecipe", "LatentCache"]
+__all__ = ["DiffusionObjective", "DiffusionRecipe", "LatentCache", "ThingsHead"]
+
+MAP_SIDE = 32  # of the maps that `ThingsHead` learns from: four places a side for each of the UNet's coarsest
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class DiffusionRecipe:
     loss: DiffusionLossConfig
     prompts: tuple[str, ...]  # drawn during training, always with the same noise
     guidance: float
+    initial: Path | None = None  # go on from this system's folder; None: fresh weights
+    things_weight: float = 0.0  # of `ThingsHead`'s loss
     kind: Literal["diffusion"] = "diffusion"
 
 
@@ -69,6 +76,40 @@ class LatentCache:
         return torch.from_numpy(self.rows[numbers, :-1].astype(np.float32)).view(len(numbers), *self.shape)
 
 
+class ThingsHead(nn.Module):
+    """Reads kinds and colours of things, place by place, off the UNet's features. Used in training only.
+
+    What a denoiser's features know of a picture decides how well it draws (Yu et al. 2024, representation alignment).
+    The picture-book world knows the truth about its pictures, so the features are held to that: even under full noise
+    they must say what the caption promises.
+    """
+
+    def __init__(self, unet: UNet) -> None:
+        super().__init__()
+        self.sizes = (1 + len(KIND_NAMES), 1 + len(COLOUR_NAMES))
+        coarsest: Any = unet.up[0]
+        width = unet.config.model_channels * unet.config.channel_mult[-1]
+        self.norm = group_norm(width)
+        self.out = nn.Conv2d(width, sum(self.sizes), 1)
+        self.features: Tensor | None = None  # (B, width, h, w) of the UNet's last call
+        coarsest.attentions[-1].register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        self.features = output
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Cross-entropies (2,) of kinds and colours, meaned over all places, for maps (B, 2, H, W)."""
+        assert self.features is not None, "the UNet has not been called"
+        logits = self.out(F.silu(self.norm(self.features))).float()
+        kinds, colours = (x.log_softmax(dim=1) for x in logits.split(self.sizes, dim=1))
+        losses = []
+        for i, found in enumerate((kinds, colours)):
+            shares = F.one_hot(maps[:, i].long(), self.sizes[i]).permute(0, 3, 1, 2).float()  # (B, names, H, W)
+            shares = F.adaptive_avg_pool2d(shares, found.shape[-2:])
+            losses.append(-(shares * found).sum(dim=1).mean())
+        return torch.stack(losses)
+
+
 class DiffusionObjective:
     ema = ("unet", "conditioner")
 
@@ -81,7 +122,14 @@ class DiffusionObjective:
         self.model.autoencoder = Autoencoder(config).eval().requires_grad_(False)
         self.model.autoencoder.load_state_dict(state)
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.initial is not None:
+            learned = load_system(recipe.initial)
+            self.model.unet.load_state_dict(learned.unet.state_dict())
+            self.model.conditioner.load_state_dict(learned.conditioner.state_dict())
         self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
+        self.things_head = ThingsHead(self.model.unet) if recipe.things_weight else None
+        if self.things_head is not None:
+            self.networks["things_head"] = self.things_head
         self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data)
         self.scale = system.latent_scale
 
@@ -92,7 +140,7 @@ class DiffusionObjective:
     def optimisers(self) -> dict[str, list[nn.Parameter]]:
         return {"diffusion": [p for p in self.networks.parameters() if p.requires_grad]}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
         latents = self.cache.get([number for _, number in places])
         side = self.data.config.size
@@ -105,10 +153,15 @@ class DiffusionObjective:
             }
             for epoch, number in places
         ]
-        return latents * self.scale, self.conditioner.prepare(inputs)
+        maps = None
+        if self.things_head is not None:
+            maps = torch.from_numpy(np.stack([self.data.things_map(n, MAP_SIDE) for _, n in places]))
+        return latents * self.scale, self.conditioner.prepare(inputs), maps
 
-    def losses(self, batch: tuple[Tensor, dict[str, Tensor]], step: int, generator: Generator) -> Iterator[Loss]:
-        latents, prepared = batch
+    def losses(
+        self, batch: tuple[Tensor, dict[str, Tensor], Tensor | None], step: int, generator: Generator
+    ) -> Iterator[Loss]:
+        latents, prepared, maps = batch
         device = self.model.device
         prepared = {k: t.to(device) for k, t in self.conditioner.drop(prepared, generator).items()}
         conditioning = self.conditioner(prepared)
@@ -122,7 +175,12 @@ class DiffusionObjective:
         )
         early, late = loss[t < 500].detach(), loss[t >= 500].detach()
         log = {"loss at t<500": early.mean(), "loss at t>=500": late.mean()} if len(early) and len(late) else {}
-        yield Loss("diffusion", loss.mean(), log)
+        total = loss.mean()
+        if self.things_head is not None and maps is not None:
+            kinds, colours = self.things_head(maps.to(device))
+            log |= {"kinds": kinds.detach(), "colours": colours.detach()}
+            total = total + self.recipe.things_weight * (kinds + colours)
+        yield Loss("diffusion", total, log)
 
     def pictures(self, generator: Generator) -> np.ndarray | None:
         """The recipe's prompts, 12 deterministic steps of Euler with guidance."""

@@ -41,7 +41,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
     assert "4 pictures in" in done.stdout
     picture = Image.open(files[3])
     assert picture.size == (32, 32)
-    request = parse_parameters(picture.info["parameters"])
+    request = parse_parameters(picture.info["parameters"]).request
     assert (request.prompt, request.negative_prompt, request.seed) == ("a cat, at night", "a dog", 8)
     assert (request.sampler, request.guidance) == ("Euler a", 3.0)
     again = darkroom("generate", "a cat", "-m", tiny_folder, "-o", "pictures", cwd=tmp_path)
@@ -55,7 +55,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate", "a", "-W", "100"], "width is 100; tiny makes sides of 16 to 8192 in multiples of 16"),
         (["generate", "a", "--steps", "-2"], "the number of steps is -2, wanted is 1 to 1000"),
         (["generate", "a", "-b", "0"], "the batch count is 0, wanted is at least 1"),
-        (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: bf16, fp32"),
+        (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: bf16, fp16, fp32"),
         (["generate", "a", "-m", "nosuch"], "there is no model 'nosuch'; wanted is a file, a folder, a hub id"),
         (["generate", "a", "-o", "/proc/none"], "the output folder /proc/none cannot be made"),
         (["train", "absent.toml"], "absent.toml cannot be read as a recipe"),

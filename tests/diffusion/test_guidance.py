@@ -154,7 +154,9 @@ def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
 
 
 def test_wrappers_stack() -> None:
-    stack = g.interval(g.dynamic_threshold(g.rescaled(g.classifier_free(told, untold, 4.0), told, 0.7), limit=3.0), told, 0.1, 5.0)
+    stack = g.interval(
+        g.dynamic_threshold(g.rescaled(g.classifier_free(told, untold, 4.0), told, 0.7), limit=3.0), told, 0.1, 5.0
+    )
     stack = g.known_region(stack, torch.zeros_like(X), torch.ones(1, 1, 6, 6))
     for step in SAMPLERS["DPM++ 2M"](stack, X * 14, spaced("karras", PROCESS, 6), still):
         x = step.x

@@ -118,15 +118,22 @@ def relations(a: Thing, b: Thing) -> list[str]:
 
 
 def sample_scene(
-    rng: np.random.Generator, aspect: float = 1.0, *, things: int | None = None, split: Split = "train"
+    rng: np.random.Generator,
+    aspect: float = 1.0,
+    *,
+    things: int | None = None,
+    most: int = len(COUNT_LAW),
+    split: Split = "train",
 ) -> Scene:
-    """Draw a scene for pictures of width / height = `aspect` with 1–4 things (by law when `things` is None).
+    """Draw a scene for pictures of width / height = `aspect` with `things` things, or by law with 1 to `most`.
 
     `split`: "train" avoids the held-out pairs, "heldout" contains one, "any" does not care.
     """
-    if things is not None and not 1 <= things <= 4:
-        raise InputError(f"a scene has 1 to 4 things, not {things}")
-    n = things or 1 + int(rng.choice(4, p=COUNT_LAW))
+    for number in (things, most):
+        if number is not None and not 1 <= number <= len(COUNT_LAW):
+            raise InputError(f"a scene has 1 to {len(COUNT_LAW)} things, not {number}")
+    law = np.array(COUNT_LAW[:most])
+    n = things or 1 + int(rng.choice(most, p=law / law.sum()))
     sky = str(rng.choice(list(SKIES), p=(0.5, 0.22, 0.28)))
     names = _pick(rng, n, split)
     ground = _ground(rng, names)
