@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from darkroom.tasks.metadata.found import Findings, Found
+from darkroom.tasks.metadata.found import Findings, Found, listed
 
 __all__ = ["read"]
 
@@ -19,7 +19,7 @@ def read(said: dict[str, Any]) -> Found:
     found = Findings()
     prompt = said.get("prompt")
     tags = []
-    for entry in said.get("loras") or []:
+    for entry in listed(said.get("loras")):
         if isinstance(entry, (list, tuple)) and len(entry) >= 2 and isinstance(entry[0], str):
             tags.append(f"<lora:{entry[0].removesuffix('.safetensors')}:{entry[1]}>")
     found.text("prompt", f"{prompt}{''.join(tags)}" if isinstance(prompt, str) else prompt)

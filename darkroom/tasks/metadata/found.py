@@ -10,7 +10,7 @@ from darkroom.diffusion.spacing import SCHEDULES, split_name
 from darkroom.errors import InputError
 from darkroom.types import Request
 
-__all__ = ["Findings", "Found"]
+__all__ = ["Findings", "Found", "listed"]
 
 
 @dataclass(frozen=True)
@@ -80,3 +80,8 @@ class Findings:
             model_hash if isinstance(model_hash, str) else None,
             tuple(self.unmapped),
         )
+
+
+def listed(value: object) -> list[Any]:
+    """`value` if it is a list, else none of it."""
+    return value if isinstance(value, list) else []

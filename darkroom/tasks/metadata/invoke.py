@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from darkroom.tasks.metadata.found import Findings, Found
+from darkroom.tasks.metadata.found import Findings, Found, listed
 
 __all__ = ["read"]
 
@@ -17,7 +17,7 @@ SILENT |= {"negative_style_prompt", "seamless_x", "seamless_y", "vae", "ref_imag
 def read(said: dict[str, Any]) -> Found:
     found = Findings()
     tags = []
-    for entry in said.get("loras") or []:
+    for entry in listed(said.get("loras")):
         inner = entry.get("model", entry.get("lora")) if isinstance(entry, dict) else None
         name = inner.get("name", inner.get("model_name")) if isinstance(inner, dict) else None
         if isinstance(name, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -104,8 +105,8 @@ def _blended(model: LatentDiffusion, rows: Sequence[Mapping[str, Any]], flats: S
         variants.append((i, strong, 1.0))
         for k, piece in enumerate(flat.pieces if flat is not None else ()):
             if piece.weight < 1 and strong is not None:
-                share = torch.tensor((1 - max(piece.weight, 0.0)) * torch.pi / 2).tan().clamp(0, 1e4)
-                variants.append((i, Flat(strong.pieces[:k] + strong.pieces[k + 1 :]), float(share)))
+                share = math.tan((1 - max(piece.weight, 1e-4)) * math.pi / 2)
+                variants.append((i, Flat(strong.pieces[:k] + strong.pieces[k + 1 :]), share))
     every = _encoded(model, [rows[i] for i, _, _ in variants], [f for _, f, _ in variants], "comfy")
     assert every.tokens is not None, "the caption's embedder gives tokens"
     shares = torch.tensor([share for _, _, share in variants], device=every.tokens.device)
