@@ -13,17 +13,24 @@ import typer
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
-    from darkroom.types import Request
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from darkroom.tasks.pipeline import Picture, Pipeline
+    from darkroom.tasks.xyz import Axis
+    from darkroom.types import Request, Step
 
 __all__ = ["generate"]
 
 DTYPES = ("bf16", "fp16", "fp32")
-START, GUIDE, SEEDS, MODELS, CONDITIONS = (
+START, GUIDE, SEEDS, MODELS, CONDITIONS, SHEETS = (
     "Starting from a picture",
     "Guidance and prompts",
     "Seeds",
     "Models",
     "Conditions of special systems",
+    "Grids, frames and previews",
 )
 
 
@@ -149,6 +156,27 @@ def generate(
     noise_level: Annotated[
         int | None, typer.Option(help="Noise on the small picture or image prompt.", rich_help_panel=CONDITIONS)
     ] = None,
+    x: Annotated[
+        str | None,
+        typer.Option("-x", metavar="FIELD=A,B,…", help="Columns of one labelled grid.", rich_help_panel=SHEETS),
+    ] = None,
+    y: Annotated[
+        str | None, typer.Option("-y", metavar="FIELD=A,B,…", help="Its rows.", rich_help_panel=SHEETS)
+    ] = None,
+    z: Annotated[
+        str | None, typer.Option("-z", metavar="FIELD=A,B,…", help="Its blocks.", rich_help_panel=SHEETS)
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(help="So many from the first prompt to the second, or to --to-seed.", rich_help_panel=SHEETS),
+    ] = None,
+    to_seed: Annotated[int | None, typer.Option(help="Where the frames' noise goes.", rich_help_panel=SHEETS)] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview-path", help="JPEG, rewritten at every step.", rich_help_panel=SHEETS)
+    ] = None,
+    taesd: Annotated[
+        Path | None, typer.Option(help="A TAESD decoder for the previews.", rich_help_panel=SHEETS)
+    ] = None,
 ) -> None:
     """Draw pictures from sentences.
 
@@ -222,14 +250,29 @@ def generate(
     first = int(torch.randint(2**31, ()).item()) if seed_given == -1 else seed_given
     from dataclasses import replace
 
-    requests = [
-        replace(request, prompt=tags + prompt, seed=first + i) for prompt in prompts or [""] for i in range(batch)
-    ]
+    request = replace(request, seed=first)
+    named = [tags + prompt for prompt in prompts or [""]]
+    axes: list[Axis] = []
+    if x or y or z:
+        from darkroom.tasks.xyz import grid_requests, parse_axis
+
+        if (y and not x) or (z and not y) or len(named) > 1 or batch > 1 or frames is not None:
+            raise InputError("a grid takes one prompt and its axes in the order -x, -y, -z, without --frames or -b")
+        axes = [parse_axis(axis) for axis in (x, y, z) if axis]
+        requests = grid_requests(replace(request, prompt=named[0]), axes)
+    elif frames is not None:
+        from darkroom.tasks.interpolation import interpolated
+
+        if len(named) > 2 or batch > 1:
+            raise InputError("frames go from one prompt to a second, without -b")
+        last = replace(request, prompt=named[-1], seed=first if to_seed is None else to_seed)
+        requests = interpolated(replace(request, prompt=named[0]), last, frames)
+    else:
+        requests = [replace(request, prompt=prompt, seed=first + i) for prompt in named for i in range(batch)]
     _draw(
         requests,
         _Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
-        output,
-        form,
+        _Output(output, form, axes, preview, taesd),
         began,
     )
 
@@ -247,7 +290,16 @@ class _Models:
     dtype: str
 
 
-def _draw(requests: list[Request], chosen: _Models, output: Path, form: str, began: float) -> None:
+@dataclass(frozen=True)
+class _Output:
+    folder: Path
+    format: str
+    axes: list[Axis]  # of a grid: then all pictures go onto one sheet
+    preview: Path | None
+    taesd: Path | None
+
+
+def _draw(requests: list[Request], chosen: _Models, output: _Output, began: float) -> None:
     """Run the requests, write the pictures, say where they are and how long it took."""
     import torch
 
@@ -272,19 +324,33 @@ def _draw(requests: list[Request], chosen: _Models, output: Path, form: str, beg
         loaded = time.perf_counter()
         events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
     written: list[Path] = []
-    number = _next_number(output)
+    pictures: dict[int, Picture] = {}
+    number = _next_number(output.folder)
     writing = 0.0
+
+    def write(index: int, picture: Picture, pixels: np.ndarray) -> None:
+        nonlocal writing
+        start = time.perf_counter()
+        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}")
+        path = output.folder / f"{number + index:05d}-{picture.plan.request.seed}.{output.format}"
+        write_picture(path, pixels, text)
+        writing += time.perf_counter() - start
+        written.append(path)
+
+    show = _preview(pipeline, output)
     for event in events:
         if isinstance(event, Progress):
             _show(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
-            continue
-        index, picture = event
-        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}")
-        path = output / f"{number + index:05d}-{picture.plan.request.seed}.{form}"
-        start = time.perf_counter()
-        write_picture(path, picture.pixels, text)
-        writing += time.perf_counter() - start
-        written.append(path)
+            if show is not None:
+                show(event.step)
+        elif output.axes:
+            pictures[event[0]] = event[1]
+        else:
+            write(event[0], event[1], event[1].pixels)
+    if output.axes:
+        from darkroom.tasks.xyz import grid_sheet
+
+        write(0, pictures[0], grid_sheet([pictures[i] for i in range(len(requests))], output.axes))
     done = time.perf_counter()
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
@@ -295,6 +361,22 @@ def _draw(requests: list[Request], chosen: _Models, output: Path, form: str, beg
         f"start {imported - began:.2f}, load {loaded - imported:.2f}, draw {done - loaded - writing:.2f}, "
         f"write {writing:.2f}"
     )
+
+
+def _preview(pipeline: Pipeline, output: _Output) -> Callable[[Step], None] | None:
+    """What writes the clean estimate of a step to the preview's file."""
+    if output.preview is None:
+        return None
+    from darkroom.tasks.preview import Preview
+    from darkroom.whole_file import whole_file
+
+    path, preview = output.preview, Preview(pipeline.model, output.taesd)
+
+    def show(step: Step) -> None:
+        with whole_file(path) as file:
+            file.write(preview.jpeg(step.x0))
+
+    return show
 
 
 def _pictures(**paths: Path | None) -> dict[str, Any]:
