@@ -29,6 +29,7 @@ from darkroom.tasks.start import (
     latent_mask,
     levels,
     starting_noise,
+    starting_scale,
     step_noise,
     tile_for,
     varied,
@@ -158,7 +159,7 @@ class Pipeline:
         elif known is not None and (shared.request.mask is None or shared.strength < 1):
             x = known + sigmas[0] * start
         else:  # also where all of the noise covers what is to be repainted: nothing of it may shine through
-            x = start * sigmas[0]
+            x = start * starting_scale(shared, sigmas[0])
         if known is not None and first is None and shared.request.mask is not None and not _reads_mask(model):
             denoise = known_region(denoise, known, latent_mask(plans, model), start)
         if shared.request.target is not None:

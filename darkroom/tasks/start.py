@@ -27,6 +27,7 @@ __all__ = [
     "latent_mask",
     "levels",
     "starting_noise",
+    "starting_scale",
     "step_noise",
     "tile_for",
     "varied",
@@ -55,6 +56,24 @@ def levels(plan: Plan, process: DiffusionProcess) -> tuple[Tensor, Tensor]:
 def starting_noise(plans: Sequence[Plan], shape: tuple[int, int, int], device: torch.device) -> StartingNoise:
     """The source of noise (B, *shape) of the plans' seed mode; `draw` gives the starting noise."""
     return SEED_MODES[plans[0].request.seed_mode]([p.request.seed for p in plans], shape, device)
+
+
+# Samplers of diffusion's own variables, whose latents begin with unit variance in every tool.
+UNIT = frozenset({"DDIM", "DDPM", "PLMS", "UniPC", "LCM", "DEIS"})
+# In Diffusers these begin at the first level itself where the spacing begins at the last timestep.
+EULER_LIKE = frozenset({"Euler", "Euler a", "Heun", "DPM2", "DPM2 a", "LMS"})
+
+
+def starting_scale(plan: Plan, sigma: Tensor) -> Tensor:
+    """What unit noise is multiplied by where a run starts from nothing else, at the level `sigma`.
+
+    The latents of a VP process have unit variance, so that x = z sqrt(1 + sigma²) begins with sqrt(1 + sigma²); so does
+    ComfyUI. k-diffusion begins with sigma, and with it A1111, and Diffusers for some of its schedulers.
+    """
+    mode = plan.request.seed_mode.lower().replace("-", "_")
+    of_a1111 = mode in ("a1111", "a1111_cpu", "a1111_nv", "nv") and plan.sampler not in UNIT
+    of_diffusers = mode == "diffusers" and plan.sampler in EULER_LIKE and plan.schedule in ("linspace", "trailing")
+    return sigma if of_a1111 or of_diffusers else (1 + sigma.square()).sqrt()
 
 
 def embedder_generators(plans: Sequence[Plan], noise: StartingNoise) -> list[Generator]:
