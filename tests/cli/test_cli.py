@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.cli import main
 from darkroom.tasks.metadata.a1111 import parse_parameters
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -101,3 +103,86 @@ def test_systems_are_listed(tmp_path: Path) -> None:
     done = darkroom("systems", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "picturebook" in done.stdout
+
+
+def run(tiny_folder: Path, cwd: Path, *arguments: object) -> list[Path]:
+    """The files that `darkroom generate` with the tiny model wrote."""
+    before = set(cwd.glob("out/*"))
+    done = darkroom("generate", *arguments, "-m", tiny_folder, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return sorted(set(cwd.glob("out/*")) - before)
+
+
+def test_a_picture_is_repeated_changed_repainted_and_extended(tiny_folder: Path, tmp_path: Path) -> None:
+    (first,) = run(tiny_folder, tmp_path, "a (red:1.2) cat", "-s", 5, "--pag-scale", 1, "--region", "0,0,.5,1:a dog")
+    (again,) = run(tiny_folder, tmp_path, "--like", first)
+    assert again.read_bytes() == first.read_bytes()
+    (other,) = run(tiny_folder, tmp_path, "--like", first, "--format", "webp", "--steps", 2)
+    assert Image.open(other).format == "WEBP"
+    (wide,) = run(tiny_folder, tmp_path, "a cat", "-i", first, "--outpaint", "0,0,16,0")
+    assert Image.open(wide).size == (48, 32)
+    assert np.array_equal(np.asarray(Image.open(wide))[:, :32], np.asarray(Image.open(first)))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:16] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    (painted,) = run(tiny_folder, tmp_path, "a dog", "-i", first, "--mask", "mask.png", "--strength", 0.8)
+    same = np.asarray(Image.open(painted)) == np.asarray(Image.open(first))
+    assert same[mask == 0].all()
+    assert not same[mask == 255].all()
+
+
+def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> None:
+    (grid,) = run(tiny_folder, tmp_path, "a red cat", "-x", "steps=2,3", "-y", "prompt s/r=red,blue")
+    assert Image.open(grid).size[0] > 64
+    frames = run(tiny_folder, tmp_path, "a cat", "a dog", "--frames", 3, "--to-seed", 8)
+    assert [f.name[5:] for f in frames] == ["-0.png"] * 3
+    (large,) = run(tiny_folder, tmp_path, "a cat", "--hires", 2, "--preview-path", "look.jpg")
+    assert Image.open(large).size == (64, 64)
+    assert max(Image.open(tmp_path / "look.jpg").size) == 512
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-i", "absent.png"), "there is no picture absent.png"),
+        (("-i", "text.png"), "text.png cannot be read as a picture"),
+        (("--mask", "white.png"), "a mask is given without the image"),
+        (("-i", "white.png", "--strength", 2), "the strength is 2.0, wanted is 0 to 1"),
+        (("-i", "white.png", "--mask", "black.png"), "the mask is empty"),
+        (("-i", "white.png", "--outpaint", "1,2"), "--outpaint is '1,2', wanted are 4 numbers"),
+        (("--like", "white.png"), "white.png does not say how it was made"),
+        (("--region", "0,0,1:x"), "the region '0,0,1:x' is wrong"),
+        (("--sampler-option", "eta"), "the sampler option 'eta' is wrong"),
+        (("--sampler", "DDIM", "--sampler-option", "etta=1"), "unknown key etta"),
+        (("-x", "stepz=1"), "unknown axis 'stepz'"),
+        (("-y", "steps=1"), "in the order -x, -y, -z"),
+        (("--frames", 1), "the number of frames is 1"),
+        (("--format", "gif"), "unknown format 'gif'; known are: png, jpg, jpeg, webp"),
+        (("--vae", "nosuch"), "there is no model 'nosuch'"),
+        (("--prediction", "gold"), "unknown prediction 'gold'; known are: noise"),
+        (("--lora", "nosuch:0.5", "--lora-dir", "."), "unknown LoRA 'nosuch' in .; known are: none"),
+        (("--boxes", "text.png"), "text.png cannot be read as boxes"),
+        (("--seed-mode", "dice"), "unknown seed mode 'dice'"),
+    ],
+)
+def test_bad_tasks_get_one_sentence(
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    message: str,
+) -> None:
+    """In this process, for speed; real ones end the same way above."""
+    (tmp_path / "text.png").write_text("no picture")
+    for name, value in (("white", 255), ("black", 0)):
+        Image.fromarray(np.full((32, 32), value, np.uint8)).convert("RGB").save(tmp_path / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["darkroom", "generate", "a cat", "-m", str(tiny_folder), *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.glob("out/*")) == []
