@@ -13,6 +13,9 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import Planned, write_atomically, write_safetensors
 from darkroom.errors import InputError
 
+# Seconds of processor time. A second is what is promised of a usual machine; what is caught here would take minutes.
+HANG = 10
+
 TENSORS = {
     "a.weight": torch.arange(12.0).reshape(3, 4),
     "half": torch.tensor([1.5, -2.0], dtype=torch.float16),
@@ -120,7 +123,7 @@ def test_lying_headers(tmp_path: Path, name: str) -> None:
     started = time.process_time()
     with pytest.raises(InputError, match=message) as caught:
         open_weights(path)
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < HANG
     assert "lie.safetensors" in str(caught.value)
     assert "\n" not in str(caught.value)
 
