@@ -156,9 +156,9 @@ class Pipeline:
             known = encoded(plans, model)
         if shared.request.latent is not None and first is None:
             x = given_latents(plans, shape, model)
-        elif known is not None and (shared.request.mask is None or shared.strength < 1):
+        elif known is not None and (shared.strength < 1 or not _covered(model, shared)):
             x = known + sigmas[0] * start
-        else:  # also where all of the noise covers what is to be repainted: nothing of it may shine through
+        else:
             x = start * starting_scale(shared, sigmas[0])
         if known is not None and first is None and shared.request.mask is not None and not _reads_mask(model):
             denoise = known_region(denoise, known, latent_mask(plans, model), start)
@@ -167,6 +167,13 @@ class Pipeline:
         if model.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
         return x, sigmas, whole, step_noise(plans, noise, shape, model), denoise
+
+
+def _covered(model: LatentDiffusion, plan: Plan) -> bool:
+    """Whether full strength means to begin with noise alone: nothing of what is repainted may shine through, and a
+    depth map says enough (papers C.8). Plain image-to-image keeps the trace of the picture that the last level holds.
+    """
+    return plan.request.mask is not None or "depth" in model.conditioner.embedders
 
 
 def _reads_mask(model: LatentDiffusion) -> bool:

@@ -115,6 +115,12 @@ def plan(request: Request, system: System) -> Plan:
     options = dict(request.sampler_options)
     if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
         options["eta"] = d.eta
+    schedule = resolve(schedule, sampler)
+    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, Diffusers' configurations).
+    ends_early = d.sampler == "DDIM" and schedule == "leading" and request.sigmas is None
+    if ends_early and "end" not in options and "end" in options_of(sampler):
+        alpha_bar = float(system.schedule.alphas_cumprod()[0])
+        options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
     with_options(sampler, options)  # checks them
     # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
     starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
@@ -144,7 +150,7 @@ def plan(request: Request, system: System) -> Plan:
         steps=steps,
         guidance=guidance,
         sampler=sampler,
-        schedule=resolve(schedule, sampler),
+        schedule=schedule,
         sampler_options=options,
         step=side_step(system),
         strength=strength,

@@ -18,7 +18,7 @@ from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.source import open_source
 from darkroom.conditioning.value import Conditioning
 from darkroom.diffusion.guidance import classifier_free
-from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.samplers.options import with_options
 from darkroom.diffusion.spacing import spaced
 from darkroom.models import vocabulary
 
@@ -67,13 +67,15 @@ def test_whole_runs(tmp_path: Path, name: str) -> None:
     sigmas = spaced("leading", model.process, steps)
     unit = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     x = unit * (1 + sigmas[0] ** 2).sqrt()  # the peer begins with unit variance
-    for step in SAMPLERS["DDIM"](denoise, x, sigmas, lambda *_: torch.zeros(())):
+    for step in with_options("DDIM", {"end": 0.0 if name == "sdxl-base" else float(model.process.sigmas[0])})(
+        denoise, x, sigmas, lambda *_: torch.zeros(())
+    ):
         x = step.x
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peer = diffusers.DiffusionPipeline.from_pretrained(folder)
-        config = {**peer.scheduler.config, "set_alpha_to_one": True, "timestep_spacing": "leading"}
+        config = {**peer.scheduler.config, "timestep_spacing": "leading"}
         peer.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
         peer.set_progress_bar_config(disable=True)
         kind = {"output_type": "latent"} if name != "ldm_text2img-large" else {"output_type": "np"}

@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from diffusers import (
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
     LMSDiscreteScheduler,
+    PNDMScheduler,
 )
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.samplers.ddim import ddim
 from darkroom.diffusion.samplers.euler import euler_ancestral
+from darkroom.diffusion.samplers.options import with_options
 from darkroom.diffusion.spacing import SCHEDULES, given, resolve, spaced, split_name
 from darkroom.errors import InputError
 from darkroom.types import Sampler, Step
@@ -261,3 +264,27 @@ def test_more_trajectories_agree_with_diffusers(name: str, peer: object, toleran
         z = peer.step((z - curved(z, level)) / level, t, z).prev_sample  # type: ignore[attr-defined]
     ours = run(SAMPLERS[name], curved, x, sigmas)
     assert torch.allclose(ours, z, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("DDIM", DDIMScheduler), ("PLMS", PNDMScheduler)])
+def test_runs_end_at_the_first_level_as_the_original_code_does(name: str, kind: Any) -> None:
+    """`set_alpha_to_one` False is CompVis's last previous alpha-bar."""
+    extra = {"skip_prk_steps": True} if kind is PNDMScheduler else {"clip_sample": False}
+    peer = kind(**BETAS, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading", **extra)
+    peer.set_timesteps(10)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 4, 6, 6, generator=generator)
+    centre = torch.randn(1, 4, 6, 6, generator=generator)
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return 0.4 * x - 0.3 * centre
+
+    sigmas = spaced("leading", PROCESS, 10)
+    run = with_options(name, {"end": float(PROCESS.sigmas[0])})
+    for step in run(PROCESS.denoiser(network), z * (1 + sigmas[0] ** 2).sqrt(), sigmas, lambda a, b: torch.zeros(())):
+        x = step.x
+    for t in peer.timesteps:
+        z = peer.step(network(z, t), t, z).prev_sample
+    assert torch.allclose(x, z, atol=1e-4)
+    with pytest.raises(InputError, match="the last level is"):
+        next(iter(with_options(name, {"end": 50.0})(PROCESS.denoiser(network), z, sigmas, lambda a, b: z)))

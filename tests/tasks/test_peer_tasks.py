@@ -55,7 +55,7 @@ def folder_of(tmp_path: Path) -> Callable[[str], Path]:
 
 def peer_of(kind: Any, folder: Path, **given: Any) -> Any:
     peer = kind.from_pretrained(folder, **given)
-    config = {**peer.scheduler.config, "set_alpha_to_one": True, "timestep_spacing": "leading", "steps_offset": 1}
+    config = {**peer.scheduler.config, "timestep_spacing": "leading", "steps_offset": 1}
     peer.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
     peer.set_progress_bar_config(disable=True)
     return peer

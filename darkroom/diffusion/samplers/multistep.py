@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from darkroom.diffusion.samplers.registry import SAMPLERS, levels
+from darkroom.diffusion.samplers.registry import SAMPLERS, levels, with_end
 from darkroom.types import Denoise, NoiseSource, Step
 
 __all__ = ["deis", "lms", "plms"]
@@ -35,8 +35,12 @@ def _integral(nodes: Sequence[float], j: int, start: float, end: float) -> float
     return float(primitive(end) - primitive(start)) / scale
 
 
-def plms(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Iterator[Step]:
-    """Pseudo linear multistep (Liu et al. 2022): Adams–Bashforth weights of even steps; n steps, n + 1 evaluations."""
+def plms(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, *, end: float = 0.0) -> Iterator[Step]:
+    """Pseudo linear multistep (Liu et al. 2022): Adams–Bashforth weights of even steps; n steps, n + 1 evaluations.
+
+    It ends at zero, or as `with_end` says.
+    """
+    sigmas, shrink = with_end(sigmas, end)
     weights = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
     slopes: list[Tensor] = []
     for i, sigma, following in levels(sigmas):
@@ -50,7 +54,8 @@ def plms(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Ite
         else:
             d = slopes[0]
         x = x + (following - sigma) * d
-        yield Step(i, len(sigmas) - 1, float(sigma), x, x0)
+        last = i == len(sigmas) - 2
+        yield Step(i, len(sigmas) - 1, float(sigma), x * shrink if last else x, x0)
 
 
 def deis(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, *, order: int = 3) -> Iterator[Step]:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from darkroom.errors import InputError
 from darkroom.registry import Registry
 from darkroom.types import NoiseSource, Sampler
 
-__all__ = ["BROWNIAN", "SAMPLERS", "ancestral", "churned", "levels"]
+__all__ = ["BROWNIAN", "SAMPLERS", "ancestral", "churned", "levels", "with_end"]
 
 SAMPLERS: Registry[Sampler] = Registry("sampler")  # by A1111 label; ComfyUI and k-diffusion ids are aliases
 
@@ -23,6 +24,22 @@ def levels(sigmas: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(i, sigma_i, sigma_{i+1}) of every step."""
     for i in range(len(sigmas) - 1):
         yield i, sigmas[i], sigmas[i + 1]
+
+
+def with_end(sigmas: Tensor, end: float) -> tuple[Tensor, Tensor]:
+    """(`sigmas` whose last zero is the level `end`, what the latent at that level is multiplied by).
+
+    Stable Diffusion's own DDIM and PLMS end at the first level of the process, with a small residue of noise, and hand
+    the VP latent z = x / sqrt(1 + end²) to the decoder (papers C.3). A stretch that ends before zero ends as it is.
+    """
+    if end == 0 or sigmas[-1] > 0:
+        return sigmas, sigmas.new_ones(())
+    last = sigmas.new_tensor([end])
+    if end >= sigmas[-2]:
+        raise InputError(
+            f"the last level is {end}, wanted is one below the level of the last step, {float(sigmas[-2])}"
+        )
+    return torch.cat([sigmas[:-1], last]), (1 + last[0] ** 2).rsqrt()
 
 
 def ancestral(sigma: Tensor, following: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:
