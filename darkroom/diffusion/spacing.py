@@ -105,6 +105,12 @@ def sgm_uniform(process: DiffusionProcess, n: int) -> Tensor:
     return process.t_to_sigma(torch.linspace(process.schedule.steps - 1, 0, n + 1, dtype=torch.float64)[:-1])
 
 
+def legacy_ddpm(process: DiffusionProcess, n: int) -> Tensor:
+    """trunc((T − 1)(1 − i/n)): generative-models' own for SDXL; for 4 and 10 steps the same as trailing (papers C.3)."""
+    total = process.schedule.steps
+    return process.t_to_sigma(((total - 1) * (n - torch.arange(n)) // n).double())
+
+
 def simple(process: DiffusionProcess, n: int) -> Tensor:
     """Every (T/n)-th level counted from the last: ComfyUI's "simple"."""
     total = process.schedule.steps
@@ -223,6 +229,7 @@ SCHEDULES.add("leading", leading)
 SCHEDULES.add("linspace", linspace, "uniform", "normal")
 SCHEDULES.add("trailing", trailing)
 SCHEDULES.add("sgm_uniform", sgm_uniform)
+SCHEDULES.add("legacy_ddpm", legacy_ddpm, "generative_models")
 SCHEDULES.add("simple", simple)
 SCHEDULES.add("ddim_uniform", ddim_uniform, "ddim")
 SCHEDULES.add("quadratic", quadratic)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -288,3 +289,11 @@ def test_runs_end_at_the_first_level_as_the_original_code_does(name: str, kind: 
     assert torch.allclose(x, z, atol=1e-4)
     with pytest.raises(InputError, match="the last level is"):
         next(iter(with_options(name, {"end": 50.0})(PROCESS.denoiser(network), z, sigmas, lambda a, b: z)))
+
+
+def test_the_schedule_of_generative_models() -> None:
+    for n in (4, 10):
+        assert torch.equal(spaced("legacy_ddpm", PROCESS, n), spaced("trailing", PROCESS, n))
+    for n in (1, 7, 30, 50, 999):
+        steps = np.linspace(999, 0, n, endpoint=False).astype(int)
+        assert torch.allclose(spaced("generative_models", PROCESS, n)[:-1].double(), PROCESS.sigmas[steps], rtol=1e-6)
