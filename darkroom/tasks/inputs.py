@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from darkroom.conditioning.boxes import Box, Layout
 from darkroom.conditioning.image_prompt import ImagePrompt, PromptImage
@@ -53,11 +54,10 @@ def embedder_inputs(plan: Plan, model: LatentDiffusion, generator: Generator) ->
             inputs["image_prompt"] = PromptImage(_tensor("image_prompt", prompt), level or 0, noise)
     if "depth" in keys:
         depth = inputs.get("depth")
-        if depth is None and request.image is not None:
-            depth = fitted(request.image, plan.width, plan.height)
+        depth = request.image if depth is None else depth
         if depth is None:
             raise InputError(f"{model.system.name} draws over a depth map: a picture or a map must be given")
-        inputs["depth"] = _tensor("depth", depth)
+        inputs["depth"] = _sized(_tensor("depth", depth), plan)
     if "segmentation" in keys:
         inputs["segmentation"] = _map(inputs.get("segmentation"), plan)
     if "boxes" in keys and inputs.get("boxes") is not None:
@@ -90,6 +90,14 @@ def _tensor(key: str, value: Any) -> Tensor:
     if array.ndim == 1 and array.dtype.kind == "f":
         return torch.from_numpy(array.astype(np.float32))
     raise InputError(f"{key} has shape {list(array.shape)} of {array.dtype}, wanted is a picture (H, W, 3) of uint8")
+
+
+def _sized(value: Tensor, plan: Plan) -> Tensor:
+    """A picture or map (C, H, W) at the size of the picture that is drawn."""
+    if value.shape[1:] == (plan.height, plan.width):
+        return value
+    size = (plan.height, plan.width)
+    return F.interpolate(value[None].float(), size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def _map(value: Any, plan: Plan) -> Tensor:

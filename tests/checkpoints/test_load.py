@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ from darkroom.checkpoints.fingerprint import lora_hash, model_hash, sha256
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.load import load, load_checkpoint
-from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.locate import HOMES, locate
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original import UNET, ema_name
 from darkroom.checkpoints.source import open_source
@@ -168,7 +169,7 @@ def cached_repository(cache: Path, folder: Path) -> None:
 
 HUB = """
 import sys
-from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.locate import HOMES, locate
 from darkroom.errors import InputError
 try:
     print(locate(sys.argv[1]))
@@ -313,3 +314,10 @@ def test_inspecting_a_first_stage_and_a_lora(tmp_path: Path, monkeypatch: pytest
     shapes = wanted_shapes(rules(original.autoencoder(stage.autoencoder), state), state)
     save_file({n: torch.zeros(s, dtype=torch.float16) for n, s in shapes.items()}, tmp_path / "v")
     assert inspect(tmp_path / "v", hashed=False)["first stage"] == "vq-f4-noattn"
+
+
+def test_names_of_the_catalogue_have_homes_on_the_hub() -> None:
+    assert set(HOMES) <= set(SYSTEMS)
+    assert all(re.fullmatch(r"[\w-]+/[\w.-]+", home) for home in HOMES.values())
+    with pytest.raises(InputError, match=r"a name such as picturebook, .*sdxl-base"):
+        locate("sdxl-bace")
