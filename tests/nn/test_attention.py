@@ -2,18 +2,44 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from darkroom.nn.attention import attention, attention_in_blocks
+from darkroom.nn.attention import attention
+from darkroom.nn.native import attention_kernel, native_attention
 
 
-@pytest.mark.parametrize("block", [1, 70, 7 * 9 * 2, 2**20])
+@pytest.mark.skipif(attention_kernel() is None, reason="this processor takes PyTorch's own kernel")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("n", "m", "d"), [(1, 1, 1), (7, 9, 8), (50, 513, 7), (48, 512, 16), (97, 33, 40), (65, 1000, 64), (100, 77, 160)]
+)
 @torch.no_grad()
-def test_attention_in_blocks_is_attention(block: int) -> None:
+def test_our_kernel_is_as_exact_as_the_fused_one(n: int, m: int, d: int, threads: int) -> None:
+    kernel = attention_kernel()
+    assert kernel is not None
     torch.manual_seed(0)
-    q, k, v = torch.randn(2, 3, 7, 8), torch.randn(2, 3, 9, 8), torch.randn(2, 3, 9, 8)
-    expected = F.scaled_dot_product_attention(q, k, v)
-    assert torch.allclose(attention_in_blocks(q, k, v, block), expected, atol=1e-5)
-    rounded = attention_in_blocks(q.bfloat16(), k.bfloat16(), v.bfloat16(), block).float()
-    assert (rounded - expected).abs().max() < 2e-2 * expected.abs().max()
+    # As it is called: heads side by side in rows.
+    q, k, v = (torch.randn(2, rows, 3 * d).bfloat16().unflatten(-1, (3, d)).transpose(1, 2) for rows in (n, m, m))
+    exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        ours = native_attention(kernel, q, k, v)
+    finally:
+        torch.set_num_threads(before)
+    assert ours.shape == exact.shape
+    error = (ours.float() - exact).abs().max()
+    fused = (F.scaled_dot_product_attention(q, k, v).float() - exact).abs().max()
+    assert error <= 1.2 * fused + 1e-2 * exact.abs().max()
+    large = native_attention(kernel, q * 100, k * 100, v)  # one key takes all, nothing overflows
+    assert torch.allclose(large.float(), F.scaled_dot_product_attention(q * 100, k * 100, v).float(), atol=2e-2)
+
+
+def test_without_a_compiler_or_switched_off_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("DARKROOM_NATIVE", "0"), ("CC", "no-such-compiler"), ("XDG_CACHE_HOME", "/proc/none")):
+        attention_kernel.cache_clear()
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            assert attention_kernel() is None
+    attention_kernel.cache_clear()
 
 
 @torch.no_grad()
