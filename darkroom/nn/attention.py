@@ -19,14 +19,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, causal: bool = Fal
     `upcast` computes the scores in float32: Stable Diffusion 2.1 overflows in half precision without it.
     """
     dtype = q.dtype
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, N, d)
+    if not causal and (kernel := _kernel_for(q, k, v)) is not None:
+        return native_attention(kernel, q, k, v).transpose(1, 2).flatten(2)  # its scores are float32 in any case
     if upcast:
         q, k, v = q.float(), k.float(), v.float()
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, N, d)
     if _training_on_cpu(q, k) and not causal:
         # The fused kernel's backward pass is slower than three batched products.
         y = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype) @ v
-    elif not causal and (kernel := _kernel_for(q, k, v)) is not None:
-        y = native_attention(kernel, q, k, v)
     else:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return y.transpose(1, 2).flatten(2).to(dtype)
