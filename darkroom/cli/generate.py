@@ -6,10 +6,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from darkroom.cli.arguments import alike, lora_tag, numbers, read_boxes, read_pictures, region_of, setting
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,20 +199,20 @@ def generate(
 
     from darkroom.types import Guidance, HighResolution, Request
 
-    pixels = _pictures(
+    pixels = read_pictures(
         image=image, mask=mask, target=target, image_prompt=image_prompt, segmentation=segmentation, depth=depth
     )
     inputs = {k: pixels[k] for k in ("image_prompt", "segmentation", "depth") if pixels[k] is not None}
-    given = {"class": class_label, "boxes": _boxes(boxes), "noise_level": noise_level}
+    given = {"class": class_label, "boxes": read_boxes(boxes), "noise_level": noise_level}
     inputs |= {k: v for k, v in given.items() if v is not None}
     if outpaint is not None:
         from darkroom.tasks.outpaint import extended
 
         if pixels["image"] is None:
             raise InputError("outpainting needs a picture to add to: give it with --init-img")
-        sides = _numbers("--outpaint", outpaint, 4, int)
+        sides = numbers("--outpaint", outpaint, 4, int)
         pixels["image"], pixels["mask"] = extended(pixels["image"], *sides)
-    tags = "".join(_tag(entry) for entry in lora or [])
+    tags = "".join(lora_tag(entry) for entry in lora or [])
     request = Request(
         negative_prompt=negative,
         width=width,
@@ -220,8 +221,8 @@ def generate(
         guidance=guidance,
         sampler=sampler,
         schedule=schedule,
-        sigmas=None if sigmas is None else tuple(_numbers("--sigmas", sigmas, None, float)),
-        sampler_options=dict(_setting(entry) for entry in sampler_option or []),
+        sigmas=None if sigmas is None else tuple(numbers("--sigmas", sigmas, None, float)),
+        sampler_options=dict(setting(entry) for entry in sampler_option or []),
         image=pixels["image"],
         mask=pixels["mask"],
         mask_blur=mask_blur,
@@ -231,12 +232,12 @@ def generate(
         target_strength=target_strength,
         extras=Guidance(
             rescale=rescale,
-            interval=None if interval is None else tuple(_numbers("--interval", interval, 2, float)),  # type: ignore[arg-type]
+            interval=None if interval is None else tuple(numbers("--interval", interval, 2, float)),  # type: ignore[arg-type]
             threshold=threshold,
             perturbed_attention=perturbed_attention,
             projected=projected,
         ),
-        regions=tuple(_region(entry) for entry in region or []),
+        regions=tuple(region_of(entry) for entry in region or []),
         emphasis=emphasis,
         clip_skip=clip_skip,
         seed_mode=seed_mode,
@@ -246,7 +247,7 @@ def generate(
     )
     seed_given, prompts = seed, list(prompts or [])
     if like is not None:
-        request, prompts, seed_given = _alike(like, request, prompts, seed)
+        request, prompts, seed_given = alike(like, request, prompts, seed)
     first = int(torch.randint(2**31, ()).item()) if seed_given == -1 else seed_given
     from dataclasses import replace
 
@@ -377,95 +378,6 @@ def _preview(pipeline: Pipeline, output: _Output) -> Callable[[Step], None] | No
             file.write(preview.jpeg(step.x0))
 
     return show
-
-
-def _pictures(**paths: Path | None) -> dict[str, Any]:
-    """The pictures in the files, by what they are for."""
-    if not any(paths.values()):
-        return dict.fromkeys(paths)
-    from darkroom.tasks.images import read_mask, read_numbers, read_pixels
-
-    readers = {"mask": read_mask, "segmentation": read_numbers, "depth": read_numbers}
-    return {k: None if path is None else readers.get(k, read_pixels)(path) for k, path in paths.items()}
-
-
-def _boxes(path: Path | None) -> list[Any] | None:
-    if path is None:
-        return None
-    import json
-
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as boxes: {error}") from None
-    if not isinstance(found, list):
-        raise InputError(f"{path} holds no list of boxes")
-    return found
-
-
-def _numbers(option: str, text: str, count: int | None, kind: type) -> list[Any]:
-    try:
-        values = [kind(v) for v in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or (count is not None and len(values) != count):
-        raise InputError(f"{option} is {text!r}, wanted are {count or 'some'} numbers with commas between them")
-    return values
-
-
-def _setting(entry: str) -> tuple[str, Any]:
-    """`key=value` with the value's own type."""
-    key, equals, value = entry.partition("=")
-    if not equals or not key:
-        raise InputError(f"the sampler option {entry!r} is wrong, wanted is KEY=VALUE")
-    if value.lower() in ("true", "false"):
-        return key, value.lower() == "true"
-    for kind in (int, float):
-        try:
-            return key, kind(value)
-        except ValueError:
-            continue
-    return key, value
-
-
-def _region(entry: str) -> Any:
-    from darkroom.types import Region
-
-    place, colon, prompt = entry.partition(":")
-    try:
-        numbers = [float(v) for v in place.split(",")]
-    except ValueError:
-        numbers = []
-    if not colon or len(numbers) not in (4, 5):
-        raise InputError(f"the region {entry!r} is wrong, wanted is LEFT,TOP,RIGHT,BOTTOM[,WEIGHT]:PROMPT")
-    left, top, right, bottom = numbers[:4]
-    return Region(prompt, (left, top, right, bottom), *numbers[4:])
-
-
-def _tag(entry: str) -> str:
-    """`name:weight` as a prompt's tag; the name may be a path, the weight is what stands behind the last colon."""
-    name, colon, weight = entry.rpartition(":")
-    try:
-        return f"<lora:{name}:{float(weight):g}>" if colon else f"<lora:{entry}:1>"
-    except ValueError:
-        return f"<lora:{entry}:1>"
-
-
-def _alike(path: Path, request: Request, prompts: list[str], seed: int) -> tuple[Request, list[str], int]:
-    """The request in the picture at `path`, changed by what the command line says."""
-    from dataclasses import fields, replace
-
-    from darkroom.tasks.metadata import read_picture
-    from darkroom.types import Request
-
-    found = read_picture(path)
-    for thing in found.unmapped:
-        print(f"not taken over from {path}: {thing}", file=sys.stderr)
-    said = {f.name: getattr(request, f.name) for f in fields(Request) if f.name not in ("prompt", "seed")}
-    pictures = ("image", "mask", "target", "latent")  # arrays, which have no single answer to "equal?"
-    changed = {k: v for k, v in said.items() if (v is not None if k in pictures else v != getattr(Request(), k))}
-    result = replace(found.request, **changed)
-    return result, prompts or [result.prompt], seed or result.seed
 
 
 def _next_number(folder: Path) -> int:

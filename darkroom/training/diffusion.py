@@ -54,7 +54,9 @@ class LatentCache:
         self.autoencoder, self.data = autoencoder, data
         side = data.config.size // autoencoder.config.factor
         shape = (len(data), autoencoder.config.latent_channels, side, side)
-        weights = b"".join(p.detach().float().numpy().tobytes() for p in autoencoder.parameters())
+        # The encoder alone: a decoder that was trained further leaves the latents as they are.
+        halves = (autoencoder.encoder, autoencoder.quant_conv)
+        weights = b"".join(p.detach().float().numpy().tobytes() for half in halves for p in half.parameters())
         name = hashlib.sha256(weights + repr(data.config).encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"latents-{name}.f16"
