@@ -11,7 +11,7 @@ from darkroom.checkpoints.locate import locate
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored
-from darkroom.checkpoints.table import rules
+from darkroom.checkpoints.table import Rule, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -25,17 +25,22 @@ def load_first_stage(
     name: str, config: AutoencoderConfig, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Autoencoder:
     """The autoencoder of shape `config` in a file (alone, or inside a whole checkpoint), a folder of Diffusers (the
-    component, or a pipeline with one) or a hub id. `InputError` naming what is missing, left over or of another shape.
+    component, or a pipeline with one), a hub id, or what a recipe exported. `InputError` naming what is missing, left
+    over or of another shape.
     """
     path = locate(name)
     tensors = _tensors(path)
     with torch.device("meta"):
         stage = Autoencoder(config)
     ours = stage.state_dict()
-    modern = {diffusers.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
-    foreign = any(n.startswith(("encoder.down_blocks.", "decoder.up_blocks.")) for n in modern)
-    found, places = (modern, diffusers.autoencoder) if foreign else (tensors, original.autoencoder)
-    table = rules(places(config), ours)
+    found = tensors
+    if any(n.startswith("decoder.levels.") for n in tensors):  # as our own recipes export it
+        table = [Rule((name,), (name,)) for name in ours]
+    elif any(n.startswith(("decoder.up_blocks.", "encoder.down_blocks.")) for n in tensors):
+        found = {diffusers.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
+        table = rules(diffusers.autoencoder(config), ours)
+    else:
+        table = rules(original.autoencoder(config), ours)
     fit(table, ours, found, optional=(), is_baggage=_is_baggage).require(path, "the first stage of this system")
     assign(stage, table, found, dtype, device)
     return stage.eval().requires_grad_(False)

@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save_file
 
 from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.errors import InputError
-from darkroom.models.autoencoder import AutoencoderConfig
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
+from darkroom.training.export import write_network
 
 CONFIG = AutoencoderConfig(32, (1, 2), 1, 2, (False, False), True, 4, 4, KLConfig())
 
@@ -38,6 +39,16 @@ def test_a_component_a_pipeline_and_a_file_give_the_peers_numbers(peer: Autoenco
         ours = load_first_stage(str(tmp_path / place), CONFIG)
         assert torch.allclose(ours.encode(images), peer.encode(images).latent_dist.mean, atol=1e-4)
         assert torch.allclose(ours.decode(latents), peer.decode(latents).sample, atol=1e-4)
+
+
+def test_what_a_recipe_exports_is_taken(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = Autoencoder(CONFIG).eval()
+    write_network(tmp_path / "autoencoder.safetensors", trained, CONFIG, {})
+    ours = load_first_stage(str(tmp_path / "autoencoder.safetensors"), CONFIG, torch.float32)
+    assert ours.state_dict().keys() == trained.state_dict().keys()
+    for name, tensor in trained.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor.bfloat16().float())
 
 
 def test_what_does_not_fit_is_named(peer: AutoencoderKL, tmp_path: Path) -> None:
