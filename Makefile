@@ -15,6 +15,8 @@ install: $(VENV)/.installed
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --editable .
+	# Builds the kernel where it suits the processor, so that the first picture does not wait for it.
+	$(BIN)/python -c "from darkroom.nn.native import attention_kernel; attention_kernel()"
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.core

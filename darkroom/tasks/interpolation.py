@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
 
 from darkroom.errors import InputError
-from darkroom.tasks.prompt.grammar import parse
+from darkroom.tasks.prompt.grammar import Part, Prompt, parse
 from darkroom.types import Request
 
 __all__ = ["interpolated"]
@@ -19,26 +22,38 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
     """
     if frames < 2:
         raise InputError(f"the number of frames is {frames}, wanted is at least 2")
-    if replace(first, prompt="", seed=0) != replace(second, prompt="", seed=0):
-        raise InputError("the two requests differ in more than prompt and seed")
+    unlike = [f.name for f in fields(Request) if not _alike(getattr(first, f.name), getattr(second, f.name))]
+    if others := [name for name in unlike if name not in ("prompt", "seed")]:
+        raise InputError(f"the two requests differ in more than prompt and seed: {', '.join(others)}")
     if first.variation_seed is not None:
         raise InputError("the requests have a variation seed of their own, which interpolation needs for itself")
-    for request in (first, second):
-        if len(parse(request.prompt).parts) > 1:
+    begin, end = parse(first.prompt), parse(second.prompt)
+    for request, prompt in ((first, begin), (second, end)):
+        if len(prompt.parts) > 1:
             raise InputError(f"the prompt {request.prompt!r} is composed with AND and cannot be mixed with another")
+    if begin.loras != end.loras:
+        raise InputError("the two prompts name different LoRAs, which act on a whole picture; wanted are the same")
     result = []
     for i in range(frames):
         share = i / (frames - 1)
         request = first
-        if second.seed != first.seed:
+        if "seed" in unlike:
             request = replace(request, variation_seed=second.seed, variation_strength=share)
-        if second.prompt != first.prompt:
-            request = replace(request, prompt=_mixed(first.prompt, second.prompt, share))
+        if "prompt" in unlike and share > 0:
+            request = replace(request, prompt=second.prompt if share == 1 else _mixed(begin, end, share))
         result.append(request)
     return result
 
 
-def _mixed(a: str, b: str, share: float) -> str:
-    if share in (0, 1):
-        return b if share else a
-    return f"{a} :{1 - share:.6f} AND {b} :{share:.6f}"
+def _mixed(a: Prompt, b: Prompt, share: float) -> str:
+    """Printed from the trees: pasted texts would run into each other's open brackets and weights."""
+    return str(Prompt((Part(a.parts[0].prompt, 1 - share), Part(b.parts[0].prompt, share)), a.loras))
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Equal, pictures and latents among them by what they hold."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[k], b[k]) for k in a)
+    if hasattr(a, "shape") or hasattr(b, "shape"):
+        return a is b or (a is not None and b is not None and np.array_equal(np.asarray(a), np.asarray(b)))
+    return a == b
