@@ -33,6 +33,7 @@ class TinyDecoder(nn.Module):
 
     def __init__(self, latent_channels: int = 4) -> None:
         super().__init__()
+        self.latent_channels, self.factor = latent_channels, 2**LEVELS
         layers: list[nn.Module] = [nn.Conv2d(latent_channels, WIDTH, 3, padding=1), nn.ReLU()]
         for _ in range(LEVELS):
             layers += [TinyBlock(WIDTH), TinyBlock(WIDTH), TinyBlock(WIDTH), nn.Upsample(scale_factor=2)]

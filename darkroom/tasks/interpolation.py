@@ -47,7 +47,8 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
 
 def _mixed(a: Prompt, b: Prompt, share: float) -> str:
     """Printed from the trees: pasted texts would run into each other's open brackets and weights."""
-    return str(Prompt((Part(a.parts[0].prompt, 1 - share), Part(b.parts[0].prompt, share)), a.loras))
+    parts = (Part(a.parts[0].prompt, round(1 - share, 6)), Part(b.parts[0].prompt, round(share, 6)))
+    return str(Prompt(parts, a.loras))
 
 
 def _alike(a: Any, b: Any) -> bool:

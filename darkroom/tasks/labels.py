@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 __all__ = ["labelled_sheet"]
 
 GAP = 8
+LINES = 4  # of a label
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -61,8 +61,25 @@ class _Pen:
         self.font = ImageFont.load_default(size)
 
     def lines(self, text: str, room: int) -> list[str]:
-        letters = max(4, int(room / (0.55 * self.size)))
-        return textwrap.wrap(text, letters)[:4]
+        """`text` broken into lines of at most `room` pixels; what does not fit into the last ends in an ellipsis."""
+        lines: list[str] = []
+        rest = " ".join(text.split())
+        while rest:
+            fits = self._fitting(rest, room)
+            if len(lines) == LINES - 1 and fits < len(rest):
+                return [*lines, rest[: self._fitting(rest, room - int(self.font.getlength("…")))].rstrip() + "…"]
+            blank = rest.rfind(" ", 0, fits + 1)
+            end = fits if fits == len(rest) or blank <= 0 else blank  # within a word only where it fills the line
+            lines.append(rest[:end])
+            rest = rest[end:].lstrip()
+        return lines
+
+    def _fitting(self, text: str, room: int) -> int:
+        """How many of the first characters fit, at least one."""
+        count = 1
+        while count < len(text) and self.font.getlength(text[: count + 1]) <= room:
+            count += 1
+        return count
 
     def height(self, text: str, room: int) -> int:
         count = len(self.lines(text, room))

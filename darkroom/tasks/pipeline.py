@@ -124,7 +124,7 @@ class Pipeline:
         with torch.inference_mode():
             x, sigmas, whole, noise, denoise = self._begin(plans, first, clock)
         steps = with_options(shared.sampler, shared.sampler_options)(denoise, x, sigmas, noise)
-        skipped = len(whole) - len(sigmas)  # steps of the schedule that are not run: prompts change by the whole
+        skipped = int((whole == sigmas[0]).nonzero()[0])  # prompts change by the steps of the whole schedule
         step: Step | None = None
         while True:
             clock.step = skipped + (0 if step is None else step.index + 1)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.checkpoints.taesd import load_tiny_decoder
+from darkroom.errors import InputError
+from darkroom.models.tiny_autoencoder import TinyDecoder
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.images import to_bytes
 
@@ -25,7 +27,7 @@ class Preview:
     """Estimates to small pictures: by a linear map fitted to the model's own first stage, or by TAESD's decoder."""
 
     def __init__(self, model: LatentDiffusion, taesd: Path | None = None) -> None:
-        self.decoder = None if taesd is None else load_tiny_decoder(taesd, model.device)
+        self.decoder = None if taesd is None else _decoder(taesd, model)
         self.matrix, self.bias = (None, None) if taesd is not None else latent_to_rgb(model)
 
     @torch.inference_mode()
@@ -45,6 +47,16 @@ class Preview:
         buffer = io.BytesIO()
         image.resize(sides, Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=80)
         return buffer.getvalue()
+
+
+def _decoder(path: Path, model: LatentDiffusion) -> TinyDecoder:
+    decoder, own = load_tiny_decoder(path, model.device), model.autoencoder.config
+    if (decoder.latent_channels, decoder.factor) != (own.latent_channels, own.factor):
+        raise InputError(
+            f"{path} decodes latents of {decoder.latent_channels} channels at 1/{decoder.factor} of the size, "
+            f"{model.system.name} has {own.latent_channels} at 1/{own.factor}"
+        )
+    return decoder
 
 
 def latent_to_rgb(model: LatentDiffusion) -> tuple[Tensor, Tensor]:

@@ -83,6 +83,11 @@ def test_two_stretches_are_one_run(pipeline: Pipeline) -> None:
     ended = pipeline.generate([replace(request, latent=begun.latent, stretch=(0.6, 1.0))])[0]
     assert torch.allclose(ended.latent, whole.latent, atol=1e-4)
     assert not torch.allclose(begun.latent, whole.latent, atol=1e-2)
+    edited = replace(request, prompt="[a red cat:a blue dog:3]")  # prompts change by the steps of the whole schedule
+    whole = pipeline.generate([edited])[0]
+    begun = pipeline.generate([replace(edited, stretch=(0.0, 0.6))])[0]
+    ended = pipeline.generate([replace(edited, latent=begun.latent, stretch=(0.6, 1.0))])[0]
+    assert torch.allclose(ended.latent, whole.latent, atol=1e-4)
 
 
 def test_a_refiner_that_is_the_base_changes_nothing(pipeline: Pipeline) -> None:
