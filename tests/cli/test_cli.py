@@ -136,7 +136,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
     assert Image.open(grid).size[0] > 64
     frames = run(tiny_folder, tmp_path, "a cat", "a dog", "--frames", 3, "--to-seed", 8)
     assert [f.name[5:] for f in frames] == ["-0.png"] * 3
-    (large,) = run(tiny_folder, tmp_path, "a cat", "--hires", 2, "--preview-path", "look.jpg")
+    (large,) = run(tiny_folder, tmp_path, "a cat", "--hires", 2, "--preview_path", "look.jpg")
     assert Image.open(large).size == (64, 64)
     assert max(Image.open(tmp_path / "look.jpg").size) == 512
 

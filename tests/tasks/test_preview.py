@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from darkroom.checkpoints.taesd import load_tiny_decoder
 from darkroom.errors import InputError
+from darkroom.models.tiny_autoencoder import TinyDecoder
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.interpolation import interpolated
 from darkroom.tasks.pipeline import Pipeline, Progress
 from darkroom.tasks.preview import Preview, latent_to_rgb
+from darkroom.tasks.prompt.grammar import parse
 from darkroom.types import Request
 
 
@@ -77,6 +80,13 @@ def test_tiny_decoders_agree_with_the_peer_in_every_layout(peer: AutoencoderTiny
             load_tiny_decoder(tmp_path / wrong)
 
 
+def test_tiny_decoders_of_other_latents_are_refused(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    channels = tiny_model.autoencoder.config.latent_channels + 1
+    save_file(TinyDecoder(channels).state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=f"decodes latents of {channels} channels at 1/8"):
+        Preview(tiny_model, tmp_path / "other.safetensors")
+
+
 def test_frames_go_from_one_request_to_the_other(tiny_model: LatentDiffusion) -> None:
     first, second = Request("a red cat", seed=1, steps=6), Request("a blue dog", seed=2, steps=6)
     frames = Pipeline(tiny_model).generate(interpolated(first, second, 5))
@@ -87,8 +97,27 @@ def test_frames_go_from_one_request_to_the_other(tiny_model: LatentDiffusion) ->
     assert distances[1] < distances[-1]
     for wrong, message in (
         ((first, second, 1), "the number of frames is 1"),
-        ((first, Request("x", steps=7), 3), "differ in more than prompt and seed"),
+        ((first, Request("x", steps=7), 3), "differ in more than prompt and seed: steps"),
         ((first, Request("x AND y", steps=6), 3), "composed with AND"),
+        ((first, replace(second, prompt="a dog <lora:ink:1>"), 3), "different LoRAs"),
     ):
         with pytest.raises(InputError, match=message):
             interpolated(*wrong)
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "a (cat", "a cat :0.3", "a [cat:fox:0.5", "<lora:ink:0.5> a cat", ""])
+def test_mixed_prompts_keep_what_each_says(prompt: str) -> None:
+    other = (parse(prompt).loras and "<lora:ink:0.5> a dog]") or "a dog]"
+    for i, frame in enumerate(interpolated(Request(prompt), Request(other), 5)[1:-1], 1):
+        mixed = parse(frame.prompt)
+        assert [p.prompt for p in mixed.parts] == [parse(text).parts[0].prompt for text in (prompt, other)]
+        assert [p.weight for p in mixed.parts] == [1 - i / 4, i / 4]
+        assert mixed.loras == parse(prompt).loras
+
+
+def test_pictures_to_start_from_are_compared_by_what_they_hold() -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    assert len(interpolated(Request("a", image=image), Request("b", image=image.copy()), 3)) == 3
+    for other in (None, image + 1, image[:16]):
+        with pytest.raises(InputError, match="seed: image"):
+            interpolated(Request("a", image=image), Request("b", image=other), 3)

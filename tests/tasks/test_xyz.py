@@ -28,6 +28,16 @@ from darkroom.types import Guidance, HighResolution, Request
         ("extras.rescale=0,0.7", Axis("extras.rescale", (0.0, 0.7))),
         ("extras.projected=true,False", Axis("extras.projected", (True, False))),
         ("hires.enlarge=latent,picture", Axis("hires.enlarge", ("latent", "picture"))),
+        ("Steps=1-10 [4]", Axis("steps", (1, 4, 7, 10))),
+        ("steps=1-2 [5]", Axis("steps", (1, 2))),  # nothing twice
+        ("seed=9007199254740993..9007199254740994", Axis("seed", (9007199254740993, 9007199254740994))),  # no float
+        ("Prompt S/R: red,blue", Axis("prompt s/r", ("red", "blue"))),
+        ("Clip skip=none,2", Axis("clip_skip", (None, 2))),
+        ("Var. strength=0,0.5", Axis("variation_strength", (0.0, 0.5))),
+        ("sampler_options.eta=0,0.5", Axis("sampler_options.eta", (0, 0.5))),
+        ("stretch=0 0.5,0 1", Axis("stretch", ((0.0, 0.5), (0.0, 1.0)))),
+        ("extras.interval=none,0.2 0.8", Axis("extras.interval", (None, (0.2, 0.8)))),
+        ("negative_prompt=,blurry", Axis("negative_prompt", ("", "blurry"))),
     ],
 )
 def test_axes(text: str, expected: Axis) -> None:
@@ -39,10 +49,16 @@ def test_axes(text: str, expected: Axis) -> None:
     [
         ("steps", "wanted is FIELD=VALUE"),
         ("stepz=1", "unknown axis 'stepz'; known are: steps"),
-        ("steps=ten", "axis steps: 'ten' is wrong, wanted are whole numbers"),
+        ("steps=ten", "axis steps: 'ten' is wrong, wanted is a whole number"),
         ("steps=1.5", "axis steps: '1.5'"),
-        ("guidance=1..5..-1", "has no end"),
+        ("steps=1..2..0.5", "axis steps: the range '1..2..0.5' is wrong, wanted are whole numbers"),
+        ("guidance=1..5..-1", "axis guidance: the range '1..5..-1' has no end"),
         ("guidance=1..5..0", "has no end"),
+        ("guidance=1-5 [1000]", "has 1000 values"),
+        ("guidance=nan", "axis guidance: 'nan' is wrong, wanted is a number"),
+        ("schedule=karras,", "axis schedule: '' is wrong"),
+        ("hires.enlarge=lanczos", "'lanczos' is wrong, wanted is latent or picture"),
+        ("stretch=0", "axis stretch: '0' is wrong, wanted is 2 numbers"),
         ("guidance=1..1000000", "has no end or too many"),
         ("extras.projected=maybe", "true or false"),
         ("image=a", "unknown axis 'image'"),
@@ -55,7 +71,7 @@ def test_wrong_axes(text: str, message: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_axis_is_read_or_refused(text: str) -> None:
-    for whole in (text, f"steps={text}", f"prompt={text}"):
+    for whole in (text, *(f"{name}={text}" for name in ("steps", "guidance", "prompt", "eta", "sigmas"))):
         with contextlib.suppress(InputError):
             assert parse_axis(whole).values
 
@@ -73,6 +89,29 @@ def test_cells_are_ordered_x_first() -> None:
         grid_requests(Request("a red cat"), [parse_axis("prompt s/r=green,blue")])
     with pytest.raises(InputError, match="the grid has 900 cells"):
         grid_requests(Request(), [parse_axis("seed=1..30"), parse_axis("steps=1..30")])
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(1, 9))
+def test_ranges_count_like_python(first: int, last: int, step: int) -> None:
+    signed = step if last >= first else -step
+    expected = tuple(range(first, last + (1 if signed > 0 else -1), signed))
+    assert parse_axis(f"seed={first}..{last}..{signed}").values == expected
+    assert parse_axis(f"guidance={first}..{last}..{signed}").values == expected
+    assert parse_axis(f"seed={first}-{last} ({signed:+d})").values == expected
+
+
+def test_labels_say_what_the_cells_hold() -> None:
+    searched = [parse_axis("prompt s/r=red,blue"), parse_axis("prompt=a red cat,a red dog")]
+    for axes in (searched, searched[::-1]):  # words are replaced in the prompts of the other axis, whichever is first
+        prompts = {c.prompt for c in grid_requests(Request("a house"), axes)}
+        assert prompts == {"a red cat", "a blue cat", "a red dog", "a blue dog"}
+    with pytest.raises(InputError, match="two axes of the grid vary seed"):
+        grid_requests(Request(), [parse_axis("seed=1,2"), parse_axis("Seed=3,4")])
+    cells = grid_requests(Request(sampler_options={"s_churn": 1.0}), [parse_axis("eta=0,0.5")])
+    assert [dict(c.sampler_options) for c in cells] == [{"s_churn": 1.0, "eta": 0}, {"s_churn": 1.0, "eta": 0.5}]
+    axis = parse_axis("stretch=0 0.25")
+    assert axis.label(axis.values[0]) == "stretch: 0 0.25"
+    assert parse_axis("guidance=7").label(7.0) == "guidance: 7"
 
 
 def test_a_sheet_holds_every_picture_of_any_size(tiny_model: LatentDiffusion) -> None:
@@ -95,5 +134,16 @@ def test_labels_take_room_only_where_they_are() -> None:
     named = labelled_sheet([cell], ["a long label that is wrapped"], ["row"], ["block"])
     assert named.shape[0] > bare.shape[0]
     assert named.shape[1] > bare.shape[1]
-    assert named[:, :, 0].min(axis=1)[:8].max() <= 255
     assert (named < 128).any(axis=2).sum() > 20 * 30  # ink beside the picture
+
+
+@pytest.mark.parametrize("label", ["WWWW WWWWWWWWWWWWWWWWWWWW WW", "a " * 300, "x" * 3000, "été, ночь"])
+def test_long_labels_stay_over_their_column(label: str) -> None:
+    cell = np.full((40, 120, 3), 255, np.uint8)
+    sheet = labelled_sheet([cell] * 2, [label, ""], [""], [""])
+    inked = np.flatnonzero((sheet < 200).any(axis=(0, 2)))
+    assert len(inked) > 0
+    assert inked.min() > 0
+    assert inked.max() <= 8 + 120 + 4  # the margin, the column, half the gap
+    rows = np.flatnonzero((sheet < 200).any(axis=(1, 2)))
+    assert rows.min() > 0  # whole letters
