@@ -43,7 +43,7 @@ class Axis:
 
     def label(self, value: Any) -> str:
         if isinstance(value, (float, tuple)):
-            value = " ".join(f"{v:.6g}" for v in (value if isinstance(value, tuple) else (value,)))
+            value = ", ".join(f"{v:.6g}" for v in (value if isinstance(value, tuple) else (value,)))
         return str(value) if self.name in (SEARCH, "prompt") else f"{self.name}: {value}"
 
 
@@ -213,6 +213,5 @@ def _range(name: str, text: str, sort: type) -> list[Any]:
         raise InputError(
             f"axis {name}: the range {text!r} has no end or too many values, accepted are at most {MAX_CELLS}"
         )
-    if sort is int:
-        return list(range(first, last + (1 if step > 0 else -1), step))
-    return [round(first + i * step, 6) for i in range(int((last - first) / step + 1e-9) + 1)]
+    values = (first + i * step for i in range(int((last - first) / step + 1e-9) + 1))
+    return [v if sort is int else round(v, 6) for v in values]

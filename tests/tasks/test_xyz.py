@@ -110,7 +110,7 @@ def test_labels_say_what_the_cells_hold() -> None:
     cells = grid_requests(Request(sampler_options={"s_churn": 1.0}), [parse_axis("eta=0,0.5")])
     assert [dict(c.sampler_options) for c in cells] == [{"s_churn": 1.0, "eta": 0}, {"s_churn": 1.0, "eta": 0.5}]
     axis = parse_axis("stretch=0 0.25")
-    assert axis.label(axis.values[0]) == "stretch: 0 0.25"
+    assert axis.label(axis.values[0]) == "stretch: 0, 0.25"
     assert parse_axis("guidance=7").label(7.0) == "guidance: 7"
 
 
