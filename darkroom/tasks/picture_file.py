@@ -16,6 +16,7 @@ __all__ = ["FORMATS", "check_writable", "user_comment", "write_picture"]
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 UNICODE = b"UNICODE\0"  # how the comment is written: EXIF 2.3, section 4.6.5
+MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
 
 
 def check_writable(folder: Path) -> None:
@@ -41,6 +42,10 @@ def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int 
     if ending not in FORMATS:
         raise InputError(f"unknown format {ending!r} of {path}; known are: {', '.join(FORMATS)}")
     image = Image.fromarray(pixels)
+    parameters = parameters.encode(errors="replace").decode()  # lone surrogates, which no format holds
+    comment = UNICODE + parameters.encode("utf-16-be")
+    if FORMATS[ending] == "JPEG" and len(comment) > MAX_JPEG:
+        raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
     with whole_file(path) as file:
         if FORMATS[ending] == "PNG":
             info = PngInfo()
@@ -48,7 +53,7 @@ def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int 
             image.save(file, format="PNG", pnginfo=info)
         else:
             exif = Image.Exif()
-            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = UNICODE + parameters.encode("utf-16-be")
+            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
             image.save(file, format=FORMATS[ending], quality=quality, exif=exif)
 
 

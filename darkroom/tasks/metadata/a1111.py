@@ -13,15 +13,25 @@ import numpy as np
 
 from darkroom.config import from_dict
 from darkroom.errors import InputError
-from darkroom.tasks.metadata.found import Findings, Found
+from darkroom.tasks.metadata.found import Findings, Found, shown
 from darkroom.tasks.plan import Plan
 from darkroom.types import Guidance, HighResolution, Region, Request
 
 __all__ = ["parameters_text", "parse_parameters"]
 
 OWN = "Darkroom"  # the setting that holds, as JSON, what the other words cannot
+PICTURES = ("image", "mask", "latent", "target")  # of a request; files hold their hashes only
 
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# Keys are bounded, or else a long line without a colon would take time with the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,60}): {0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A1111's spelling of schedules, which it knows by exactly that.
+_SCHEDULES = {
+    "linspace": "Uniform",
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps": "Align Your Steps",
+}
 # Which source of noise a picture was drawn with; A1111 writes nothing where it was the GPU.
 _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
 _EMPHASIS = {"a1111": None, "original": None, "comfy": "No norm"}
@@ -35,7 +45,7 @@ def parameters_text(plan: Plan, model: str, model_hash: str, version: str) -> st
     settings: dict[str, object] = {
         "Steps": plan.steps,
         "Sampler": plan.sampler,
-        "Schedule type": plan.schedule.capitalize(),
+        "Schedule type": _SCHEDULES.get(plan.schedule, plan.schedule.capitalize()),
         "CFG scale": f"{plan.guidance:g}",
         "Seed": request.seed,
         "Size": f"{plan.width}x{plan.height}",
@@ -128,6 +138,8 @@ def parse_parameters(text: str) -> Found:
         found.fields["strength"] = _number("Denoising strength", strength, float)
     if (emphasis := take("Emphasis")) is not None:
         found.fields["emphasis"] = "comfy" if emphasis == "No norm" else "a1111"
+        if emphasis not in ("No norm", "Original"):
+            found.unmapped.append(f"Emphasis: {emphasis[:80]}")
     rng = take("RNG")
     # Without a word the noise is the GPU's; a text without settings says nothing about it.
     found.fields["seed_mode"] = {"CPU": "darkroom"}.get(rng or "", "a1111") if settings else "darkroom"
@@ -189,26 +201,22 @@ def _own(settings: Mapping[str, str]) -> Found:
         said = json.loads(settings[OWN])
         if not isinstance(said, dict):
             raise TypeError("no table")
-        unmapped = tuple(
-            f"{k}: a picture of sha256 {v['sha256']}" for k, v in said.items() if isinstance(v, dict) and "sha256" in v
-        )
-        known = {k: v for k, v in said.items() if not (isinstance(v, dict) and "sha256" in v)}
+        if any(name in said and not _is_hash(said[name]) for name in PICTURES):
+            raise TypeError("a picture stands where its hash should")
+        unmapped = tuple(f"{k}: a picture of sha256 {shown(v['sha256'])}" for k, v in said.items() if _is_hash(v))
+        known = {k: v for k, v in said.items() if not _is_hash(v)}
         if "inputs" in known:
-            pictures = [k for k, v in known["inputs"].items() if isinstance(v, dict) and "sha256" in v]
-            unmapped += tuple(f"inputs.{k}: a picture" for k in pictures)
+            pictures = [k for k, v in known["inputs"].items() if _is_hash(v)]
+            unmapped += tuple(f"inputs.{shown(k)}: a picture" for k in pictures)
             known["inputs"] = {k: v for k, v in known["inputs"].items() if k not in pictures}
-        for name, kind in (("extras", Guidance), ("hires", HighResolution)):
-            if known.get(name) is not None:
-                known[name] = from_dict(kind, known[name], name)
-        if "regions" in known:
-            known["regions"] = tuple(from_dict(Region, r, "region") for r in known["regions"])
-        for name in ("sigmas", "stretch"):
-            if known.get(name) is not None:
-                known[name] = tuple(float(v) for v in known[name])
-        request = replace(Request(), **known)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"the picture's setting {OWN!r} cannot be read: {error}") from None
+        request = from_dict(Request, known, "request")
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None
     return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, dict) and "sha256" in value
 
 
 def _fingerprint(picture: Any) -> str:

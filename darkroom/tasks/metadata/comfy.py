@@ -13,7 +13,7 @@ UNDERSTOOD = {
     *SAMPLERS,
     *("CLIPTextEncode", "CLIPTextEncodeSDXL", "EmptyLatentImage", "CheckpointLoaderSimple", "LoraLoader"),
     *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "SaveImage", "PreviewImage"),
-    *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "KarrasScheduler", "VAELoader"),
+    *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider", "VAELoader"),
 }
 MAX_HOPS = 200  # links followed in a row: graphs may have cycles
 
@@ -78,27 +78,36 @@ def read(table: dict[str, Any]) -> Found | None:
         return None
     sampler = _last(graph, samplers)
     found = Findings()
-    found.number(
-        "seed", graph.value(sampler, "seed", "noise_seed") or graph.value(graph.at(sampler, "noise"), "noise_seed"), int
-    )
+    noise = graph.at(sampler, "noise")
+    found.number("seed", _first(graph.value(sampler, "seed", "noise_seed"), graph.value(noise, "noise_seed")), int)
     scheduler = graph.at(sampler, "sigmas")
-    found.number("steps", graph.value(sampler, "steps") or graph.value(scheduler, "steps"), int)
+    found.number("steps", _first(graph.value(sampler, "steps"), graph.value(scheduler, "steps")), int)
     guider = graph.at(sampler, "guider")
-    found.number("guidance", graph.value(sampler, "cfg") or graph.value(guider, "cfg"), float)
-    found.sampler(graph.value(sampler, "sampler_name") or graph.value(graph.at(sampler, "sampler"), "sampler_name"))
-    found.schedule(graph.value(sampler, "scheduler") or graph.value(scheduler, "scheduler"))
+    found.number("guidance", _first(graph.value(sampler, "cfg"), graph.value(guider, "cfg")), float)
+    if graph.kind(guider) == "BasicGuider":
+        found.fields["guidance"] = 1.0  # it asks for the prompt alone
+    chosen = graph.at(sampler, "sampler")
+    found.sampler(_first(graph.value(sampler, "sampler_name"), graph.value(chosen, "sampler_name")))
+    found.schedule(_first(graph.value(sampler, "scheduler"), graph.value(scheduler, "scheduler")))
     asks = guider if guider is not None else sampler
-    found.text("prompt", _prompt(graph, graph.at(asks, "positive")) or "")
+    found.text("prompt", _prompt(graph, graph.at(asks, "positive") or graph.at(asks, "conditioning")) or "")
     found.text("negative_prompt", _prompt(graph, graph.at(asks, "negative")) or "")
     tags = _models(graph, found, asks)
     found.fields["prompt"] += "".join(tags)
     latent = graph.at(sampler, "latent_image")
+    denoise = _first(graph.value(sampler, "denoise"), graph.value(scheduler, "denoise"))
     if graph.kind(latent) == "EmptyLatentImage":
         found.number("width", graph.value(latent, "width"), int)
         found.number("height", graph.value(latent, "height"), int)
+        if denoise is not None and denoise != 1:
+            found.unmapped.append(f"denoise {denoise} of an empty latent")
     elif latent is not None:
         found.unmapped.append(f"the latent comes from {graph.kind(latent) or 'an unknown node'}")
-        found.number("strength", graph.value(sampler, "denoise"), float)
+        found.number("strength", denoise, float)
+    begin, end = graph.value(sampler, "start_at_step"), graph.value(sampler, "end_at_step")
+    ends_early = isinstance(end, (int, float)) and end < found.fields.get("steps", 0)
+    if begin not in (None, 0) or ends_early:
+        found.unmapped.append(f"only the steps {begin} to {end} were drawn")
     strange = sorted({graph.kind(n) for n in graph.nodes.values()} - UNDERSTOOD - {""})
     found.unmapped += [f"node {kind[:80]}" for kind in strange]
     if len(samplers) > 1:
@@ -106,6 +115,11 @@ def read(table: dict[str, Any]) -> Found | None:
     found.fields["seed_mode"] = "comfy"
     loader = next((n for n in graph.upstream(asks, "model") if "ckpt_name" in n["inputs"]), None)
     return found.found("ComfyUI", graph.value(loader, "ckpt_name"))
+
+
+def _first(*values: Any) -> Any:
+    """The first that is there; 0 is."""
+    return next((v for v in values if v is not None), None)
 
 
 def _last(graph: _Graph, samplers: list[Node]) -> Node:

@@ -10,7 +10,7 @@ from darkroom.diffusion.spacing import SCHEDULES, split_name
 from darkroom.errors import InputError
 from darkroom.types import Request
 
-__all__ = ["Findings", "Found", "listed"]
+__all__ = ["Findings", "Found", "listed", "shown"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,13 @@ class Findings:
             dialect,
             model if isinstance(model, str) else None,
             model_hash if isinstance(model_hash, str) else None,
-            tuple(self.unmapped),
+            tuple(shown(thing, 200) for thing in self.unmapped),
         )
+
+
+def shown(value: object, longest: int = 80) -> str:
+    """Untrusted text cut short, without the control characters that terminals obey."""
+    return "".join(c if c.isprintable() else " " for c in str(value)[:longest])
 
 
 def listed(value: object) -> list[Any]:

@@ -8,6 +8,7 @@ from darkroom.tasks.metadata.found import Findings, Found, listed
 
 __all__ = ["read"]
 
+SAMPLERS_HERE = {"kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral"}  # named as nowhere else
 READ = {"positive_prompt", "negative_prompt", "width", "height", "seed", "steps", "cfg_scale", "scheduler"}
 READ |= {"strength", "clip_skip", "cfg_rescale_multiplier", "loras", "model", "rand_device"}
 SILENT = {"app_version", "generation_mode", "workflow", "canvas_v2_metadata", "positive_style_prompt"}
@@ -34,8 +35,8 @@ def read(said: dict[str, Any]) -> Found:
         found.fields["clip_skip"] = skip + 1  # it counts the layers left out
     name = said.get("scheduler")
     if isinstance(name, str):
-        # A trailing _k is Karras's schedule.
-        found.sampler(f"{name[:-2]} karras" if name.endswith("_k") else name)
+        own = name.removesuffix("_k")  # a trailing _k is Karras's schedule
+        found.sampler(SAMPLERS_HERE.get(own, own) + (" karras" if own != name else ""))
     if said.get("cfg_rescale_multiplier"):
         found.unmapped.append(f"cfg_rescale_multiplier: {said['cfg_rescale_multiplier']}")
     found.unmapped += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def table(text: str) -> dict[str, Any] | None:
 
 
 def _a1111(texts: dict[str, str]) -> Found | None:
-    return a1111.parse_parameters(texts["parameters"])
+    found = a1111.parse_parameters(texts["parameters"])
+    if texts.get("fooocus_scheme") == "a1111":  # A1111's words, but the noise is ComfyUI's
+        return replace(found, dialect="Fooocus", request=replace(found.request, seed_mode="comfy"))
+    return found
 
 
 def _fooocus(texts: dict[str, str]) -> Found | None:

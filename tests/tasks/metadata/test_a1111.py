@@ -1,5 +1,8 @@
 import contextlib
 import json
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +43,12 @@ def requests(draw: st.DrawFn) -> Request:
         seed_mode=draw(st.sampled_from(["darkroom", "a1111", "comfy", "diffusers"])),
         variation_seed=draw(st.none() | st.integers(0, 99)),
         variation_strength=draw(small),
+        sigmas=draw(st.sampled_from([None, (9.0, 1 / 3, 0.0)])),
+        clip_skip=draw(st.none() | st.integers(1, 3)),
+        mask_blur=draw(small),
+        stretch=draw(st.sampled_from([(0.0, 1.0), (0.25, 1.0)])),
+        target_strength=draw(small),
+        strength=draw(st.none() | small),
         inputs=draw(st.sampled_from([{}, {"crop": [0, 8]}])),
     )
 
@@ -49,11 +58,17 @@ def requests(draw: st.DrawFn) -> Request:
 def test_every_request_survives_its_text(request: Request) -> None:
     made = plan(request, PICTUREBOOK)
     found = parse_parameters(parameters_text(made, "my, model: 2", "0123456789", "darkroom 1"))
-    back = plan(found.request, PICTUREBOOK)
-    assert (found.request.prompt, found.request.negative_prompt) == (request.prompt, request.negative_prompt)
-    assert back.batch_key == made.batch_key
-    assert (back.request.seed, back.request.variation_seed) == (request.seed, request.variation_seed)
-    assert found.request.extras == request.extras
+    assert found.request == replace(
+        request,
+        width=made.width,
+        height=made.height,
+        steps=made.steps,
+        guidance=made.guidance,
+        sampler=made.sampler,
+        schedule=made.schedule,
+        sampler_options=dict(made.sampler_options),
+    )
+    assert plan(found.request, PICTUREBOOK).batch_key == made.batch_key
     assert (found.model, found.model_hash, found.unmapped) == ("my, model: 2", "0123456789", ())
 
 
@@ -131,3 +146,59 @@ def test_any_setting_of_our_own_is_read_or_refused(value: object) -> None:
         quoted = json.dumps(json.dumps(said))
         with contextlib.suppress(InputError):
             parse_parameters(f"x\nSteps: 1, Seed: 1, Darkroom: {quoted}")
+
+
+@contextlib.contextmanager
+def ends() -> Iterator[None]:
+    """A bound against hanging only: what is tested takes a thousandth of it."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("text", ["x" * 500_000, "a" + " " * 500_000 + "b", 'aa:"b' * 100_000, 'a:"\\"' * 100_000])
+def test_long_lines_do_not_hang(text: str) -> None:
+    with ends():
+        assert parse_parameters(text).dialect == "A1111"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *({"seed": "x"}, {"seed": 1.5}, {"prompt": 5}, {"sampler": 7}, {"width": "8"}, {"guidance": [1]}),
+        *({"stretch": [1]}, {"extras": None}, {"hires": {"scale": "x"}}, {"inputs": [1]}, {"seed_mode": 3}),
+        *({"image": 5}, {"latent": "x"}, {"unheard": 1}, [], "x"),
+    ],
+)
+def test_settings_of_wrong_types_are_refused(said: object) -> None:
+    with pytest.raises(InputError, match="'Darkroom' cannot be read"):
+        parse_parameters(f"x\nSteps: 1, Seed: 1, Darkroom: {json.dumps(json.dumps(said))}")
+
+
+def test_a_setting_nested_without_end_is_refused() -> None:
+    with pytest.raises(InputError, match="'Darkroom' cannot be read"):
+        parse_parameters("x\nSteps: 1, Seed: 1, Darkroom: " + json.dumps("[" * 100_000))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "label"),
+    [("sgm_uniform", "SGM Uniform"), ("linspace", "Uniform"), ("beta", "Beta")],
+)
+def test_schedules_are_spelled_as_a1111_knows_them(schedule: str, label: str) -> None:
+    text = parameters_text(plan(Request("x", sampler="Euler", schedule=schedule), PICTUREBOOK), "m", "h", "v")
+    assert f"Schedule type: {label}, " in text
+    assert "Darkroom:" not in text
+    assert parse_parameters(text).request.schedule == schedule
+
+
+def test_what_is_shown_of_a_file_cannot_steer_the_terminal() -> None:
+    found = parse_parameters("x\nSteps: 1, Seed: 1, Emphasis: Ignore, Strange: a\x1b[31mb")
+    assert found.unmapped == ("Emphasis: Ignore", "Strange: a [31mb")

@@ -171,3 +171,71 @@ def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
 def test_texts_without_end_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"characters, read are at most|cannot be read"):
         read_picture(png(tmp_path, parameters="x" * (5 << 20)))
+
+
+def test_comfyui_says_what_of_its_sampling_is_lost() -> None:
+    graph = json.loads(json.dumps(GRAPH))
+    graph["3"]["class_type"] = "KSamplerAdvanced"
+    graph["3"]["inputs"] |= {"cfg": 0, "denoise": 0.5, "start_at_step": 5, "end_at_step": 10}
+    found = comfy.read(graph)
+    assert found is not None
+    assert found.request.guidance == 0
+    assert found.unmapped[:2] == ("denoise 0.5 of an empty latent", "only the steps 5 to 10 were drawn")
+    graph["3"]["inputs"] |= {"denoise": 1, "start_at_step": 0, "end_at_step": 10000}
+    whole = comfy.read(graph)
+    assert whole is not None
+    assert whole.unmapped == ("node ControlNetApply",)
+
+
+def test_comfyui_with_its_sampler_in_parts() -> None:
+    graph = {
+        "1": {
+            "class_type": "SamplerCustomAdvanced",
+            "inputs": {"noise": ["2", 0], "guider": ["3", 0], "sampler": ["4", 0], "sigmas": ["5", 0]},
+        },
+        "2": {"class_type": "RandomNoise", "inputs": {"noise_seed": 3}},
+        "3": {"class_type": "BasicGuider", "inputs": {"conditioning": ["6", 0]}},
+        "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler_ancestral"}},
+        "5": {"class_type": "BasicScheduler", "inputs": {"scheduler": "simple", "steps": 4, "denoise": 1.0}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle"}},
+    }
+    found = comfy.read(graph)
+    assert found is not None
+    assert found.request == Request(
+        "a castle", seed=3, steps=4, guidance=1.0, sampler="Euler a", schedule="simple", seed_mode="comfy"
+    )
+    assert found.unmapped == ()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "sampler", "schedule"),
+    [
+        ("kdpm_2", "DPM2", None),
+        ("kdpm_2_a_k", "DPM2 a", "karras"),
+        ("euler_a", "Euler a", None),
+        ("pndm", "PLMS", None),
+    ],
+)
+def test_samplers_of_invokeai(theirs: str, sampler: str, schedule: str | None) -> None:
+    request = invoke.read({"scheduler": theirs}).request
+    assert (request.sampler, request.schedule) == (sampler, schedule)
+
+
+def test_fooocus_in_the_words_of_a1111(tmp_path: Path) -> None:
+    text = "a castle\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 7, Size: 64x64"
+    found = read_picture(png(tmp_path, parameters=text, fooocus_scheme="a1111"))
+    assert (found.dialect, found.request.seed_mode, found.request.seed) == ("Fooocus", "comfy", 7)
+
+
+def test_jpeg_refuses_more_text_than_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot hold the 40000 characters"):
+        write_picture(tmp_path / "a.jpg", PIXELS, "x" * 40_000)
+    assert list(tmp_path.iterdir()) == []
+    write_picture(tmp_path / "a.jpg", PIXELS, "x" * 32_000)
+    assert read_picture(tmp_path / "a.jpg").request.prompt == "x" * 32_000
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_lone_surrogates_do_not_lose_the_picture(tmp_path: Path, ending: str) -> None:
+    write_picture(tmp_path / f"a.{ending}", PIXELS, "a\udcffb")
+    assert read_picture(tmp_path / f"a.{ending}").request.prompt == "a?b"
