@@ -89,8 +89,8 @@ def lora_tag(entry: str) -> str:
         return f"<lora:{entry}:1>"
 
 
-def alike(path: Path, request: Request, prompts: list[str], seed: int) -> tuple[Request, list[str], int]:
-    """The request in the picture at `path`, changed by what the command line says."""
+def alike(path: Path, request: Request) -> Request:
+    """The request in the picture at `path`, changed by what the command line says besides prompt and seed."""
     from dataclasses import fields, replace
 
     from darkroom.tasks.metadata import read_picture
@@ -102,5 +102,4 @@ def alike(path: Path, request: Request, prompts: list[str], seed: int) -> tuple[
     said = {f.name: getattr(request, f.name) for f in fields(Request) if f.name not in ("prompt", "seed")}
     pictures = ("image", "mask", "target", "latent")  # arrays, which have no single answer to "equal?"
     changed = {k: v for k, v in said.items() if (v is not None if k in pictures else v != getattr(Request(), k))}
-    result = replace(found.request, **changed)
-    return result, prompts or [result.prompt], seed or result.seed
+    return replace(found.request, **changed)

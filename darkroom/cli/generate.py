@@ -52,7 +52,9 @@ def generate(
         float | None,
         typer.Option("--cfg-scale", "--guidance-scale", "--scale", help="How strictly the prompt is kept."),
     ] = None,
-    seed: Annotated[int, typer.Option("-s", "--seed", help="Of the first picture; -1 draws one.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("-s", "--seed", help="Of the first picture, default 0; -1 draws one.")
+    ] = None,
     batch: Annotated[int, typer.Option("-b", "--batch-count", help="Pictures per prompt, with seeds counting up.")] = 1,
     sampler: Annotated[str | None, typer.Option("--sampler", "--sampling-method", help="Euler a, DPM++ 2M, …")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule", "--scheduler", help="karras, trailing, …")] = None,
@@ -245,10 +247,11 @@ def generate(
         variation_strength=variation_strength,
         inputs=inputs,
     )
-    seed_given, prompts = seed, list(prompts or [])
+    prompts = list(prompts or [])
     if like is not None:
-        request, prompts, seed_given = alike(like, request, prompts, seed)
-    first = int(torch.randint(2**31, ()).item()) if seed_given == -1 else seed_given
+        request = alike(like, request)
+        prompts, seed = prompts or [request.prompt], request.seed if seed is None else seed
+    first = int(torch.randint(2**31, ()).item()) if seed == -1 else seed or 0
     from dataclasses import replace
 
     request = replace(request, seed=first)

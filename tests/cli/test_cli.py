@@ -117,6 +117,7 @@ def test_a_picture_is_repeated_changed_repainted_and_extended(tiny_folder: Path,
     (first,) = run(tiny_folder, tmp_path, "a (red:1.2) cat", "-s", 5, "--pag-scale", 1, "--region", "0,0,.5,1:a dog")
     (again,) = run(tiny_folder, tmp_path, "--like", first)
     assert again.read_bytes() == first.read_bytes()
+    assert [f.name[-6:] for f in run(tiny_folder, tmp_path, "--like", first, "--seed", 0)] == ["-0.png"]
     (other,) = run(tiny_folder, tmp_path, "--like", first, "--format", "webp", "--steps", 2)
     assert Image.open(other).format == "WEBP"
     (wide,) = run(tiny_folder, tmp_path, "a cat", "-i", first, "--outpaint", "0,0,16,0")
