@@ -8,7 +8,9 @@
     <lora:name:0.8>         a LoRA; <lora:name:text:unet> with two strengths
     \\( \\) \\[ \\] \\: \\| \\< \\\\    the character itself
 
-As in A1111 a bracket that is never closed weighs all that follows, and a closing one without its opening is text.
+As in A1111 a bracket that is never closed weighs all that follows, a closing one without its opening is text, and so
+are the signs in [a|b:c], which is neither editing nor alternation. Any other backslash vanishes; `A\\ND` and `B\\REAK`
+are thereby the words themselves. Unlike A1111, which splits first, AND within brackets is text.
 """
 
 from __future__ import annotations
@@ -104,6 +106,10 @@ def parse(text: str) -> Prompt:
     """The prompt that `text` means. `InputError` for texts too long or nested too deep, and for impossible numbers."""
     if len(text) > MAX_LENGTH:
         raise InputError(f"the prompt has {len(text)} characters, accepted are at most {MAX_LENGTH}")
+    if lone := SURROGATE.search(text):
+        raise InputError(
+            f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; wanted is valid Unicode"
+        )
     bare, loras = _take_loras(text)
     reader = _Reader()
     for token in TOKEN.findall(bare):
@@ -114,7 +120,8 @@ def parse(text: str) -> Prompt:
 TAG = re.compile(r"\\.|<(lora|lyco|lycoris|hypernet):([^<>]+)>", re.IGNORECASE | re.DOTALL)  # or an escaped character
 # Longest first: an escaped character, a bracket or mark, a word that commands, blanks, other text.
 TOKEN = re.compile(r"\\[()\[\]:|<\\]|[()\[\]:|]|\b(?:AND|BREAK)\b|\s+|\w+|[^\w\s()\[\]:|\\]+|\\", re.UNICODE)
-NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*")
+NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def _take_loras(text: str) -> tuple[str, tuple[LoraTag, ...]]:
@@ -131,7 +138,7 @@ def _take_loras(text: str) -> tuple[str, tuple[LoraTag, ...]]:
 
 def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
     if kind == "hypernet":
-        raise InputError(f"{tag}: hypernetworks are not supported; known tags are: lora, lyco")
+        raise InputError(f"{_short(tag)}: hypernetworks are not supported; known tags are: lora, lyco")
     name, *rest = (a.strip() for a in arguments.split(":"))
     numbers: dict[str, float] = {}
     for place, value in enumerate(rest):
@@ -139,7 +146,7 @@ def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
         key = key.strip() or ("te", "unet")[min(place, 1)]
         found = NUMBER.fullmatch(given)
         if key not in ("te", "unet") or found is None or place > 1 or not name:
-            raise InputError(f"{tag} is no LoRA's tag, wanted is <lora:name:0.8> or <lora:name:text:unet>")
+            raise InputError(f"{_short(tag)} is no LoRA's tag, wanted is <lora:name:0.8> or <lora:name:text:unet>")
         numbers[key] = _limited(float(found[1]), tag)
     text = numbers.get("te", 1.0)
     return LoraTag(name, numbers.get("unet", text), text)
@@ -147,12 +154,17 @@ def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
 
 def _limited(weight: float, where: str) -> float:
     if not abs(weight) <= MAX_WEIGHT:
-        raise InputError(f"the weight in {where!r} is out of range, wanted is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
+        where = repr(_short(where))
+        raise InputError(f"the weight in {where} is out of range, wanted is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
     return weight
 
 
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:40]} … {text[-17:]}"
+
+
 class _Mark:
-    """A `:` or `|` that may turn out to separate or to be text."""
+    """A `:` or `|` that may turn out to separate or to be text; an empty one says that something stood here."""
 
     def __init__(self, sign: str) -> None:
         self.sign = sign
@@ -179,6 +191,8 @@ class _Reader:
             self.open[-1][1].extend(_square(inside))
         elif token in (":", "|"):
             inside.append(_Mark(token))
+        elif token == "\\":
+            inside.append(_Mark(""))
         elif token == "AND" and len(self.open) == 1:
             self._end_part()
         elif token == "BREAK":
@@ -204,18 +218,19 @@ class _Reader:
         return tuple(self.parts)
 
 
-def _round(inside: list[Node | _Mark]) -> list[Node]:
+def _round(inside: list[Node | _Mark]) -> list[Node | _Mark]:
     body, number = _trailing_number(inside)
     if number is None:
         return _weighted(_texts(inside), ROUND)
     return _weighted(_texts(body), _limited(number, f"({_print(_texts(inside))})"))
 
 
-def _square(inside: list[Node | _Mark]) -> list[Node]:
-    if any(isinstance(n, _Mark) and n.sign == "|" for n in inside):
+def _square(inside: list[Node | _Mark]) -> list[Node | _Mark]:
+    signs = {n.sign for n in inside if isinstance(n, _Mark)}
+    if "|" in signs and ":" not in signs:
         return [Alternate(tuple(_texts(option) for option in _split(inside, "|")))]
     sections = _split(inside, ":")
-    if len(sections) in (2, 3):
+    if len(sections) in (2, 3) and "|" not in signs:
         found = NUMBER.fullmatch("".join(n.text for n in sections[-1] if isinstance(n, Text)))
         if found is not None and all(isinstance(n, Text) for n in sections[-1]):
             before, after = ([], sections[0]) if len(sections) == 2 else sections[:2]
@@ -248,8 +263,8 @@ def _trailing_number(inside: list[Node | _Mark]) -> tuple[list[Node | _Mark], fl
     return inside, None
 
 
-def _weighted(nodes: tuple[Node, ...], weight: float) -> list[Node]:
-    return [Weighted(nodes, weight)] if nodes else []
+def _weighted(nodes: tuple[Node, ...], weight: float) -> list[Node | _Mark]:
+    return [Weighted(nodes, weight)] if nodes else [_Mark("")]
 
 
 def _texts(inside: Sequence[Node | _Mark]) -> tuple[Node, ...]:
@@ -262,9 +277,9 @@ def _texts(inside: Sequence[Node | _Mark]) -> tuple[Node, ...]:
         elif isinstance(node, _Mark):
             run.append(node.sign)
         else:
-            if run:
+            if any(run):
                 result.append(Text("".join(run)))
-                run = []
+            run = []
             if node is not None:
                 result.append(node)
     return tuple(result)
@@ -280,17 +295,28 @@ def _stripped(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     return tuple(n for n in result if n != Text(""))
 
 
-SPECIAL = re.compile(r"[()\[\]:|<\\]")
+SPECIAL = re.compile(r"[()\[\]:|<\\]|\b(?:AND|BREAK)\b")
+WORD = re.compile(r"\w")
 
 
 def _print(nodes: Sequence[Node]) -> str:
-    return "".join(_print_node(n) for n in nodes)
+    printed: list[str] = []
+    for text in filter(None, map(_print_node, nodes)):
+        if printed and WORD.match(printed[-1][-1]) and WORD.match(text):
+            printed.append("\\")  # vanishes again, and keeps BREAK a word of its own
+        printed.append(text)
+    return "".join(printed)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    sign = found[0]
+    return f"\\{sign}" if len(sign) == 1 else f"{sign[0]}\\{sign[1:]}"
 
 
 def _print_node(node: Node) -> str:
     match node:
         case Text(text):
-            return SPECIAL.sub(r"\\\g<0>", text)
+            return SPECIAL.sub(_escaped, text)
         case Break():
             return "BREAK"
         case Weighted(nodes, weight):

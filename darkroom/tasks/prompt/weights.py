@@ -49,7 +49,8 @@ def encode_prompt(model: LatentDiffusion, rows: Sequence[Mapping[str, Any]], emp
     """`model.encode(rows)` for captions that are `Flat` prompts (or plain texts, or None), weights applied.
 
     "compel" takes weights below 1 its own way: the prompt is blended with itself without the words in question, the
-    more the smaller the weight (damian0815's compel, with its REMOVE mode).
+    more the smaller the weight (damian0815's compel, with its REMOVE mode). Simplified: its default, MASK, hides the
+    words from the encoder's attention in place; and it also draws the tokens of such words towards the empty prompt.
     """
     captions = [r.get("caption") for r in rows]
     embedder: Any = dict(model.conditioner.embedders.items()).get("caption")
@@ -106,7 +107,8 @@ def _blended(model: LatentDiffusion, rows: Sequence[Mapping[str, Any]], flats: S
         for k, piece in enumerate(flat.pieces if flat is not None else ()):
             if piece.weight < 1 and strong is not None:
                 share = math.tan((1 - max(piece.weight, 1e-4)) * math.pi / 2)
-                variants.append((i, Flat(strong.pieces[:k] + strong.pieces[k + 1 :]), share))
+                without = replace(piece, text="", weight=1.0)  # a chunk that it begins still begins here
+                variants.append((i, Flat((*strong.pieces[:k], without, *strong.pieces[k + 1 :])), share))
     every = _encoded(model, [rows[i] for i, _, _ in variants], [f for _, f, _ in variants], "comfy")
     assert every.tokens is not None, "the caption's embedder gives tokens"
     shares = torch.tensor([share for _, _, share in variants], device=every.tokens.device)
@@ -134,13 +136,25 @@ def _read(embedder: Any, flat: Flat | None) -> tuple[Any, list[float]]:
         weights = [w for chunk in towers[0][1] for w in (1.0, *chunk, *[1.0] * (CHUNK + 1 - len(chunk)))]
         return TokenChunks(tuple(chunks for chunks, _ in towers)), weights
     if isinstance(embedder, WordText):
-        split: Callable[[str], Sequence[object]] = embedder.tokenizer.split
-        weights = [p.weight for p in flat.pieces for _ in split(p.text)]
-        return flat.text, weights[: embedder.tokenizer.length - 1]
+        return flat.text, _word_weights(flat, embedder.tokenizer.split, embedder.tokenizer.length - 1)
     if isinstance(embedder, BertText):
-        weights = [p.weight for p in flat.pieces for _ in embedder.tokenizer.pieces(p.text)]
-        return flat.text, [1.0, *weights[: embedder.tokenizer.length - 2]]  # behind [CLS]
+        weights = _word_weights(flat, embedder.tokenizer.pieces, embedder.tokenizer.length - 2)
+        return flat.text, [1.0, *weights]  # behind [CLS]
     raise InputError("this system's text encoder takes no weighted words")
+
+
+def _word_weights(flat: Flat, split: Callable[[str], Sequence[object]], limit: int) -> list[float]:
+    """A weight for each of the first `limit` tokens of the whole text.
+
+    A word that runs over pieces of unlike weights (`cat(s:1.2)`) is still one token, of the weight it begins with.
+    """
+    weights: list[float] = []
+    for i, piece in enumerate(flat.pieces):
+        count = len(split(Flat(flat.pieces[: i + 1]).text))
+        weights = [*weights, *[piece.weight] * (count - len(weights))][:count]
+        if count >= limit:
+            break
+    return weights[:limit]
 
 
 def chunked(tokenizer: ClipTokenizer, prompt: Flat) -> tuple[tuple[tuple[int, ...], ...], list[list[float]]]:

@@ -8,6 +8,7 @@ from darkroom.errors import InputError
 from darkroom.tasks.prompt.grammar import Alternate, Break, Edit, LoraTag, Part, Prompt, Sentence, Text, Weighted, parse
 
 FRAGMENTS = ["(", ")", "[", "]", ":", "|", "\\", "<", ">", "AND", "BREAK", " ", "a", "cat", "1.3", "0.5", "7", ".", "-"]
+FRAGMENTS += ["()", "[]", "A", "ND", "_"]
 FRAGMENTS += ["<lora:x:1>", "<lora:y:.5:0.25>", "\n", ",", "1e5", "(x:1.2)", "[a:b:0.5]", "[a|b]", "<", "lora"]
 
 
@@ -27,6 +28,10 @@ def nodes(text: str) -> tuple[object, ...]:
         ("[cat]", (Weighted((Text("cat"),), 1 / 1.1),)),
         ("[cat:1.3]", (Edit((), (Text("cat"),), 1.3, True),)),  # square brackets know no weights
         (r"\(cat\) \[x\] \\", (Text("(cat) [x] \\"),)),
+        ("\\o/ (a:\\2) \\", (Text("o/ "), Weighted((Text("a:2"),), 1.1))),  # other backslashes vanish
+        (r"A\ND B\REAK", (Text("AND BREAK"),)),
+        ("[a|b:3] [a|b:c:3]", (Weighted((Text("a|b:3"),), 1 / 1.1), Text(" "), Weighted((Text("a|b:c:3"),), 1 / 1.1))),
+        ("a()b (c:1()3)", (Text("ab "), Weighted((Text("c:13"),), 1.1))),  # empty brackets hold nothing, but part
         ("a cat: black", (Text("a cat: black"),)),
         ("[a:b:0.25]", (Edit((Text("a"),), (Text("b"),), 0.25, True),)),
         ("[b:7]", (Edit((), (Text("b"),), 7.0, False),)),
@@ -68,10 +73,18 @@ def test_loras_are_taken_out_of_the_text() -> None:
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join) | st.text(max_size=60))
 @example("<lora:x:1>\\")
 @example("(a:0.30000000000000004)")
+@example("a()BREAK()b BREAK[]BREAK()AND A()ND BRE[]AK")
 def test_any_text_parses_or_is_refused_and_prints_as_what_it_is(text: str) -> None:
     with contextlib.suppress(InputError):
         found = parse(text)
         assert parse(str(found)) == found
+
+
+def test_errors_quote_no_more_than_a_line() -> None:
+    for text in ("<lora:x:" + "1" * 10_000 + "y>", "(a:" + "1" * 10_000 + ")", "[a:" + "1" * 10_000 + "]", "\ud800"):
+        with pytest.raises(InputError) as error:
+            parse(text)
+        assert len(str(error.value)) < 200
 
 
 def test_long_and_deep_texts_are_refused_and_wide_ones_read() -> None:

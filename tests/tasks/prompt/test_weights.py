@@ -114,6 +114,21 @@ def test_words_of_the_picture_book_are_weighted_one_by_one(tiny_model: LatentDif
     assert torch.allclose(tokens(tiny_model, "a (red:1.5) cat"), scaled * plain.mean() / scaled.mean(), atol=1e-5)
 
 
+@torch.no_grad()
+def test_a_word_of_two_weights_is_one_word_and_moves_no_other(tiny_model: LatentDiffusion) -> None:
+    parted, whole = tokens(tiny_model, "c(a:0.5)t (red:1.5) house"), tokens(tiny_model, "cat (red:1.5) house")
+    assert torch.equal(parted, whole)
+    assert not torch.equal(tokens(tiny_model, "cat red house"), whole)
+
+
+@torch.no_grad()
+def test_compel_keeps_chunks_where_they_begin(clip_model: LatentDiffusion) -> None:
+    with_it, without = tokens(clip_model, "a BREAK cat dog"), tokens(clip_model, "a BREAK dog")
+    found = tokens(clip_model, "a BREAK(cat:0.5) dog", "compel")
+    assert found.shape == (154, 16)
+    assert torch.allclose(found, (with_it + without) / 2, atol=1e-4)
+
+
 def test_a_system_without_prompts_refuses_weights(tiny_model: LatentDiffusion) -> None:
     model = copy.deepcopy(tiny_model)
     del model.conditioner.embedders["caption"]
