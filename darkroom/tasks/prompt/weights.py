@@ -150,6 +150,8 @@ def _word_weights(flat: Flat, split: Callable[[str], Sequence[object]], limit: i
     """
     weights: list[float] = []
     for i, piece in enumerate(flat.pieces):
+        if not piece.text.strip():
+            continue
         count = len(split(Flat(flat.pieces[: i + 1]).text))
         weights = [*weights, *[piece.weight] * (count - len(weights))][:count]
         if count >= limit:
