@@ -41,14 +41,14 @@ def main() -> None:
     print(f"{machine(device)}; {a.dtype}, {a.rounds} rounds; peak {peak / 1e12:.2f} TFLOP/s\n\n{table(rows, peak)}")
 
 
-@torch.inference_mode()
 def measure(work: Work, dtype: torch.dtype, device: torch.device, rounds: int, *, compiled: bool) -> Row:
     """One piece of work by all contenders. The exact answer is the peer's, from the same weights in float32."""
-    ready = work.prepare(dtype, device)
-    exact, flop = reference(ready)
-    runs = contenders(ready, dtype, compiled=compiled)
-    errors = {name: error(run(), exact) for name, run in runs.items()}
-    return Row(work.title, flop, in_turns(runs, rounds), errors)
+    ready = work.prepare(dtype, device)  # as a checkpoint is loaded: tensors of inference mode keep no versions
+    with torch.inference_mode():
+        exact, flop = reference(ready)
+        runs = contenders(ready, dtype, compiled=compiled)
+        errors = {name: error(run(), exact) for name, run in runs.items()}
+        return Row(work.title, flop, in_turns(runs, rounds), errors)
 
 
 def reference(ready: Ready) -> tuple[Tensor, int]:

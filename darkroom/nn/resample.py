@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,11 +22,58 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour ×2, then a 3×3 convolution."""
+    """Nearest neighbour ×2, then a 3×3 convolution.
+
+    Of the nine weights that meet a pixel's neighbourhood, those on repeated pixels can be added up in advance. A pixel of
+    the result then takes four products instead of nine, by one of four kernels of 2×2 for even and odd rows and columns,
+    and the enlarged map is never written.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self._kernels: tuple[tuple[object, ...], list[Tensor]] | None = None  # for which weights, and the four
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2H, 2W)
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        if self._whole(x):
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        height, width = x.shape[-2:]
+        y = torch.empty(
+            x.shape[0],
+            self.conv.out_channels,
+            2 * height,
+            2 * width,
+            dtype=x.dtype,
+            memory_format=torch.channels_last,
+        )
+        x = F.pad(x, (1, 1, 1, 1))
+        for i, kernel in enumerate(self._summed()):
+            row, column = divmod(i, 2)
+            part = x[:, :, row : row + height + 1, column : column + width + 1]
+            y[:, :, row::2, column::2] = F.conv2d(part, kernel, self.conv.bias)
+        return y
+
+    def _whole(self, x: Tensor) -> bool:
+        """Training, other devices, and layers that something hooks into take the convolution as it is."""
+        weight = self.conv.weight
+        if torch.is_grad_enabled() or self.training or x.device.type != "cpu" or weight.is_inference():
+            return True
+        return bool(self.conv._forward_hooks or self.conv._forward_pre_hooks)
+
+    def _summed(self) -> list[Tensor]:
+        """Kernels (out, in, 2, 2) of even rows and columns, even rows and odd columns, and so on; kept until the
+        weights change."""
+        weight = self.conv.weight
+        mark = (weight.data_ptr(), weight._version, weight.dtype)
+        if self._kernels is None or self._kernels[0] != mark:
+            # An even row lies at the start of a pair: above it is another pixel, it and the one below are the same.
+            rows = [_sums(weight.detach().float(), 2, odd=odd) for odd in (False, True)]
+            kernels = [_sums(r, 3, odd=odd) for r in rows for odd in (False, True)]
+            last = torch.channels_last
+            self._kernels = mark, [k.to(weight.dtype).contiguous(memory_format=last) for k in kernels]
+        return self._kernels[1]
+
+
+def _sums(weight: Tensor, axis: int, *, odd: bool) -> Tensor:
+    first, second, third = weight.unbind(axis)
+    return torch.stack([first + second, third] if odd else [first, second + third], axis)
