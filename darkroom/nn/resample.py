@@ -24,9 +24,9 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Nearest neighbour ×2, then a 3×3 convolution.
 
-    Of the nine weights that meet a pixel's neighbourhood, those on repeated pixels can be added up in advance. A pixel of
-    the result then takes four products instead of nine, by one of four kernels of 2×2 for even and odd rows and columns,
-    and the enlarged map is never written.
+    Weights that meet repetitions of one pixel can be added up in advance. A pixel of the result then takes four
+    products instead of nine, by one of four kernels of 2×2 for even and odd rows and columns, and the enlarged map is
+    never written.
     """
 
     def __init__(self, channels: int) -> None:
