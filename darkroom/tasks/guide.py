@@ -83,8 +83,9 @@ def _stretch(
         return rows
 
     parts, regions = shared.prompt.parts, request.regions
-    need_null = shared.guidance != 1 or len(parts) > 1
-    plain = len(parts) == 1 and not regions
+    composes = [p.weight for p in parts] != [1.0]
+    need_null = shared.guidance != 1 or composes
+    plain = not composes and not regions
     if plain and need_null:
         both = encode([*told(0), *untold()])
         conditional, unconditional = g.paired(model.denoiser(both))
@@ -92,7 +93,7 @@ def _stretch(
         unconditional = g.once(model.denoiser(encode(untold()))) if need_null else None
         estimates = [g.once(model.denoiser(encode(told(i)))) for i in range(len(parts))]
         conditional = estimates[0]
-        if len(parts) > 1 and unconditional is not None:
+        if composes and unconditional is not None:
             conditional = g.composed(unconditional, list(zip(estimates, (p.weight for p in parts))), 1.0)
         if regions:
             conditional = _regional(model, plans, inputs, conditional, encode, step, total)

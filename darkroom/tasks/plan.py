@@ -143,8 +143,8 @@ def plan(request: Request, system: System) -> Plan:
     return Plan(
         request=request,
         prompt=parse(request.prompt),
-        negative=parse(request.negative_prompt),
-        region_prompts=tuple(parse(r.prompt) for r in request.regions),
+        negative=_one_part(request.negative_prompt, "the negative prompt"),
+        region_prompts=tuple(_one_part(r.prompt, f"the region {r.box}") for r in request.regions),
         width=width,
         height=height,
         steps=steps,
@@ -220,6 +220,14 @@ def _check_hires(hires: HighResolution) -> None:
         raise InputError(f"the strength of the second pass is {hires.strength}, wanted is above 0, at most 1")
     if hires.enlarge not in ("latent", "picture"):
         raise InputError(f"unknown way to enlarge {hires.enlarge!r}; known are: latent, picture")
+
+
+def _one_part(text: str, where: str) -> Prompt:
+    """A prompt in which AND is a word; LoRAs are the whole picture's and have no place in it."""
+    prompt = parse(text, composed=False)
+    if prompt.loras:
+        raise InputError(f"{where} names the LoRA {prompt.loras[0].name!r}; LoRAs are named in the prompt itself")
+    return prompt
 
 
 def _shape(value: Any) -> tuple[int, ...]:

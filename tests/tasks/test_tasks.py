@@ -149,6 +149,20 @@ def test_composed_prompts_are_their_weighted_sum(pipeline: Pipeline) -> None:
     assert not np.array_equal(draw(pipeline), draw(pipeline, prompt=f"{CAT.prompt} AND a dog :-0.5"))
 
 
+def test_a_weight_of_the_whole_prompt_weighs_guidance(pipeline: Pipeline) -> None:
+    halved = draw(pipeline, guidance=2.0)
+    assert np.abs(halved - draw(pipeline, prompt=f"{CAT.prompt} :0.5", guidance=4.0)).max() <= 1
+
+
+def test_negative_prompts_are_one_prompt_whatever_they_say(pipeline: Pipeline) -> None:
+    plain = draw(pipeline, negative_prompt="a dog AND a house")
+    assert not np.array_equal(plain, draw(pipeline, negative_prompt="a dog"))
+    assert np.array_equal(plain, draw(pipeline, negative_prompt="a dog and a house"))
+    assert np.array_equal(draw(pipeline, negative_prompt="a dog 16:9"), draw(pipeline, negative_prompt=r"a dog 16\:9"))
+    with pytest.raises(InputError, match="the negative prompt names the LoRA 'x'"):
+        draw(pipeline, negative_prompt="<lora:x:1>")
+
+
 def test_edited_prompts_are_each_prompt_at_its_steps(pipeline: Pipeline) -> None:
     assert np.array_equal(draw(pipeline), draw(pipeline, prompt="[a blue dog:a red cat on a meadow:0]"))
     assert np.array_equal(draw(pipeline), draw(pipeline, prompt="[a red cat on a meadow:a dog:6]"))

@@ -102,8 +102,11 @@ class Prompt:
         return "".join(tags) + " AND ".join(parts)
 
 
-def parse(text: str) -> Prompt:
-    """The prompt that `text` means. `InputError` for texts too long or nested too deep, and for impossible numbers."""
+def parse(text: str, *, composed: bool = True) -> Prompt:
+    """The prompt that `text` means. `InputError` for texts too long or nested too deep, and for impossible numbers.
+
+    Without `composed` it is one part whatever it says: AND and a weight of the whole are text, as in negative prompts.
+    """
     if len(text) > MAX_LENGTH:
         raise InputError(f"the prompt has {len(text)} characters, accepted are at most {MAX_LENGTH}")
     if lone := SURROGATE.search(text):
@@ -111,7 +114,7 @@ def parse(text: str) -> Prompt:
             f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; wanted is valid Unicode"
         )
     bare, loras = _take_loras(text)
-    reader = _Reader()
+    reader = _Reader(composed)
     for token in TOKEN.findall(bare):
         reader.read(token)
     return Prompt(reader.finish(), loras)
@@ -173,7 +176,8 @@ class _Mark:
 class _Reader:
     """Reads tokens with a stack of open brackets, each with what has been read inside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, composed: bool) -> None:
+        self.composed = composed
         self.open: list[tuple[str, list[Node | _Mark]]] = [("", [])]
         self.parts: list[Part] = []
 
@@ -193,7 +197,7 @@ class _Reader:
             inside.append(_Mark(token))
         elif token == "\\":
             inside.append(_Mark(""))
-        elif token == "AND" and len(self.open) == 1:
+        elif token == "AND" and len(self.open) == 1 and self.composed:
             self._end_part()
         elif token == "BREAK":
             inside.append(Break())
@@ -204,7 +208,7 @@ class _Reader:
         inside = self.open[0][1]
         weight = 1.0
         body, number = _trailing_number(inside)
-        if number is not None:
+        if number is not None and self.composed:
             inside, weight = body, _limited(number, "AND")
         self.parts.append(Part(Sentence(_stripped(_texts(inside))), weight))
         self.open[0] = ("", [])
