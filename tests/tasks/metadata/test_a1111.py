@@ -14,6 +14,7 @@ from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.tasks.metadata.a1111 import parameters_text, parse_parameters
 from darkroom.tasks.metadata.found import Found
 from darkroom.tasks.plan import plan
+from darkroom.tasks.prompt.grammar import LoraTag, parse
 from darkroom.types import Guidance, HighResolution, Region, Request
 
 texts = st.text(st.characters(blacklist_categories=("Cs",)), max_size=60) | st.sampled_from(
@@ -22,11 +23,23 @@ texts = st.text(st.characters(blacklist_categories=("Cs",)), max_size=60) | st.s
 small = st.floats(0, 1).map(lambda x: float(f"{x:.3g}"))
 
 
+def loras_of(text: str) -> tuple[LoraTag, ...] | None:
+    """None for what is no prompt at all."""
+    try:
+        return parse(text).loras
+    except InputError:
+        return None
+
+
+def no_loras(text: str) -> bool:
+    return loras_of(text) == ()
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     return Request(
-        prompt=draw(texts),
-        negative_prompt=draw(texts.filter(lambda t: "<lora" not in t)),
+        prompt=draw(texts.filter(lambda t: loras_of(t) is not None)),
+        negative_prompt=draw(texts.filter(no_loras)),
         width=draw(st.sampled_from([64, 128])),
         height=draw(st.sampled_from([None, 128])),
         seed=draw(st.integers(0, 2**63 - 1)),
