@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
-from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm
+from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, normed_silu
 from darkroom.nn.resample import Downsample, Upsample
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
         for level in self.levels:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(normed_silu(self.norm_out, self.mid(x)))
 
 
 class Decoder(nn.Module):
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for level in self.levels:
             x = level(x)
-        x = self.conv_out(F.silu(self.norm_out(x)))
+        x = self.conv_out(normed_silu(self.norm_out, x))
         return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
 
 

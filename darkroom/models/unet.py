@@ -8,10 +8,9 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, zero
+from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, normed_silu, zero
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.resample import Downsample, Upsample
 
@@ -171,7 +170,7 @@ class UNet(nn.Module):
                     x = self._run(level.attentions[i], x, tokens)
             if level.resample is not None:
                 x = self._resample(level.resample, x, embedding)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(normed_silu(self.norm_out, x))
 
     def _run(self, block: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Literal, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention, attention
 
-__all__ = ["AttentionBlock", "FeedForward", "ResBlock", "SpatialTransformer", "TransformerBlock", "group_norm", "zero"]
+__all__ = [
+    "AttentionBlock",
+    "FeedForward",
+    "ResBlock",
+    "SpatialTransformer",
+    "TransformerBlock",
+    "group_norm",
+    "normed_silu",
+    "zero",
+]
 
 M = TypeVar("M", bound=nn.Module)
+
+
+def _plus(y: Tensor, other: Tensor) -> Tensor:
+    """The sum, in the place of `y`, which nobody else holds, where no gradients are wanted."""
+    return y.add_(other) if y.dtype == other.dtype and not torch.is_grad_enabled() else y + other
 
 
 def zero(module: M) -> M:
@@ -23,6 +38,11 @@ def zero(module: M) -> M:
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=eps)
+
+
+def normed_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """SiLU of `norm` of x (B, C, H, W); without gradients no third map of that size is made."""
+    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
@@ -57,19 +77,18 @@ class ResBlock(nn.Module):
         self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:  # (B, n_in, H, W), (B, E)
-        y = F.silu(self.norm1(x))
-        y = self.conv1(self._resampled(y))
+        y = self.conv1(self._resampled(normed_silu(self.norm1, x)))
         if self.embedding is not None and embedding is not None:
             shift = self.embedding(F.silu(embedding))[..., None, None]  # (B, n_out or 2·n_out, 1, 1)
             if self.scale_shift:
                 scale, shift = shift.chunk(2, dim=1)
-                y = self.norm2(y) * (1 + scale) + shift
+                y = F.silu(self.norm2(y) * (1 + scale) + shift)
             else:
-                y = self.norm2(y + shift)
+                y = normed_silu(self.norm2, _plus(y, shift))
         else:
-            y = self.norm2(y)
-        y = self.conv2(self.dropout(F.silu(y)))
-        return self.skip(self._resampled(x)) + y
+            y = normed_silu(self.norm2, y)
+        y = self.conv2(self.dropout(y))
+        return _plus(y, self.skip(self._resampled(x)))
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":
