@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["generate"]
 
-DTYPES = ("bf16", "fp16", "fp32")
+DTYPES = ("auto", "bf16", "fp16", "fp32")
 START, GUIDE, SEEDS, MODELS, CONDITIONS, SHEETS = (
     "Starting from a picture",
     "Guidance and prompts",
@@ -69,7 +69,7 @@ def generate(
     like: Annotated[
         Path | None, typer.Option(help="Repeat this picture: its parameters hold where no option is given.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Precision of the networks: bf16, fp16 or fp32.")] = "bf16",
+    dtype: Annotated[str, typer.Option(help="Precision: auto (what is fast here), bf16, fp16 or fp32.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     image: Annotated[
         Path | None, typer.Option("-i", "--init-img", "--init-image", help="Start from it.", rich_help_panel=START)
@@ -315,7 +315,7 @@ def _draw(requests: list[Request], chosen: _Models, output: _Output, began: floa
     from darkroom.tasks.upscale import enlarges, upscale
 
     imported = time.perf_counter()
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
+    kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
     base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
     pipeline = Pipeline(base.model, chosen.lora_folders)
     if chosen.refiner is not None:

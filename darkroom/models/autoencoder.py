@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
 from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, normed_silu
+from darkroom.nn.layers import Conv2d
 from darkroom.nn.resample import Downsample, Upsample
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
@@ -77,7 +78,7 @@ class Encoder(nn.Module):
         super().__init__()
         c, n = config, config.channels
         self.patch_size = c.patch_size
-        self.conv_in = nn.Conv2d(c.image_channels * c.patch_size**2, n, 3, padding=1)
+        self.conv_in = Conv2d(c.image_channels * c.patch_size**2, n, 3, padding=1)
         levels = []
         for i, mult in enumerate(c.channel_mult):
             n, blocks, attentions = _stack(n, c.channels * mult, c.num_res_blocks, c.attention[i])
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         self.levels = nn.ModuleList(levels)
         self.mid = Mid(n, attention=c.mid_attention)
         self.norm_out = group_norm(n, EPS)
-        self.conv_out = nn.Conv2d(n, c.z_channels * (2 if isinstance(c.bottleneck, KLConfig) else 1), 3, padding=1)
+        self.conv_out = Conv2d(n, c.z_channels * (2 if isinstance(c.bottleneck, KLConfig) else 1), 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
@@ -103,7 +104,7 @@ class Decoder(nn.Module):
         c = config
         self.patch_size = c.patch_size
         n = c.channels * c.channel_mult[-1]
-        self.conv_in = nn.Conv2d(c.z_channels, n, 3, padding=1)
+        self.conv_in = Conv2d(c.z_channels, n, 3, padding=1)
         self.mid = Mid(n, attention=c.mid_attention)
         levels = []
         for i, mult in reversed(list(enumerate(c.channel_mult))):
@@ -111,7 +112,7 @@ class Decoder(nn.Module):
             levels.append(Level(blocks, attentions, Upsample(n) if i > 0 else None))
         self.levels = nn.ModuleList(levels)  # in the order of execution: the coarsest level first
         self.norm_out = group_norm(n, EPS)
-        self.conv_out = nn.Conv2d(n, c.image_channels * c.patch_size**2, 3, padding=1)
+        self.conv_out = Conv2d(n, c.image_channels * c.patch_size**2, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
@@ -129,8 +130,8 @@ class Autoencoder(nn.Module):
         self.config = config
         c, double = config, 2 if isinstance(config.bottleneck, KLConfig) else 1
         self.encoder = Encoder(c)
-        self.quant_conv = nn.Conv2d(c.z_channels * double, c.latent_channels * double, 1)
-        self.post_quant_conv = nn.Conv2d(c.latent_channels, c.z_channels, 1)
+        self.quant_conv = Conv2d(c.z_channels * double, c.latent_channels * double, 1)
+        self.post_quant_conv = Conv2d(c.latent_channels, c.z_channels, 1)
         self.decoder = Decoder(c)
         self.quantiser = (
             None if isinstance(c.bottleneck, KLConfig) else VectorQuantiser(c.bottleneck, c.latent_channels)

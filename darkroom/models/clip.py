@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.tower import Activation, TowerLayer
+from darkroom.nn.layers import Linear
 
 __all__ = ["ClipTextConfig", "ClipTextTower", "TextFeatures"]
 
@@ -45,7 +46,7 @@ class ClipTextTower(nn.Module):
         self.position_embedding = nn.Embedding(c.length, c.width)
         self.layers = nn.ModuleList(TowerLayer(c.width, c.heads, c.activation, causal=True) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
-        self.projection = nn.Linear(c.width, c.projection, bias=False) if c.projection is not None else None
+        self.projection = Linear(c.width, c.projection, bias=False) if c.projection is not None else None
         self.learned: Tensor | None = None  # (n, width), the tokens behind the vocabulary: textual inversion
 
     def forward(self, tokens: Tensor, *, skip: int = 0, norm: bool = True, pooled: bool = False) -> TextFeatures:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.tower import TowerLayer
+from darkroom.nn.layers import Conv2d, Linear
 
 __all__ = ["DepthConfig", "DepthEstimator", "depth_input"]
 
@@ -79,8 +80,8 @@ class Bottleneck(nn.Module):
 class ResidualUnit(nn.Module):
     def __init__(self, n: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(n, n, 3, padding=1)
-        self.conv2 = nn.Conv2d(n, n, 3, padding=1)
+        self.conv1 = Conv2d(n, n, 3, padding=1)
+        self.conv2 = Conv2d(n, n, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv2(F.relu(self.conv1(F.relu(x))))
@@ -93,7 +94,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.unit1 = ResidualUnit(n)  # of the coarsest fusion it is in the files, yet never runs
         self.unit2 = ResidualUnit(n)
-        self.out = nn.Conv2d(n, n, 1)
+        self.out = Conv2d(n, n, 1)
 
     def forward(self, x: Tensor, finer: Tensor | None) -> Tensor:
         if finer is not None:
@@ -122,7 +123,7 @@ class DepthEstimator(nn.Module):
             n = width
         self.stages = nn.ModuleList(stages)
 
-        self.patch_embedding = nn.Conv2d(n, c.width, 1)
+        self.patch_embedding = Conv2d(n, c.width, 1)
         self.class_token = nn.Parameter(torch.zeros(1, 1, c.width))
         self.position_embedding = nn.Parameter(torch.zeros(1, c.side**2 + 1, c.width))
         self.layers = nn.ModuleList(
@@ -130,15 +131,15 @@ class DepthEstimator(nn.Module):
         )
         self.norm = nn.LayerNorm(c.width, 1e-6)  # in the files, though the decoder reads the layers before it
 
-        self.readout = nn.ModuleList(nn.Linear(2 * c.width, c.width) for _ in c.taps)
-        self.project = nn.ModuleList(nn.Conv2d(c.width, c.width, 1) for _ in c.taps)
-        self.shrink = nn.Conv2d(c.width, c.width, 3, stride=2, padding=1)
+        self.readout = nn.ModuleList(Linear(2 * c.width, c.width) for _ in c.taps)
+        self.project = nn.ModuleList(Conv2d(c.width, c.width, 1) for _ in c.taps)
+        self.shrink = Conv2d(c.width, c.width, 3, stride=2, padding=1)
         maps = (*c.stages[:2], c.width, c.width)  # finest first
-        self.reduce = nn.ModuleList(nn.Conv2d(m, c.features, 3, padding=1, bias=False) for m in maps)
+        self.reduce = nn.ModuleList(Conv2d(m, c.features, 3, padding=1, bias=False) for m in maps)
         self.fusions = nn.ModuleList(Fusion(c.features) for _ in maps)
-        self.head1 = nn.Conv2d(c.features, c.features // 2, 3, padding=1)
-        self.head2 = nn.Conv2d(c.features // 2, 32, 3, padding=1)
-        self.head3 = nn.Conv2d(32, 1, 1)
+        self.head1 = Conv2d(c.features, c.features // 2, 3, padding=1)
+        self.head2 = Conv2d(c.features // 2, 32, 3, padding=1)
+        self.head3 = Conv2d(32, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.relu(self.stem_norm(self.stem_conv(images.to(self.stem_conv.weight.dtype))))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.nn.attention import Attention
+from darkroom.nn.layers import Linear
 
 __all__ = ["TextTransformer", "TextTransformerConfig"]
 
@@ -36,7 +37,7 @@ class TextTransformer(nn.Module):
             nn.init.normal_(table.weight, 0.0, 0.02)
         self.layers = nn.ModuleList(_Layer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
-        self.to_logits = nn.Linear(c.width, c.vocabulary) if c.logits else None
+        self.to_logits = Linear(c.width, c.vocabulary) if c.logits else None
 
     def forward(self, tokens: Tensor) -> Tensor:
         positions = torch.arange(tokens.shape[1], device=tokens.device)
@@ -52,7 +53,7 @@ class _Layer(nn.Module):
         self.norm1 = nn.LayerNorm(c.width)
         self.attention = Attention(c.width, None, c.heads, c.head_dim)
         self.norm2 = nn.LayerNorm(c.width)
-        self.ff = nn.Sequential(nn.Linear(c.width, 4 * c.width), nn.GELU(), nn.Linear(4 * c.width, c.width))
+        self.ff = nn.Sequential(Linear(c.width, 4 * c.width), nn.GELU(), Linear(4 * c.width, c.width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.attention import attention
+from darkroom.nn.layers import Linear
 
 __all__ = ["Activation", "TowerLayer"]
 
@@ -22,13 +23,13 @@ class TowerLayer(nn.Module):
         super().__init__()
         self.heads, self.activation, self.causal = heads, activation, causal
         self.norm1 = nn.LayerNorm(width, eps)
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.Linear(width, width)
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
+        self.to_out = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps)
-        self.ff_in = nn.Linear(width, 4 * width)
-        self.ff_out = nn.Linear(4 * width, width)
+        self.ff_in = Linear(width, 4 * width)
+        self.ff_out = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, width)
         y = self.norm1(x)

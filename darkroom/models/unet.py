@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, normed_silu, zero
 from darkroom.nn.embeddings import sinusoid
+from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.resample import Downsample, Upsample
 
 __all__ = ["UNet", "UNetConfig"]
@@ -80,7 +81,7 @@ class UNet(nn.Module):
         elif c.vector == "table":
             self.vector_embedding = nn.Embedding(c.vector_dim, dim)
 
-        self.conv_in = nn.Conv2d(c.in_channels, widths[0], 3, padding=1)
+        self.conv_in = Conv2d(c.in_channels, widths[0], 3, padding=1)
         down, skips, n = [], [widths[0]], widths[0]
         for i, width in enumerate(widths):
             blocks = []
@@ -114,7 +115,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(up)  # in the order of execution: the coarsest level first
 
         self.norm_out = group_norm(n)
-        self.conv_out = zero(nn.Conv2d(n, c.out_channels, 3, padding=1))
+        self.conv_out = zero(Conv2d(n, c.out_channels, 3, padding=1))
 
     def _res_block(self, n_in: int, n_out: int, resample: Literal["down", "up"] | None = None) -> ResBlock:
         c = self.config
@@ -183,4 +184,4 @@ class UNet(nn.Module):
 
 
 def _mlp(n_in: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_out), nn.SiLU(), nn.Linear(n_out, n_out))
+    return nn.Sequential(Linear(n_in, n_out), nn.SiLU(), Linear(n_out, n_out))

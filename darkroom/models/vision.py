@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.tower import Activation, TowerLayer
+from darkroom.nn.layers import Conv2d, Linear
 
 __all__ = ["VisionConfig", "VisionTower", "prepare_image"]
 
@@ -42,13 +43,14 @@ class VisionTower(nn.Module):
         super().__init__()
         c = config
         self.config = c
-        self.class_embedding = nn.Parameter(torch.randn(c.width) * c.width**-0.5)
-        self.patch_embedding = nn.Conv2d(3, c.width, c.patch, stride=c.patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(c.width))
+        nn.init.normal_(self.class_embedding, 0.0, c.width**-0.5)
+        self.patch_embedding = Conv2d(3, c.width, c.patch, stride=c.patch, bias=False)
         self.position_embedding = nn.Embedding(c.positions, c.width)
         self.norm_in = nn.LayerNorm(c.width)
         self.layers = nn.ModuleList(TowerLayer(c.width, c.heads, c.activation, causal=False) for _ in range(c.layers))
         self.norm_out = nn.LayerNorm(c.width)
-        self.projection = nn.Linear(c.width, c.projection, bias=False)
+        self.projection = Linear(c.width, c.projection, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.patch_embedding(images.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)

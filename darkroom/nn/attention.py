@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.nn.layers import Linear
 from darkroom.nn.native import attention_kernel, native_attention
 
 __all__ = ["Attention", "attention"]
@@ -55,10 +56,10 @@ class Attention(nn.Module):
         inner = heads * head_dim
         self.heads = heads
         self.upcast = upcast
-        self.to_q = nn.Linear(dim, inner, bias=False)
-        self.to_k = nn.Linear(context_dim or dim, inner, bias=False)
-        self.to_v = nn.Linear(context_dim or dim, inner, bias=False)
-        self.to_out = nn.Linear(inner, dim)
+        self.to_q = Linear(dim, inner, bias=False)
+        self.to_k = Linear(context_dim or dim, inner, bias=False)
+        self.to_v = Linear(context_dim or dim, inner, bias=False)
+        self.to_out = Linear(inner, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:  # (B, N, dim), (B, M, context_dim)

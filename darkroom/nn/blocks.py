@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention, attention
+from darkroom.nn.layers import Conv2d, Linear
 
 __all__ = [
     "AttentionBlock",
@@ -67,14 +68,14 @@ class ResBlock(nn.Module):
         self.resample = resample
         self.scale_shift = scale_shift
         self.norm1 = group_norm(n_in, eps)
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, padding=1)
-        self.embedding = nn.Linear(embedding_dim, n_out * (2 if scale_shift else 1)) if embedding_dim else None
+        self.conv1 = Conv2d(n_in, n_out, 3, padding=1)
+        self.embedding = Linear(embedding_dim, n_out * (2 if scale_shift else 1)) if embedding_dim else None
         self.norm2 = group_norm(n_out, eps)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1)
+        self.conv2 = Conv2d(n_out, n_out, 3, padding=1)
         if embedding_dim:
             zero(self.conv2)
-        self.skip = nn.Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        self.skip = Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:  # (B, n_in, H, W), (B, E)
         y = self.conv1(self._resampled(normed_silu(self.norm1, x)))
@@ -103,9 +104,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.proj_in = nn.Linear(dim, dim * 8)
+        self.proj_in = Linear(dim, dim * 8)
         self.dropout = nn.Dropout(dropout)
-        self.proj_out = nn.Linear(dim * 4, dim)
+        self.proj_out = Linear(dim * 4, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj_in(x).chunk(2, dim=-1)
@@ -167,14 +168,14 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.linear = linear
         self.norm = group_norm(channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_in = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 channels, context_dim, heads, channels // heads, cross_only=cross_only, upcast=upcast, dropout=dropout
             )
             for _ in range(depth)
         )
-        self.proj_out = zero(nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1))
+        self.proj_out = zero(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:  # (B, C, H, W), (B, M, context_dim)
         height, width = x.shape[-2:]
@@ -201,10 +202,10 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = group_norm(channels, eps)
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = zero(nn.Linear(channels, channels))
+        self.to_q = Linear(channels, channels)
+        self.to_k = Linear(channels, channels)
+        self.to_v = Linear(channels, channels)
+        self.to_out = zero(Linear(channels, channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:  # (B, C, H, W)
         height, width = x.shape[-2:]

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.nn.layers import Conv2d
+
 __all__ = ["Downsample", "Upsample"]
 
 
@@ -15,7 +17,7 @@ class Downsample(nn.Module):
     def __init__(self, channels: int, *, asymmetric: bool = False) -> None:
         super().__init__()
         self.asymmetric = asymmetric
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=0 if asymmetric else 1)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/2, W/2)
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.asymmetric else x)
@@ -31,7 +33,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Conv2d(channels, channels, 3, padding=1)
         self._kernels: tuple[tuple[object, ...], list[Tensor]] | None = None  # for which weights, and the four
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2H, 2W)
@@ -47,7 +49,7 @@ class Upsample(nn.Module):
             memory_format=torch.channels_last,
         )
         x = F.pad(x, (1, 1, 1, 1))
-        for i, kernel in enumerate(self._summed()):
+        for i, kernel in enumerate(self._summed(x.dtype)):
             row, column = divmod(i, 2)
             part = x[:, :, row : row + height + 1, column : column + width + 1]
             y[:, :, row::2, column::2] = F.conv2d(part, kernel, self.conv.bias)
@@ -60,17 +62,17 @@ class Upsample(nn.Module):
             return True
         return bool(self.conv._forward_hooks or self.conv._forward_pre_hooks)
 
-    def _summed(self) -> list[Tensor]:
+    def _summed(self, dtype: torch.dtype) -> list[Tensor]:
         """Kernels (out, in, 2, 2) of even rows and columns, even rows and odd columns, and so on; kept until the
         weights change."""
         weight = self.conv.weight
-        mark = (weight.data_ptr(), weight._version, weight.dtype)
+        mark = (weight.data_ptr(), weight._version, dtype)
         if self._kernels is None or self._kernels[0] != mark:
             # An even row lies at the start of a pair: above it is another pixel, it and the one below are the same.
             rows = [_sums(weight.detach().float(), 2, odd=odd) for odd in (False, True)]
             kernels = [_sums(r, 3, odd=odd) for r in rows for odd in (False, True)]
             last = torch.channels_last
-            self._kernels = mark, [k.to(weight.dtype).contiguous(memory_format=last) for k in kernels]
+            self._kernels = mark, [k.to(dtype).contiguous(memory_format=last) for k in kernels]
         return self._kernels[1]
 
 

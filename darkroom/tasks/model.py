@@ -10,9 +10,12 @@ from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.prediction import PREDICTIONS
 from darkroom.errors import InputError
+from darkroom.nn.precision import fast_half, widen
 from darkroom.systems.build import LatentDiffusion
 
 __all__ = ["LoadedModel", "load_model"]
+
+LARGE = 2**20  # values of a weight that is worth keeping narrow
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,8 @@ class LoadedModel:
 
 def load_model(
     name: str,
-    device: str,
-    dtype: torch.dtype,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
     *,
     vae: str | None = None,
     prediction: str | None = None,
@@ -35,14 +38,26 @@ def load_model(
 
     `vae`: another first stage for it. `prediction`: what the network predicts, against what the file says, in any
     tool's words. `ema`: "yes" insists on the averaged weights, "no" never takes them, "auto" does where they are held.
+    `dtype` None: the half precision that is fast on `device`, or else float32 from the weights as they are stored.
     """
     if prediction is not None and prediction not in PREDICTIONS:
         raise InputError(f"unknown prediction {prediction!r}; known are: {', '.join(PREDICTIONS)}")
     told = None if prediction is None else PREDICTIONS[prediction]
-    loaded = load_checkpoint(name, dtype, device, ema=ema, prediction=told)
+    kind = fast_half(device) if dtype is None else dtype
+    loaded = load_checkpoint(name, kind, device, ema=ema, prediction=told)
     model = loaded.model
     if vae is not None:
-        model.autoencoder = load_first_stage(vae, model.system.autoencoder, dtype, device)
+        model.autoencoder = load_first_stage(vae, model.system.autoencoder, kind, device)
+    if kind is None:
+        _compute_wide(model)
     if torch.device(device).type == "cpu":
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedModel(model, loaded.path.stem, loaded.hash)
+
+
+def _compute_wide(model: LatentDiffusion) -> None:
+    """Compute in float32. What runs once a prompt, and networks of over 4 GiB in float32, keep large weights narrow."""
+    widen(model.autoencoder)
+    widen(model.conditioner, narrow_from=LARGE)
+    huge = sum(p.numel() for p in model.unet.parameters()) >= 2**30
+    widen(model.unet, narrow_from=LARGE if huge else None)

@@ -1,0 +1,40 @@
+"""Models by name, in the precision that suits the machine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from darkroom.errors import InputError
+from darkroom.nn.precision import fast_half
+from darkroom.systems.native import save_system
+from darkroom.tasks import model as tasks_model
+from darkroom.tasks.model import load_model
+from darkroom.tasks.pipeline import Pipeline
+from darkroom.types import Request
+
+
+def test_the_precision_is_what_is_fast_here() -> None:
+    assert load_model("picturebook").model.dtype == (fast_half("cpu") or torch.float32)
+    assert load_model("picturebook", dtype=torch.float32).model.dtype == torch.float32
+
+
+def test_without_a_fast_half_weights_as_stored_give_the_pictures_of_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_model, "fast_half", lambda device: None)
+    monkeypatch.setattr(tasks_model, "LARGE", 2**14)  # so that the small text transformer keeps some
+    model = load_model("picturebook").model
+    assert {p.dtype for p in model.unet.parameters()} == {torch.float32}
+    assert torch.bfloat16 in {p.dtype for p in model.conditioner.parameters()}
+    exact = load_model("picturebook", dtype=torch.float32).model
+    request = Request("a red house", steps=2)
+    ours, wanted = (Pipeline(m).generate([request])[0].pixels for m in (model, exact))
+    assert (ours == wanted).all()
+
+
+def test_unknown_predictions_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unknown prediction 'sharpness'; known are: .*velocity"):
+        load_model("picturebook", prediction="sharpness")
+    save_system(load_model("picturebook").model, tmp_path / "own", {})
+    assert load_model(str(tmp_path / "own")).name == "own"
