@@ -15,6 +15,7 @@ from darkroom.checkpoints.table import Rule, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.systems.empty import empty_modules
 
 __all__ = ["load_first_stage"]
 
@@ -30,7 +31,7 @@ def load_first_stage(
     """
     path = locate(name)
     tensors = _tensors(path)
-    with torch.device("meta"):
+    with empty_modules():
         stage = Autoencoder(config)
     ours = stage.state_dict()
     found = tensors

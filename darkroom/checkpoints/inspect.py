@@ -22,6 +22,7 @@ from darkroom.config import from_dict
 from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems import FIRST_STAGES, FirstStage, System
+from darkroom.systems.empty import empty_modules
 
 __all__ = ["inspect"]
 
@@ -101,7 +102,7 @@ def _first_stage(weights: Weights) -> dict[str, Any] | None:
         return None
     found: list[FirstStage] = []
     for stage in FIRST_STAGES.values():
-        with torch.device("meta"):
+        with empty_modules():
             state = Autoencoder(stage.autoencoder).state_dict()
         if not fit(
             rules(original.autoencoder(stage.autoencoder), state), state, weights, is_baggage=original.is_baggage

@@ -11,6 +11,7 @@ from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored
 from darkroom.errors import InputError
 from darkroom.models.tiny_autoencoder import TinyDecoder
+from darkroom.systems.empty import empty_modules
 
 __all__ = ["load_tiny_decoder"]
 
@@ -22,7 +23,7 @@ def load_tiny_decoder(path: Path, device: torch.device | str = "cpu") -> TinyDec
     first = ours.get("layers.0.weight")
     if first is None or len(first.shape) != 4:
         raise InputError(f"{path} is no decoder of TAESD: it lacks the first convolution")
-    with torch.device("meta"):
+    with empty_modules():
         decoder = TinyDecoder(first.shape[1])
     wanted = {name: tuple(t.shape) for name, t in decoder.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in ours.items()}

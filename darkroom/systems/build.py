@@ -27,6 +27,7 @@ from darkroom.conditioning.vectors import Vectors, VectorsConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import UNet
+from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig, System
 from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
@@ -127,6 +128,6 @@ def _embedder(config: EmbedderConfig) -> Embedder:
 
 def build(system: System, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LatentDiffusion:
     """The modules of `system` with fresh weights; on device "meta" without storage, for weights to be assigned."""
-    with torch.device(device):
+    with empty_modules() if torch.device(device).type == "meta" else torch.device(device):
         model = LatentDiffusion(system)
     return model.to(dtype) if dtype is not None else model

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-import torch
-
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet, UNetConfig
 from darkroom.systems.build import EMBEDDERS
+from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig
 
 __all__ = ["parameters"]
@@ -17,7 +16,7 @@ __all__ = ["parameters"]
 @cache  # many systems share parts
 def parameters(config: UNetConfig | AutoencoderConfig | EmbedderConfig) -> int:
     """The number of parameters of the module that `config` describes."""
-    with torch.device("meta"):
+    with empty_modules():
         if isinstance(config, UNetConfig):
             module = UNet(config)
         elif isinstance(config, AutoencoderConfig):
