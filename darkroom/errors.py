@@ -1,6 +1,6 @@
 """The one exception that users see."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "insist"]
 
 
 class InputError(ValueError):
@@ -9,3 +9,9 @@ class InputError(ValueError):
     The message is one sentence that names the offending value and what would be accepted.
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def insist(holds: bool, name: str, value: object, wanted: str) -> None:
+    """`InputError` that `name` has a `value` other than what is `wanted`, unless the condition `holds`."""
+    if not holds:
+        raise InputError(f"{name} is {value}, wanted is {wanted}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from darkroom.errors import insist
 
 __all__ = ["train"]
 
@@ -22,18 +26,25 @@ def train(
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="Processor threads.")] = None,
 ) -> None:
     """Train by a recipe. A run that was stopped or killed goes on when the same command is given again."""
+    insist(minutes is None or 0 <= minutes < math.inf, "minutes", minutes, "a number from 0 up")
+    insist(threads is None or threads >= 1, "threads", threads, "at least 1")
     import torch
 
     from darkroom.training.loop import train as run
     from darkroom.training.recipe import load_recipe
+    from darkroom.training.run_folder import natural_precision, settled
 
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_recipe(recipe, overrides or ())
     folder = output or Path("runs") / recipe.stem
-    steps = run(loaded.objective(), loaded.recipe.loop, folder, recipe=loaded.recipe, minutes=minutes)
-    total = loaded.recipe.loop.steps
-    if steps < total:
-        print(f"stopped at step {steps} of {total}; the same command goes on from {folder}")
+    asked = loaded.recipe.loop
+    loop = settled(asked, folder)
+    if asked.precision == "auto" and loop.precision != natural_precision(loop.device):
+        print(f"going on in {loop.precision}, as the run in {folder} began; here a new one would take the other")
+    whole = replace(loaded.recipe, loop=loop)
+    steps = run(loaded.objective(whole), loop, folder, recipe=whole, minutes=minutes)
+    if steps < loop.steps:
+        print(f"stopped at step {steps} of {loop.steps}; the same command goes on from {folder}")
     else:
         print(f"done: {folder / 'export'}")

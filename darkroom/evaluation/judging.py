@@ -16,7 +16,7 @@ from darkroom.data.picturebook.scene import relations
 from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.tasks.images import to_tensor
-from darkroom.training.export import read_network
+from darkroom.training.export import fill, read_network
 
 __all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
 
@@ -51,7 +51,7 @@ def load_judge(path: Path | None = None) -> Judge:
     shipped = Path(str(files("darkroom"))) / "weights" / "judge" / "judge.safetensors"
     config, state = read_network(path or shipped, JudgeConfig)
     judge = Judge(config)
-    judge.load_state_dict(state)
+    fill(judge, state, path or shipped)
     return judge.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.tasks.images import grid, to_bytes, to_tensor
-from darkroom.training.export import read_network, write_network
-from darkroom.training.loop import LoopConfig
+from darkroom.training.config import LoopConfig
+from darkroom.training.export import load_network, write_network
 from darkroom.training.objective import Loss
 from darkroom.training.perceptual import load_distance
 
@@ -45,6 +47,22 @@ class AutoencoderRecipe:
     latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
     kind: Literal["autoencoder"] = "autoencoder"
 
+    def __post_init__(self) -> None:
+        for name in ("perceptual_weight", "kl_weight", "discriminator_weight", "latent_noise"):
+            insist(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
+        insist(self.discriminator_start >= 0, "discriminator_start", self.discriminator_start, "0 or more")
+        for name in ("discriminator_layers", "discriminator_channels"):
+            insist(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        # The discriminator's last two convolutions, the perceptual network's last pooling must have something left.
+        factor, least = self.stage.factor, max(16, 3 * 2**self.discriminator_layers)
+        size = self.data.size
+        fits = size % factor == 0 and size >= least
+        insist(fits, "data.size", size, f"a multiple of {factor} from {least} up")
+
+    @property
+    def stage(self) -> AutoencoderConfig:
+        return self.model or PICTUREBOOK.autoencoder
+
 
 class AutoencoderObjective:
     """Two players: `autoencoder` and, from `discriminator_start` on, `discriminator`."""
@@ -54,10 +72,9 @@ class AutoencoderObjective:
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
         self.data = PictureBook(recipe.data)
-        self.autoencoder = Autoencoder(recipe.model or PICTUREBOOK.autoencoder)
+        self.autoencoder = _built(recipe.stage)
         if recipe.initial is not None:
-            _, state = read_network(recipe.initial, AutoencoderConfig)
-            self.autoencoder.load_state_dict(state)
+            load_network(self.autoencoder, recipe.stage, recipe.initial)
         if recipe.decoder_only:
             self.autoencoder.encoder.requires_grad_(False)
             self.autoencoder.quant_conv.requires_grad_(False)
@@ -130,6 +147,13 @@ class AutoencoderObjective:
 
     def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
         write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, facts)
+
+
+def _built(config: AutoencoderConfig) -> Autoencoder:
+    try:
+        return Autoencoder(config)
+    except (ValueError, RuntimeError) as error:  # torch checks its layers itself
+        raise InputError(f"the model of the recipe cannot be built: {error}") from None
 
 
 def adaptive_weight(reconstruction: Tensor, generated: Tensor, last_layer: nn.Parameter) -> Tensor:

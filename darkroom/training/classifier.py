@@ -14,13 +14,16 @@ from torch.nn import functional as F
 
 from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.errors import insist
 from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.tasks.images import to_tensor
+from darkroom.training.config import LoopConfig
 from darkroom.training.export import write_network
-from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 
 __all__ = ["ClassifierObjective", "ClassifierRecipe"]
+
+CELL = 16  # pixels a side of the classifier's cells
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class ClassifierRecipe:
     data: PictureBookConfig
     width: int
     kind: Literal["classifier"] = "classifier"
+
+    def __post_init__(self) -> None:
+        insist(self.width >= 1, "width", self.width, "at least 1")
+        insist(self.data.size % CELL == 0, "data.size", self.data.size, f"a multiple of {CELL}")
 
 
 class ClassifierObjective:
@@ -48,13 +55,13 @@ class ClassifierObjective:
         return {"classifier": list(self.network.parameters())}
 
     def batch(self, index: int, size: int) -> tuple[Tensor, Tensor]:
-        cells = self.data.config.size // 16
+        cells = self.data.config.size // CELL
         images, targets = [], torch.zeros(size, len(self.labels), cells, cells)
         for row, (_, number) in enumerate(shuffled(len(self.data), self.seed, index, size)):
             images.append(self.data.image(number))
             for thing in self.data.scene(number).things:
-                rows = slice(round(thing.box.top * cells), max(1, round(thing.box.bottom * cells)))
-                columns = slice(round(thing.box.left * cells), max(1, round(thing.box.right * cells)))
+                rows = _covered(thing.box.top, thing.box.bottom, cells)
+                columns = _covered(thing.box.left, thing.box.right, cells)
                 for label in (thing.kind, thing.colour):
                     targets[row, self.index[label], rows, columns] = 1.0
         return to_tensor(np.stack(images)), targets
@@ -71,3 +78,9 @@ class ClassifierObjective:
 
     def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
         write_network(folder / "classifier.safetensors", self.network, self.network.config, facts)
+
+
+def _covered(start: float, end: float, cells: int) -> slice:
+    """The cells from `start` to `end`, shares of a side; at least one, for small things in small pictures."""
+    first = min(round(start * cells), cells - 1)
+    return slice(first, max(first + 1, round(end * cells)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +19,19 @@ from torch.nn import functional as F
 from darkroom.conditioning.embedder import Conditioner
 from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
+from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
 from darkroom.systems.build import build
 from darkroom.systems.native import load_system, save_system
-from darkroom.systems.system import SYSTEMS
+from darkroom.systems.system import SYSTEMS, System
 from darkroom.tasks.images import grid, to_bytes, to_tensor
-from darkroom.training.export import read_network
-from darkroom.training.loop import LoopConfig
+from darkroom.tasks.plan import side_step
+from darkroom.training.config import LoopConfig
+from darkroom.training.export import fill, read_network
 from darkroom.training.objective import Loss
+from darkroom.training.run_folder import natural_precision
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe", "LatentCache", "ThingsHead"]
 
@@ -46,24 +52,46 @@ class DiffusionRecipe:
     things_weight: float = 0.0  # of `ThingsHead`'s loss
     kind: Literal["diffusion"] = "diffusion"
 
+    def __post_init__(self) -> None:
+        insist(len(self.prompts) > 0, "prompts", "empty", "at least one sentence")
+        insist(math.isfinite(self.guidance), "guidance", self.guidance, "a number")
+        insist(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
+        step = side_step(SYSTEMS[self.system])
+        insist(self.data.size % step == 0, "data.size", self.data.size, f"a multiple of {step} for {self.system}")
+
 
 class LatentCache:
-    """Latents of a source's pictures in a memory-mapped file, each encoded when it is first asked for."""
+    """Latents of a source's pictures in a memory-mapped file, each encoded when it is first asked for.
 
-    def __init__(self, folder: Path, autoencoder: Autoencoder, data: PictureBook) -> None:
-        self.autoencoder, self.data = autoencoder, data
+    `half`: encode in bf16. Latents of the two precisions lie in two files, so that what a run reads does not depend on
+    who encoded first.
+    """
+
+    def __init__(self, folder: Path, autoencoder: Autoencoder, data: PictureBook, *, half: bool) -> None:
+        self.autoencoder, self.data, self.half = autoencoder, data, half
+        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        if not (above.is_dir() and os.access(above, os.W_OK)):
+            raise InputError(f"latents cannot be kept in {folder}: {above} is no folder that can be written to")
         side = data.config.size // autoencoder.config.factor
-        shape = (len(data), autoencoder.config.latent_channels, side, side)
+        self.shape = (autoencoder.config.latent_channels, side, side)
         # The encoder alone: a decoder that was trained further leaves the latents as they are.
         halves = (autoencoder.encoder, autoencoder.quant_conv)
         weights = b"".join(p.detach().float().numpy().tobytes() for half in halves for p in half.parameters())
         name = hashlib.sha256(weights + repr(data.config).encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"latents-{name}.f16"
-        mode = "r+" if path.exists() else "w+"
-        # NaN is no latent: zero bytes of a fresh file mean "not yet", so a row is kept plus a flag at its end.
-        self.rows = np.memmap(path, np.float16, mode, shape=(shape[0], int(np.prod(shape[1:])) + 1))
-        self.shape = shape[1:]
+        self.path = folder / f"latents-{name}{'' if half else '-fp32'}.f16"
+
+    @functools.cached_property
+    def rows(self) -> np.memmap:
+        """(scenes, numbers of a latent + 1); the last number is 0, as in a fresh file, until the latent is there.
+
+        Opened when first needed: a run that cannot begin leaves no file.
+        """
+        shape = (len(self.data), math.prod(self.shape) + 1)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return np.memmap(self.path, np.float16, "r+" if self.path.exists() else "w+", shape=shape)
+        except (OSError, ValueError) as error:
+            raise InputError(f"latents cannot be kept in {self.path}: {error}") from None
 
     def get(self, numbers: list[int]) -> Tensor:
         """Unscaled latents (B, C, h, w), float32: the posterior's mean."""
@@ -71,7 +99,7 @@ class LatentCache:
         if missing:
             device = self.autoencoder.last_layer.device
             images = to_tensor(np.stack([self.data.image(i) for i in missing])).to(device)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
                 fresh = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
             self.rows[missing, :-1] = fresh.float().flatten(1).cpu().numpy().astype(np.float16)
             self.rows[missing, -1] = 1
@@ -118,21 +146,23 @@ class DiffusionObjective:
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
         self.data = PictureBook(recipe.data)
-        config, state = read_network(recipe.autoencoder, AutoencoderConfig)
         system = SYSTEMS[recipe.system]
+        first_stage = _first_stage(recipe.autoencoder, system)
         self.model = build(system)
-        self.model.autoencoder = Autoencoder(config).eval().requires_grad_(False)
-        self.model.autoencoder.load_state_dict(state)
+        self.model.autoencoder = first_stage
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.initial is not None:
             learned = load_system(recipe.initial)
-            self.model.unet.load_state_dict(learned.unet.state_dict())
-            self.model.conditioner.load_state_dict(learned.conditioner.state_dict())
+            fill(self.model.unet, learned.unet.state_dict(), recipe.initial)
+            fill(self.model.conditioner, learned.conditioner.state_dict(), recipe.initial)
         self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
         self.things_head = ThingsHead(self.model.unet) if recipe.things_weight else None
         if self.things_head is not None:
             self.networks["things_head"] = self.things_head
-        self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data)
+        precision = recipe.loop.precision
+        if precision == "auto":
+            precision = natural_precision(recipe.loop.device)
+        self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data, half=precision == "bf16")
         self.scale = system.latent_scale
 
     @property
@@ -203,3 +233,14 @@ class DiffusionObjective:
 
     def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
         save_system(self.model, folder, facts)
+
+
+def _first_stage(path: Path, system: System) -> Autoencoder:
+    """The first stage in the file at `path`, frozen; `InputError` if its latents are not what `system` denoises."""
+    config, state = read_network(path, AutoencoderConfig)
+    for name in ("factor", "latent_channels"):
+        found, wanted = getattr(config, name), getattr(system.autoencoder, name)
+        insist(found == wanted, f"the {name} of {path}", found, f"{wanted} for {system.name}")
+    autoencoder = Autoencoder(config).eval().requires_grad_(False)
+    fill(autoencoder, state, path)
+    return autoencoder

@@ -57,5 +57,8 @@ class EMA:
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "means": self.means}
 
+    @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.updates, self.means = state["updates"], state["means"]
+        self.updates = state["updates"]
+        for k, mean in self.means.items():
+            mean.copy_(state["means"][k])  # wherever the networks are

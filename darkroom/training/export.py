@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from torch import nn
 from darkroom.config import from_dict, to_dict
 from darkroom.errors import InputError
 
-__all__ = ["read_network", "write_network"]
+__all__ = ["fill", "load_network", "read_network", "write_network"]
 
 C = TypeVar("C")
 
@@ -27,10 +28,15 @@ def write_network(path: Path, network: nn.Module, config: Any, facts: Mapping[st
         k: t.detach().to(torch.bfloat16).contiguous() if t.is_floating_point() else t.contiguous()
         for k, t in network.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"config": json.dumps(to_dict(config)), "training": json.dumps(dict(facts))}
     fresh = path.with_suffix(".new")
-    save_file(tensors, fresh, metadata={"config": json.dumps(to_dict(config)), "training": json.dumps(dict(facts))})
-    os.replace(fresh, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, fresh, metadata)
+        os.replace(fresh, path)
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise InputError(f"{path} cannot be written: {error}") from None
 
 
 def read_network(path: Path, config_class: type[C]) -> tuple[C, dict[str, torch.Tensor]]:
@@ -43,5 +49,32 @@ def read_network(path: Path, config_class: type[C]) -> tuple[C, dict[str, torch.
         raise InputError(f"{path} cannot be read as a network: {error}") from None
     if "config" not in metadata:
         raise InputError(f"{path} carries no configuration; it was not written by a recipe of this project")
-    config = from_dict(config_class, json.loads(metadata["config"]), str(path))
-    return config, {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+    try:
+        told = json.loads(metadata["config"])
+    except ValueError as error:
+        raise InputError(f"{path} carries a configuration that is not JSON: {error}") from None
+    state = {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+    return from_dict(config_class, told, str(path)), state
+
+
+def load_network(network: nn.Module, config: Any, path: Path) -> None:
+    """Fill `network`, built from `config`, from the file at `path`; `InputError` if that holds another network."""
+    found, state = read_network(path, type(config))
+    if found != config:
+        raise InputError(f"{path} holds another network: {_difference(found, config)}")
+    fill(network, state, path)
+
+
+def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load `state`, read from `path`, into `network`, strictly."""
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}") from None
+
+
+def _difference(found: Any, wanted: Any) -> str:
+    """The first field in which two configurations of a class differ."""
+    names = [f.name for f in dataclasses.fields(wanted)]
+    name = next(n for n in names if getattr(found, n) != getattr(wanted, n))
+    return f"its {name} is {getattr(found, name)}, wanted is {getattr(wanted, name)}"

@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.errors import insist
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
 from darkroom.tasks.images import to_tensor
+from darkroom.training.config import LoopConfig
 from darkroom.training.export import write_network
-from darkroom.training.loop import LoopConfig
 from darkroom.training.objective import Loss
 
 __all__ = ["JudgeObjective", "JudgeRecipe", "JudgeTargets", "judge_loss", "judge_targets"]
@@ -33,6 +34,10 @@ class JudgeRecipe:
     data: PictureBookConfig
     width: int
     kind: Literal["judge"] = "judge"
+
+    def __post_init__(self) -> None:
+        insist(self.width >= 1, "width", self.width, "at least 1")
+        insist(self.data.size % (2 * STRIDE) == 0, "data.size", self.data.size, f"a multiple of {2 * STRIDE}")
 
 
 @dataclass(frozen=True)

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
 
-from darkroom.config import to_dict
 from darkroom.errors import InputError
+from darkroom.nn.device import find_device
+from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA
+from darkroom.training.log import Log, Tally
 from darkroom.training.objective import Objective
+from darkroom.training.run_folder import CHECKPOINT, claim, settled
+from darkroom.whole_file import whole_file
 
-__all__ = ["LoopConfig", "train"]
-
-CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long, how fast, how exactly."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    warmup: int = 0  # steps of linear rise
-    decay: Literal["constant", "cosine"] = "constant"  # afterwards
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
-    accumulation: int = 1  # batches a step
-    clip: float | None = 1.0  # norm of all gradients of an optimiser
-    ema_decay: float = 0.9999
-    precision: Literal["fp32", "bf16"] = "bf16"
-    device: str = "cpu"
-    seed: int = 0
-    log_every: int = 20
-    sample_every: int = 500
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "sample_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}, wanted is at least 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate is {self.learning_rate}, wanted is a number above 0")
-
-    def rate(self, step: int) -> float:
-        """Learning rate of `step` (0-based)."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if self.decay == "constant":
-            return self.learning_rate * rise
-        done = max(0.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+__all__ = ["train"]
 
 
 class _State:
@@ -67,6 +33,7 @@ class _State:
     def __init__(self, objective: Objective, config: LoopConfig) -> None:
         self.step = 0
         self.seconds = 0.0
+        self.tally = Tally()
         self.networks = objective.networks
         self.ema = EMA({k: objective.networks[k] for k in objective.ema}, config.ema_decay)
         self.optimisers = {
@@ -80,21 +47,37 @@ class _State:
         state = {
             "step": self.step,
             "seconds": self.seconds,
+            "tally": asdict(self.tally),
             "networks": self.networks.state_dict(),
             "ema": self.ema.state_dict(),
             "optimisers": {k: o.state_dict() for k, o in self.optimisers.items()},
         }
-        fresh = path.with_suffix(".new")
-        torch.save(state, fresh)
-        os.replace(fresh, path)  # whole or not at all
+        fresh = path.with_suffix(".new")  # always of this name, so that kills leave no more than one behind
+        try:
+            with fresh.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, path)  # whole or not at all
+        except (OSError, RuntimeError) as error:
+            fresh.unlink(missing_ok=True)
+            raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
     def load(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.networks.load_state_dict(state["networks"])
-        self.ema.load_state_dict(state["ema"])
-        for k, o in self.optimisers.items():
-            o.load_state_dict(state["optimisers"][k])
-        self.step, self.seconds = state["step"], state["seconds"]
+        """Raises `InputError` for a file that is damaged or of other networks."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.networks.load_state_dict(state["networks"])
+            self.ema.load_state_dict(state["ema"])
+            for k, o in self.optimisers.items():
+                o.load_state_dict(state["optimisers"][k])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.tally.__dict__.update(asdict(Tally(**state.get("tally", {"since": self.seconds}))))
+        except Exception as error:  # a damaged file can break the reader anywhere
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{path} cannot be resumed from ({type(error).__name__}: {reason}); remove it to begin again"
+            ) from None
 
 
 def train(
@@ -105,14 +88,15 @@ def train(
     Stops early, with a checkpoint, after `minutes`. When all steps are done, exports to `folder`/export. Returns the
     step reached. Writes log.jsonl, samples/ and TensorBoard events (if installed) to `folder`.
     """
-    _prepare(folder, recipe)
-    objective.networks.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    device = find_device(config.device)
+    config = settled(config, folder)
+    claim(folder, recipe, config)
+    objective.networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = _State(objective, config)
     if (folder / CHECKPOINT).exists():
         state.load(folder / CHECKPOINT)
-    log = _Log(folder, state.step, config)
     begin, began_at = time.monotonic(), state.seconds
-    with log:
+    with Log(folder, state.step, config, state.tally) as log:
         while state.step < config.steps:
             losses = _step(objective, state, config)
             state.step += 1
@@ -126,9 +110,9 @@ def train(
             if out_of_time:
                 break
     if state.step >= config.steps:
-        with state.ema.in_place():
-            objective.networks.eval()
-            objective.export(folder / "export", {"steps": state.step, "seconds": round(state.seconds)})
+        with _finished(objective, state):
+            facts = {"steps": state.step, "seconds": round(state.seconds), "precision": config.precision}
+            objective.export(folder / "export", facts)
     return state.step
 
 
@@ -141,7 +125,7 @@ def _step(objective: Objective, state: _State, config: LoopConfig) -> dict[str, 
         batch = objective.batch(index, config.batch_size)
         torch.manual_seed(config.seed * 1_000_003 + index)  # dropout
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
-        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with _autocast(config):
             for loss in objective.losses(batch, state.step, generator):
                 (loss.value / config.accumulation).backward()
                 for name, value in (("loss/" + loss.optimiser, loss.value.detach()), *loss.log.items()):
@@ -163,93 +147,24 @@ def _step(objective: Objective, state: _State, config: LoopConfig) -> dict[str, 
     return numbers
 
 
-@torch.no_grad()
-def _sample(objective: Objective, state: _State, config: LoopConfig, folder: Path) -> None:
+def _autocast(config: LoopConfig) -> torch.autocast:
+    return torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+@contextmanager
+def _finished(objective: Objective, state: _State) -> Iterator[None]:
+    """Inside the block the networks are as they would be used: running means in place, no dropout."""
     with state.ema.in_place():
         objective.networks.eval()
-        with torch.autocast(torch.device(config.device).type, torch.bfloat16, enabled=config.precision == "bf16"):
-            grid = objective.pictures(torch.Generator().manual_seed(config.seed))
-    if grid is not None:
-        (folder / "samples").mkdir(exist_ok=True)
-        Image.fromarray(grid).save(folder / "samples" / f"{state.step:07d}.png")
+        yield
 
 
-def _prepare(folder: Path, recipe: Any) -> None:
-    """Make the folder; refuse one that holds the run of another recipe."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = folder / "recipe.json"
-        text = json.dumps(to_dict(recipe), indent=1, sort_keys=True)
-        if written.exists() and written.read_text() != text and (folder / CHECKPOINT).exists():
-            raise InputError(
-                f"{folder} holds the run of another recipe (see {written}); resume it with the same settings or choose "
-                "another folder"
-            )
-        written.write_text(text)
-    except OSError as error:
-        raise InputError(f"the run cannot be written to {folder}: {error.strerror}") from None
-
-
-class _Log:
-    """A progress bar, a line of JSON every so often, and TensorBoard where it is installed."""
-
-    def __init__(self, folder: Path, step: int, config: LoopConfig) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.config = config
-        self.path = folder / "log.jsonl"
-        if self.path.exists():  # lines behind the checkpoint will be written again
-            lines = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(line + "\n" for line in lines))
-        self.sums: dict[str, float] = {}
-        self.count = 0
-        self.since: float | None = None
-        self.bar = Progress(
-            TextColumn("step"),
-            MofNCompleteColumn(),
-            BarColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
-        )
-        self.task = self.bar.add_task("", total=config.steps, completed=step, text="")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
-        except ImportError:
-            self.board = None
-
-    def __enter__(self) -> _Log:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-        if self.board is not None:
-            self.board.close()
-
-    def step(self, step: int, numbers: dict[str, float], rate: float, seconds: float) -> None:
-        for name, value in numbers.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-        self.bar.update(self.task, completed=step)
-        if step % self.config.log_every and step != self.config.steps:
-            return
-        means = {name: total / self.count for name, total in self.sums.items()}
-        line = {
-            "step": step,
-            "seconds": round(seconds, 1),
-            "rate": rate,
-            **{k: float(f"{v:.5g}") for k, v in means.items()},
-        }
-        if self.since is not None:
-            pictures = self.count * self.config.batch_size * self.config.accumulation
-            line["images_per_second"] = round(pictures / max(seconds - self.since, 1e-9), 1)
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.board is not None:
-            for name, value in line.items():
-                self.board.add_scalar(name, value, step)
-        first = next((v for k, v in means.items() if k.startswith("loss/")), 0.0)
-        self.bar.update(self.task, text=f"loss {first:.4f}, {line.get('images_per_second', 0):.0f} images/s")
-        self.sums, self.count, self.since = {}, 0, seconds
+@torch.no_grad()
+def _sample(objective: Objective, state: _State, config: LoopConfig, folder: Path) -> None:
+    with _finished(objective, state), _autocast(config):
+        grid = objective.pictures(torch.Generator().manual_seed(config.seed))
+    if grid is None:
+        return
+    (folder / "samples").mkdir(exist_ok=True)
+    with whole_file(folder / "samples" / f"{state.step:07d}.png") as file:
+        Image.fromarray(grid).save(file, format="PNG")

@@ -27,7 +27,7 @@ _KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
 @dataclass(frozen=True)
 class LoadedRecipe:
     recipe: Any
-    objective: Callable[[], Objective]  # builds networks: call it once
+    objective: Callable[[Any], Objective]  # of the recipe, or of a variant; builds networks: call it once
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -41,4 +41,4 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     module_name, recipe_class, objective_class = _KINDS[kind]
     module = import_module(f"darkroom.training.{module_name}")
     recipe = load_toml(getattr(module, recipe_class), path, overrides)
-    return LoadedRecipe(recipe, lambda: getattr(module, objective_class)(recipe))
+    return LoadedRecipe(recipe, getattr(module, objective_class))

@@ -14,8 +14,9 @@ from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
 from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight
+from darkroom.training.config import LoopConfig
 from darkroom.training.export import write_network
-from darkroom.training.loop import LoopConfig, train
+from darkroom.training.loop import train
 from darkroom.training.perceptual import load_distance
 
 MODEL = AutoencoderConfig(32, (1, 1), 1, 1, (False, False), False, 4, 4, KLConfig(), patch_size=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from darkroom.errors import InputError
+from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA
-from darkroom.training.loop import LoopConfig, train
+from darkroom.training.loop import train
 from darkroom.training.objective import Loss
+from darkroom.training.run_folder import natural_precision
 
 PROGRAM = """
 import sys, time
@@ -38,9 +42,9 @@ class Toy:
 
     ema = ("net",)
 
-    def __init__(self, pause: float = 0.0) -> None:
+    def __init__(self, pause: float = 0.0, stop: int | None = None) -> None:
         torch.manual_seed(0)
-        self.pause = pause
+        self.pause, self.stop = pause, stop
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
         self.other = nn.Linear(4, 1)
         self.networks = nn.ModuleDict({"net": self.net, "other": self.other})
@@ -50,6 +54,8 @@ class Toy:
 
     def batch(self, index: int, size: int) -> Tensor:
         time.sleep(self.pause)
+        if index == self.stop:
+            raise KeyboardInterrupt
         return torch.randn(size, 4, generator=torch.Generator().manual_seed(index))
 
     def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
@@ -103,7 +109,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken: Path, tmp_pat
             stdout=subprocess.DEVNULL,
         )
         if kills < 3:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 600  # a bound for hangs
             before = len(lines(tmp_path)) if (tmp_path / "log.jsonl").exists() else 0
             while time.monotonic() < deadline and process.poll() is None:  # let it make some steps first
                 now = len((tmp_path / "log.jsonl").read_text().splitlines()) if (tmp_path / "log.jsonl").exists() else 0
@@ -173,18 +179,73 @@ def test_an_infinite_loss_names_the_step(tmp_path: Path) -> None:
         train(Broken(), CONFIG, tmp_path)
 
 
-def test_learning_rate_rises_and_falls() -> None:
-    config = LoopConfig(steps=110, batch_size=1, learning_rate=1.0, warmup=10, decay="cosine")
-    assert config.rate(0) == pytest.approx(0.1)
-    assert config.rate(9) == 1.0
-    assert config.rate(60) == pytest.approx(0.5)
-    assert config.rate(109) < 0.01
+def test_log_lines_do_not_depend_on_where_a_run_was_broken(tmp_path: Path) -> None:
+    """A line tells of the steps since the last one, also of those before the checkpoint."""
+    config = replace(CONFIG, steps=12, log_every=6, save_every=4)
+    train(Toy(), config, tmp_path / "unbroken")
+    assert train(Toy(), config, tmp_path / "broken", minutes=0.0) == 1
+    with pytest.raises(KeyboardInterrupt):
+        train(Toy(stop=8), config, tmp_path / "broken")
+    train(Toy(), config, tmp_path / "broken")
+    assert lines(tmp_path / "broken") == lines(tmp_path / "unbroken")
+    assert [line["step"] for line in lines(tmp_path / "broken")] == [6, 12]
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}])
-def test_settings_that_cannot_be(bad: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="wanted is"):
-        LoopConfig(**{"steps": 1, "batch_size": 1, "learning_rate": 0.1, **bad})
+def test_a_torn_log_line_is_no_obstacle(unbroken: Path, tmp_path: Path) -> None:
+    train(Toy(), CONFIG, tmp_path, minutes=0.0)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "sec')
+    train(Toy(), CONFIG, tmp_path)
+    assert lines(tmp_path) == lines(unbroken)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other networks"])
+def test_a_damaged_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
+    train(Toy(), CONFIG, tmp_path, minutes=0.0)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    contents = {"cut": whole[: len(whole) // 2], "empty": b"", "text": b"no checkpoint", "other networks": whole}
+    path.write_bytes(contents[damage])
+    toy = Toy()
+    if damage == "other networks":
+        toy.networks["third"] = nn.Linear(1, 1)
+    with pytest.raises(InputError, match=r"checkpoint.pt cannot be resumed from .*; remove it to begin again"):
+        train(toy, CONFIG, tmp_path)
+    assert path.read_bytes() == contents[damage]
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(Toy(), CONFIG, tmp_path, minutes=0.0)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(state: Any, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"checkpoint.pt cannot be written: No space left on device"):
+        train(Toy(), CONFIG, tmp_path, minutes=0.0)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_the_precision_that_was_taken_is_told_with_the_weights(tmp_path: Path) -> None:
+    told: dict[str, Any] = {}
+
+    class Telling(Toy):
+        def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+            told.update(facts)
+
+    train(Telling(), replace(CONFIG, precision="auto", steps=2), tmp_path)
+    assert (told["steps"], told["precision"]) == (2, natural_precision("cpu"))
+
+
+def test_an_unknown_device_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no device 'cudaa' here; there are: cpu"):
+        train(Toy(), replace(CONFIG, device="cudaa"), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_running_mean_follows_its_formula_and_swaps_in_and_out() -> None:

@@ -1,0 +1,113 @@
+"""What a run says of itself: a progress bar, lines of JSON, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from darkroom.errors import InputError
+from darkroom.training.config import LoopConfig
+from darkroom.whole_file import whole_file
+
+__all__ = ["Log", "Tally"]
+
+
+@dataclass
+class Tally:
+    """Numbers of the steps since the last line. Part of the checkpoint: a line may begin before it and end after."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    since: float = 0.0  # seconds of training at the last line
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        self.steps += 1
+        for name, value in numbers.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Of each number over the steps that had it."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
+
+    def clear(self, seconds: float) -> None:
+        self.sums, self.counts, self.steps, self.since = {}, {}, 0, seconds
+
+
+class Log:
+    """Writes to `folder`/log.jsonl, going on behind `step`: later lines of a killed run will be written again."""
+
+    def __init__(self, folder: Path, step: int, config: LoopConfig, tally: Tally) -> None:
+        self.config, self.tally = config, tally
+        self.path = folder / "log.jsonl"
+        if self.path.exists():
+            kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _within(line, step)]
+            with whole_file(self.path) as file:
+                file.write("".join(line + "\n" for line in kept).encode())
+        self.bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+        )
+        self.task = self.bar.add_task("", total=config.steps, completed=step, text="")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+        except ImportError:
+            self.board = None
+
+    def __enter__(self) -> Log:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+        if self.board is not None:
+            self.board.close()
+
+    def step(self, step: int, numbers: Mapping[str, float], rate: float, seconds: float) -> None:
+        """Count `numbers` of step `step` (1-based), which ended `seconds` into the training."""
+        self.tally.add(numbers)
+        means = self.tally.means()
+        pictures = self.tally.steps * self.config.batch_size * self.config.accumulation
+        speed = pictures / max(seconds - self.tally.since, 1e-9)
+        loss = next((v for k, v in means.items() if k.startswith("loss/")), 0.0)
+        self.bar.update(self.task, completed=step, text=f"loss {loss:.4f}, {speed:.3g} images/s")
+        if step % self.config.log_every and step != self.config.steps:
+            return
+        line = {
+            "step": step,
+            "seconds": round(seconds, 1),
+            "rate": rate,
+            **{k: float(f"{v:.5g}") for k, v in means.items()},
+            "images_per_second": float(f"{speed:.3g}"),
+        }
+        self._write(line)
+        self.tally.clear(seconds)
+
+    def _write(self, line: Mapping[str, float]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+        if self.board is not None:
+            for name, value in line.items():
+                self.board.add_scalar(name, value, line["step"])
+
+
+def _within(line: str, step: int) -> bool:
+    """Whether a line was written up to `step`; a line that a kill tore was not."""
+    try:
+        return json.loads(line)["step"] <= step
+    except (ValueError, KeyError, TypeError):
+        return False

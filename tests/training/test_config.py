@@ -1,0 +1,82 @@
+"""Settings that cannot be are refused where they are read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darkroom.data.source import PictureBookConfig
+from darkroom.errors import InputError
+from darkroom.training.config import LoopConfig
+from darkroom.training.recipe import load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "picturebook"
+CONFIG = LoopConfig(steps=1, batch_size=1, learning_rate=0.1)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    config = LoopConfig(steps=110, batch_size=1, learning_rate=1.0, warmup=10, decay="cosine")
+    assert config.rate(0) == pytest.approx(0.1)
+    assert config.rate(9) == 1.0
+    assert config.rate(60) == pytest.approx(0.5)
+    assert config.rate(109) < 0.01
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"warmup": -1},
+        {"seed": -1},
+        {"weight_decay": -0.1},
+        {"betas": (1.5, 0.9)},
+        {"ema_decay": 1.0},
+        {"clip": 0.0},
+    ],
+)
+def test_loops_that_cannot_be(bad: dict[str, Any]) -> None:
+    (name,) = bad
+    with pytest.raises(InputError, match=rf"{name} is .*, wanted is"):
+        replace(CONFIG, **bad)
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", 7), ("count", 0), ("seed", -1), ("most_things", 5)])
+def test_sources_that_cannot_be(name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}, wanted is"):
+        replace(PictureBookConfig(64, 10), **{name: value})
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
+def test_every_recipe_of_the_house_reads(path: Path) -> None:
+    loaded = load_recipe(path)
+    assert loaded.recipe.loop.precision == "auto"
+    assert load_recipe(path, ["loop.steps=7"]).recipe.loop.steps == 7
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "message"),
+    [
+        ("classifier", "data.size=100", "data.size is 100, wanted is a multiple of 16"),
+        ("classifier", "width=0", "width is 0, wanted is at least 1"),
+        ("judge", "data.size=72", "data.size is 72, wanted is a multiple of 16"),
+        ("judge", "loop.stepz=3", "unknown key loop.stepz; known are: steps,"),
+        ("judge", "loop.steps=1.5", "loop.steps is 1.5, wanted is a whole number"),
+        ("autoencoder", "kl_weight=-1.0", "kl_weight is -1.0, wanted is a number from 0 up"),
+        ("autoencoder", "data.size=68", "data.size is 68, wanted is a multiple of 8 from 16 up"),
+        ("autoencoder", "discriminator_layers=0", "discriminator_layers is 0, wanted is at least 1"),
+        ("diffusion", "prompts=[]", "prompts is empty, wanted is at least one sentence"),
+        ("diffusion", "data.size=72", "data.size is 72, wanted is a multiple of 16 for picturebook"),
+        ("diffusion", "system=picturebok", "unknown system 'picturebok'; known are: picturebook"),
+        ("diffusion", "loss.norm=l3", "loss.norm is 'l3', accepted are: l2, l1"),
+    ],
+)
+def test_recipes_that_cannot_be(recipe: str, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(RECIPES / f"{recipe}.toml", [override])
