@@ -2,8 +2,9 @@
 
 Python's unpickler calls whatever the file names. This machine knows no functions at all: a global becomes a `Global`
 (its name), calling one becomes a `Call` (name and arguments), setting state is forgotten. What the calls mean is left
-to the caller, who looks at a few names that torch writes. Every opcode takes constant time or time in proportion to the
-bytes it has read, nothing recurses, and both bytes and opcodes are limited, so hostile files end soon.
+to the caller, who looks at a few names that torch writes. A file that names what runs programs or writes files is
+refused all the same: it does no harm here, but was made to. Every opcode takes constant time or time in proportion to
+the bytes it has read, nothing recurses, and both bytes and opcodes are limited, so hostile files end soon.
 Opcodes: CPython's Lib/pickletools.py; protocols 0 to 5.
 """
 
@@ -17,7 +18,17 @@ from typing import Any
 
 from darkroom.errors import InputError
 
-__all__ = ["DICTS", "MAX_BYTES", "Call", "Global", "PersistentId", "PickleError", "Pickled", "load_pickle"]
+__all__ = [
+    "DICTS",
+    "MAX_BYTES",
+    "Call",
+    "Global",
+    "PersistentId",
+    "PickleError",
+    "Pickled",
+    "is_harmful",
+    "load_pickle",
+]
 
 MAX_BYTES = 64 << 20  # of one pickle; the largest public checkpoint with optimiser states has about 1 MB
 MAX_OPCODES = 300_000  # the same needs about 200,000
@@ -175,6 +186,8 @@ class _Machine:
     def name_global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise self.error("names a class by something that is no text")
+        if is_harmful(f"{module}.{name}"):
+            raise self.error(f"would reach for {module[:50]}.{name[:50]} in other programs: the file is malicious")
         self.push(Global(f"{module}.{name}"))
 
     def call(self, function: Any, arguments: Any) -> None:
@@ -191,6 +204,32 @@ class _Machine:
         state, target = self.pop(), self.top()
         if isinstance(target, Call):
             target.state = state
+
+
+# By these, programs are run and files written. No checkpoint has any business with them.
+_HARMFUL_ANYWHERE = {"os", "posix", "nt", "subprocess"}  # a name may reach them through a third module
+_HARMFUL_MODULES = {
+    "commands",
+    "shutil",
+    "socket",
+    "sys",
+    "runpy",
+    "pty",
+    "importlib",
+    "ctypes",
+    "webbrowser",
+    "urllib",
+}
+_HARMFUL_MODULES |= {"requests", "http", "pickle", "_pickle", "pip", "pdb", "bdb"}
+_HARMFUL_FUNCTIONS = {"eval", "exec", "execfile", "compile", "open", "open_code", "file", "__import__", "breakpoint"}
+
+
+def is_harmful(name: str) -> bool:
+    """Whether "module.attribute" is something by which a pickle would do harm if anybody looked it up."""
+    pieces = name.split(".")
+    if pieces[-2:-1] in (["builtins"], ["__builtin__"], ["__builtins__"], ["io"], ["_io"]):
+        return pieces[-1] in _HARMFUL_FUNCTIONS
+    return pieces[0] in _HARMFUL_MODULES or not _HARMFUL_ANYWHERE.isdisjoint(pieces) or name.startswith("torch.hub.")
 
 
 DICTS = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict"}

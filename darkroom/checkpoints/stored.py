@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,15 +24,18 @@ class MappedFile:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         try:
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # opening a pipe would wait for ever
+                what = "a folder" if self.path.is_dir() else "a pipe or a device"
+                raise InputError(f"{path} is {what}, wanted is a file")
             with open(self.path, "rb") as file:
                 self.size = os.fstat(file.fileno()).st_size
                 if self.size == 0:
                     raise InputError(f"{self.path} is empty (0 bytes): an interrupted download?")
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except InputError:
+            raise
         except FileNotFoundError:
             raise InputError(f"there is no file {str(path)!r}") from None
-        except IsADirectoryError:
-            raise InputError(f"{path} is a folder, wanted is a file") from None
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 

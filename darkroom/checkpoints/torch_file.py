@@ -77,9 +77,9 @@ def read_torch_legacy(file: MappedFile) -> Weights:
     for _ in range(5):
         values.append(load_pickle(file.bytes(at, at + MAX_BYTES), where))
         at += values[-1].size
-    magic, _, system, root, keys = values
-    if magic.value != LEGACY_MAGIC:
-        raise InputError(f"{where} is a pickle but not one of torch.save")
+        if values[0].value != LEGACY_MAGIC:
+            raise InputError(f"{where} is a pickle but not one of torch.save")
+    _, _, system, root, keys = values
     if isinstance(system.value, dict) and system.value.get("little_endian") is False:
         raise InputError(f"{where} was saved on a big-endian machine, which is not supported")
     widths: dict[str, int] = {}

@@ -94,20 +94,23 @@ def test_torch_files(tmp_path: Path) -> None:
     opcodes = [bytes([code]) for code in b"()RRbboidescQ02}]\x81\x92\x93\x94\x85\x86\x87"]
     words = [*opcodes, b"cos\nsystem\n", b"cbuiltins\neval\n", b"X\x02\0\0\0ls\x85R", pickle.dumps(Run(str(mark)))]
     tensors = {"a": torch.ones(3, 4), "b": torch.ones(5, dtype=torch.float16)}
-    content = {"state_dict": tensors, "global_step": 3, "evil": Run(str(mark))}
-    zipped, legacy = io.BytesIO(), io.BytesIO()
-    torch.save(content, zipped)
-    torch.save(content, legacy, _use_new_zipfile_serialization=False)
-    with zipfile.ZipFile(zipped) as archive:
-        records = {name: archive.read(name) for name in archive.namelist()}
-    root = next(iter(records)).split("/")[0]
+    good = {"state_dict": tensors, "global_step": 3, "callbacks": {Path: [Path("x")]}}
+    files = []
+    for content in (good, {**good, "evil": Run(str(mark))}):  # the second is refused unless a mutation hides it
+        zipped, legacy = io.BytesIO(), io.BytesIO()
+        torch.save(content, zipped)
+        torch.save(content, legacy, _use_new_zipfile_serialization=False)
+        with zipfile.ZipFile(zipped) as archive:
+            records = {name: archive.read(name) for name in archive.namelist()}
+        files.append((zipped.getvalue(), legacy.getvalue(), records))
 
     def make(rng: random.Random) -> bytes:
-        kind = rng.randrange(4)
+        zipped, legacy, records = rng.choice(files)
+        root, kind = next(iter(records)).split("/")[0], rng.randrange(4)
         if kind == 0:
-            return mutate(zipped.getvalue(), rng, words)
+            return mutate(zipped, rng, words)
         if kind == 1:
-            return mutate(legacy.getvalue(), rng, words)
+            return mutate(legacy, rng, words)
         changed = io.BytesIO()  # the pickle alone, in a sound archive
         with zipfile.ZipFile(changed, "w") as archive:
             for name, record in records.items():

@@ -152,7 +152,7 @@ WRONG_FILES = {
     "gguf": (b"GGUF\x03" + bytes(100), "GGUF"),
     "gzip": (b"\x1f\x8b\x08" + bytes(100), "archive"),
     "tar": (bytes(range(200)) + bytes(57) + b"ustar" + bytes(300), "tar archive"),
-    "empty": (b"", "empty"),
+    "empty": (b"", r"^\S+model\.safetensors is empty"),
     "claims terabytes": ((1 << 42).to_bytes(8, "little") + b"{}", "truncated or not a safetensors"),
 }
 
@@ -179,6 +179,9 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         open_weights(tmp_path / "none.safetensors")
     with pytest.raises(InputError, match="is a folder"):
         open_weights(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="pipe is a pipe or a device, wanted is a file"):
+        open_weights(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -1,12 +1,16 @@
 """Torch files: whatever `torch.save` writes is read without unpickling; hostile pickles stay inert and end soon."""
 
+import functools
 import io
+import os
 import pickle
 import pickletools
 import struct
 import time
 import zipfile
 from collections import OrderedDict
+from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,7 @@ import pytest
 import torch
 
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.pickle_machine import Call, Global, PickleError, load_pickle
+from darkroom.checkpoints.pickle_machine import Call, Global, PickleError, is_harmful, load_pickle
 from darkroom.errors import InputError
 
 # Seconds of processor time. A second is what is promised of a usual machine; what is caught here would take minutes.
@@ -107,7 +111,7 @@ class Touch:
 def test_a_malicious_pickle_does_nothing(tmp_path: Path, protocol: int) -> None:
     evil = {"state_dict": {"w": Touch(tmp_path / "zipped")}, "x": Touch(tmp_path / "zipped")}
     path = zip_with(tmp_path / "m.ckpt", pickle.dumps(evil, protocol))
-    with pytest.raises(InputError, match="no tensors"):
+    with pytest.raises(InputError, match=r"m\.ckpt: .* would reach for .*open .*malicious"):
         open_weights(path)
     bare = tmp_path / "bare.ckpt"
     bare.write_bytes(pickle.dumps(Touch(tmp_path / "bare"), protocol))
@@ -118,14 +122,54 @@ def test_a_malicious_pickle_does_nothing(tmp_path: Path, protocol: int) -> None:
     assert (tmp_path / "proof").exists()
 
 
-def test_tensors_beside_malice_are_still_read(tmp_path: Path) -> None:
+def test_tensors_beside_malice_are_refused_with_it(tmp_path: Path) -> None:
+    """The tensors could be read without harm, yet the user should know what the file was made for."""
+
     class Module(torch.nn.Module):
         def __reduce__(self) -> tuple[Any, ...]:
-            return open, (str(tmp_path / "created"), "w")
+            return os.system, (f"touch {tmp_path / 'created'}",)
 
     torch.save({"state_dict": {"w": BASE}, "callbacks": Module()}, tmp_path / "m.ckpt")
-    assert torch.equal(open_weights(tmp_path / "m.ckpt")["w"].load(), BASE)
+    with pytest.raises(InputError, match=r"m\.ckpt: .* would reach for \w+\.system .*malicious"):
+        open_weights(tmp_path / "m.ckpt")
     assert not (tmp_path / "created").exists()
+
+
+def test_other_pickles_are_called_that(tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_bytes(pickle.dumps({"w": 1}))
+    with pytest.raises(InputError, match=r"m\.bin is a pickle but not one of torch"):
+        open_weights(tmp_path / "m.bin")
+
+
+def test_training_frameworks_objects_are_skipped(tmp_path: Path) -> None:
+    """Classes as keys, objects made by unknown classes, and functions held by name."""
+    strange = {Fraction: Fraction(1, 3), "partial": functools.partial(max, 2), "path": tmp_path, "when": datetime.now()}
+    torch.save({"state_dict": {"w": BASE}, "callbacks": strange, "loops": [strange]}, tmp_path / "m.ckpt")
+    assert torch.equal(open_weights(tmp_path / "m.ckpt")["w"].load(), BASE)
+
+
+@pytest.mark.parametrize(
+    ("name", "harmful"),
+    [
+        ("posix.system", True),
+        ("os.path.join", True),
+        ("torch.serialization.os.system", True),
+        ("builtins.eval", True),
+        ("numpy.__builtins__.exec", True),
+        ("_io.open", True),
+        ("subprocess.Popen", True),
+        ("torch.hub.load", True),
+        ("builtins.set", False),
+        ("collections.OrderedDict", False),
+        ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", False),
+        ("omegaconf.base.ContainerMetadata", False),
+        ("torch.optim.adamw.AdamW", False),
+        ("numpy.core.multiarray.scalar", False),
+        ("pathlib.PosixPath", False),
+    ],
+)
+def test_what_is_harmful(name: str, harmful: bool) -> None:
+    assert is_harmful(name) == harmful
 
 
 def test_machine_equals_pickle_on_plain_values() -> None:
@@ -168,7 +212,7 @@ BOMBS = {
     "nesting": op(b"(" * 400_000),
     "nested lists": op(b"]" * 200_000, b"a" * 199_999),
     "nested tuples": op(b")", b"\x85" * 400_000),
-    "nested calls": op(b"cos\nsystem\n", b")R" * 200_000),
+    "nested calls": op(b"csome\nclass\n", b")R" * 200_000),
     "hash bomb": op(b")", b"q\x00h\x00\x86" * 100, b"}", b"h\x00Ns" * 10),
     "dict of tuple keys": op(b"}", b")", b"2\x86" * 60, b"Ns"),
     "doubling lists": op(b"]", b"q\x00h\x00h\x00\x86" * 50),
@@ -196,7 +240,7 @@ def test_setting_state_touches_nothing_real() -> None:
     value = load_pickle(op(b"ccollections\nOrderedDict\n", b"}X\x04\0\0\0evilK\x01sb"), "x").value
     assert isinstance(value, Global)
     assert dict(vars(OrderedDict)) == before
-    call = load_pickle(op(b"cos\nsystem\n", b"X\x02\0\0\0ls\x85R}X\x01\0\0\0aK\x01sb"), "x").value
+    call = load_pickle(op(b"csome\nclass\n", b"X\x02\0\0\0ls\x85R}X\x01\0\0\0aK\x01sb"), "x").value
     assert isinstance(call, Call)
     assert (call.arguments, call.state) == (("ls",), {"a": 1})
 
