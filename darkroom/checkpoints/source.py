@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,9 @@ COMPONENTS = (
     *("image_encoder", "image_normalizer", "depth_estimator"),
 )
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-ENDINGS = (".safetensors", ".safetensors.index.json", ".fp16.safetensors", ".fp16.safetensors.index.json")
-ENDINGS_TORCH = (".bin", ".fp16.bin", ".bin.index.json")
+# A stem, perhaps a variant, a container, and for the table of shards an ending that repeats the variant.
+_COMPONENT_FILE = re.compile(rf"({'|'.join(STEMS)})(\.\w+)?\.(safetensors|bin)(\.index(\.\w+)?\.json)?")
+_VARIANTS = ("", "fp16", "bf16")  # the preferred ones; others follow, and weights without their average come last
 WEIGHT_FILES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -94,13 +96,21 @@ def _open_folder(path: Path) -> Source:
 
 
 def weights_of(folder: Path) -> Path:
-    for ending in (*ENDINGS, *ENDINGS_TORCH):
-        for stem in STEMS:
-            if (folder / f"{stem}{ending}").is_file():
-                return folder / f"{stem}{ending}"
-    raise InputError(
-        f"the folder {folder} holds no weights; wanted is {STEMS[0]}.safetensors, model.safetensors or .bin"
-    )
+    """The weights in a component's folder, or the table of their shards: safetensors before pickles, no variant before
+    half precision before any other."""
+    found = {p.name: match for p in folder.iterdir() if (match := _COMPONENT_FILE.fullmatch(p.name)) and p.is_file()}
+    if not found:
+        raise InputError(
+            f"the folder {folder} holds no weights; wanted is {STEMS[0]}.safetensors, model.safetensors or .bin"
+        )
+    return folder / min(found, key=lambda name: _preference(found[name]))
+
+
+def _preference(match: re.Match[str]) -> tuple[int, ...]:
+    stem, variant, container, table, of_table = match.groups()
+    variant = (variant or of_table or "").removeprefix(".")
+    rank = _VARIANTS.index(variant) if variant in _VARIANTS else len(_VARIANTS) + (variant == "non_ema")
+    return (container != "safetensors", rank, table is not None, STEMS.index(stem))
 
 
 def read_json(path: Path) -> dict[str, Any]:
