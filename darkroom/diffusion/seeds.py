@@ -5,17 +5,20 @@ Every mode draws a picture's noise from its own seed, so that a picture never de
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from darkroom.diffusion.noise import SeededNoise
+from darkroom.diffusion.brownian_tree import BrownianTree, philox_normal
+from darkroom.diffusion.noise import BrownianNoise, SeededNoise
 from darkroom.diffusion.philox import PhiloxGenerator
 from darkroom.registry import Registry
+from darkroom.types import NoiseSource
 
-__all__ = ["SEED_MODES", "ComfyNoise", "PhiloxNoise", "SeedMode", "StartingNoise", "slerp"]
+__all__ = ["PATHS", "SEED_MODES", "ComfyNoise", "PathMode", "PhiloxNoise", "SeedMode", "StartingNoise", "slerp"]
 
 
 class StartingNoise(Protocol):
@@ -29,6 +32,11 @@ class StartingNoise(Protocol):
 SeedMode = Callable[[Sequence[int], Sequence[int], torch.device | str], StartingNoise]
 
 SEED_MODES: Registry[SeedMode] = Registry("seed mode")
+
+# (seeds, shape, lowest level, highest level, device) to the noise of SDE samplers, by the name of the seed mode. Modes
+# without an entry draw it as all other noise of steps.
+PathMode = Callable[[Sequence[int], Sequence[int], float, float, torch.device | str], NoiseSource]
+PATHS: dict[str, PathMode] = {}
 
 
 class PhiloxNoise:
@@ -110,6 +118,13 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 
 # Diffusers, given a list of CPU generators, draws as this project does.
-SEED_MODES.add("darkroom", SeededNoise, "diffusers", "a1111_cpu")
+SEED_MODES.add("darkroom", SeededNoise)
+SEED_MODES.add("diffusers", SeededNoise)
 SEED_MODES.add("a1111", PhiloxNoise, "a1111_nv", "nv")
+SEED_MODES.add("a1111_cpu", SeededNoise)
 SEED_MODES.add("comfy", ComfyNoise, "comfyui")
+
+PATHS["darkroom"] = BrownianNoise
+PATHS["a1111"] = functools.partial(BrownianTree, normal=philox_normal)
+PATHS["a1111_cpu"] = BrownianTree
+PATHS["comfy"] = BrownianTree  # on the CPU also where the other noise of steps is the device's

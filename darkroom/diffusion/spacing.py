@@ -85,7 +85,8 @@ def _ends(process: DiffusionProcess) -> tuple[float, float]:
 def leading(process: DiffusionProcess, n: int) -> Tensor:
     """i · floor(T/n) + 1: Stable Diffusion's own DDIM and PLMS."""
     total = process.schedule.steps
-    return process.t_to_sigma((torch.arange(n) * (total // n) + 1).flip(0).clamp(max=total - 1))
+    offset = 1 if n < total else 0  # all the levels there are leave no room for one
+    return process.t_to_sigma((torch.arange(n) * (total // n) + offset).flip(0))
 
 
 def linspace(process: DiffusionProcess, n: int) -> Tensor:
@@ -118,11 +119,13 @@ def simple(process: DiffusionProcess, n: int) -> Tensor:
 
 
 def ddim_uniform(process: DiffusionProcess, n: int) -> Tensor:
-    """Levels 1, 1 + T//n, … of which the n highest are taken: ComfyUI's "ddim_uniform"."""
+    """Levels 1, 1 + T//n, … of which the n lowest are taken: ComfyUI's "ddim_uniform".
+
+    Where n does not divide T, ComfyUI goes on to the top and takes more steps than it was asked for.
+    """
     total = process.schedule.steps
-    stride = max(1, total // n)
-    levels = [min(total - 1, 1 + i * stride) for i in range(n)]
-    return process.sigmas[sorted(set(levels), reverse=True)]
+    offset = 1 if n < total else 0
+    return process.sigmas[[offset + i * (total // n) for i in reversed(range(n))]]
 
 
 def quadratic(process: DiffusionProcess, n: int) -> Tensor:

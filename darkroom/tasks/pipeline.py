@@ -166,7 +166,7 @@ class Pipeline:
             denoise = towards_target(model, plans, denoise)
         if model.device.type == "cpu":
             x = x.contiguous(memory_format=torch.channels_last)
-        return x, sigmas, whole, step_noise(plans, noise, shape, model), denoise
+        return x, sigmas, whole, step_noise(plans, noise, shape, model, sigmas), denoise
 
 
 def _covered(model: LatentDiffusion, plan: Plan) -> bool:

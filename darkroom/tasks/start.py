@@ -8,10 +8,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers.registry import BROWNIAN
-from darkroom.diffusion.seeds import SEED_MODES, StartingNoise, slerp
+from darkroom.diffusion.seeds import PATHS, SEED_MODES, StartingNoise, slerp
 from darkroom.diffusion.slices import between, for_strength
 from darkroom.diffusion.spacing import given, spaced
 from darkroom.errors import InputError
@@ -59,7 +59,7 @@ def starting_noise(plans: Sequence[Plan], shape: tuple[int, int, int], device: t
 
 
 # Samplers of diffusion's own variables, whose latents begin with unit variance in every tool.
-UNIT = frozenset({"DDIM", "DDPM", "PLMS", "UniPC", "LCM", "DEIS"})
+UNIT = frozenset({"DDIM", "DDPM", "PLMS", "UniPC", "DEIS"})
 # In Diffusers these begin at the first level itself where the spacing begins at the last timestep.
 EULER_LIKE = frozenset({"Euler", "Euler a", "Heun", "DPM2", "DPM2 a", "LMS"})
 
@@ -70,8 +70,8 @@ def starting_scale(plan: Plan, sigma: Tensor) -> Tensor:
     The latents of a VP process have unit variance, so that x = z sqrt(1 + sigma²) begins with sqrt(1 + sigma²); so does
     ComfyUI. k-diffusion begins with sigma, and with it A1111, and Diffusers for some of its schedulers.
     """
-    mode = plan.request.seed_mode.lower().replace("-", "_")
-    of_a1111 = mode in ("a1111", "a1111_cpu", "a1111_nv", "nv") and plan.sampler not in UNIT
+    mode = SEED_MODES.name(plan.request.seed_mode)
+    of_a1111 = mode in ("a1111", "a1111_cpu") and plan.sampler not in UNIT
     of_diffusers = mode == "diffusers" and plan.sampler in EULER_LIKE and plan.schedule in ("linspace", "trailing")
     return sigma if of_a1111 or of_diffusers else (1 + sigma.square()).sqrt()
 
@@ -102,13 +102,20 @@ def varied(plans: Sequence[Plan], start: Tensor) -> Tensor:
 
 
 def step_noise(
-    plans: Sequence[Plan], start: StartingNoise, shape: tuple[int, int, int], model: LatentDiffusion
+    plans: Sequence[Plan], start: StartingNoise, shape: tuple[int, int, int], model: LatentDiffusion, sigmas: Tensor
 ) -> NoiseSource:
-    """What the sampler draws from: a Brownian path where it wants one, else on from the starting noise."""
-    if plans[0].sampler not in BROWNIAN:
+    """What the sampler draws from: a Brownian path where it wants one, else on from the starting noise.
+
+    The path of this project goes over the whole process, so that it is one for any part of the schedule `sigmas`; those
+    of other tools go over the levels that are run.
+    """
+    name = SEED_MODES.name(plans[0].request.seed_mode)
+    if plans[0].sampler not in BROWNIAN or name not in PATHS:
         return start
-    low, high = float(model.process.sigmas[0]), float(model.process.sigmas[-1])
-    return BrownianNoise([p.request.seed for p in plans], shape, low, high, model.device)
+    low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
+    if name == "darkroom":
+        low, high = min(low, float(model.process.sigmas[0])), max(high, float(model.process.sigmas[-1]))
+    return PATHS[name]([p.request.seed for p in plans], shape, low, high, model.device)
 
 
 def encoded(plans: Sequence[Plan], model: LatentDiffusion) -> Tensor:

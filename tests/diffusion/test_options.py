@@ -66,6 +66,27 @@ def test_restarts_of_a_user_are_run() -> None:
     assert steps[-1].total == 16
 
 
+def test_restarts_by_default_are_those_of_a1111() -> None:
+    """From 20 steps on: Karras's levels for the steps that are left, then nine from the level nearest to 2 again."""
+    sampler = with_options("Restart", {})
+    steps = list(sampler(lambda x, s: 0.5 * x, X, spaced("karras", PROCESS, 20), lambda a, b: torch.zeros_like(X)))
+    levels = [s.sigma for s in steps]
+    karras = spaced("karras", PROCESS, 11)
+    at = int((karras - 0.1).abs().argmin())
+    top = karras[(karras - 2).abs().argmin()]
+    assert len(levels) == 20
+    assert levels[:at] == pytest.approx(karras[:at].tolist(), rel=1e-5)
+    assert levels[at] == pytest.approx(float(top), rel=1e-5)
+    assert levels[at + 9 :] == pytest.approx(karras[at:-1].tolist(), rel=1e-5)
+
+
+def test_restarts_do_not_go_above_the_start_of_a_run() -> None:
+    """Image-to-image of little strength begins below the level that restarts go back to."""
+    sigmas = spaced("karras", PROCESS, 40)[20:]
+    steps = list(with_options("Restart", {})(lambda x, s: 0.5 * x, X, sigmas, lambda a, b: torch.zeros_like(X)))
+    assert max(s.sigma for s in steps) == pytest.approx(float(sigmas[0]))
+
+
 def test_beta_quantiles_agree_with_scipy() -> None:
     n = 23
     share = peer_beta.ppf(1 - torch.arange(n, dtype=torch.float64).numpy() / n, 0.6, 0.6)

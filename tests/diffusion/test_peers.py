@@ -1,5 +1,7 @@
 """Whole trajectories beside Diffusers' schedulers, on a denoiser without symmetry."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import (
@@ -19,6 +21,7 @@ from torch import Tensor
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
 from darkroom.diffusion.samplers import SAMPLERS, with_options
+from darkroom.diffusion.seeds import PATHS
 from darkroom.diffusion.spacing import spaced
 
 PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
@@ -141,4 +144,20 @@ def test_deis(order: int) -> None:
         sigma = sigmas[step.index]
         seen = z * (1 + sigma**2).sqrt()
         z = peer.step((seen - curved(seen, sigma)) / sigma, t, z).prev_sample
+        assert torch.allclose(step.x, z * (1 + sigmas[step.index + 1] ** 2).sqrt(), rtol=2e-3, atol=2e-3)
+
+
+def test_noise_of_sde_solvers_in_the_seed_mode_of_diffusers() -> None:
+    """The peer draws one picture's noise step by step from its generator."""
+    n = 10
+    sigmas = spaced("karras", PROCESS, n)
+    peer: Any = DPMSolverMultistepScheduler.from_config({**BETAS, **KARRAS, **SDE})
+    peer.set_timesteps(n)
+    assert "diffusers" not in PATHS
+    generator = torch.Generator().manual_seed(4)
+    z = START / (1 + sigmas[0] ** 2).sqrt()
+    for step, t in zip(SAMPLERS["DPM++ 2M SDE"](curved, START, sigmas, SeededNoise([4], SHAPE)), peer.timesteps):
+        sigma = sigmas[step.index]
+        seen = z * (1 + sigma**2).sqrt()
+        z = peer.step((seen - curved(seen, sigma)) / sigma, t, z, generator=generator).prev_sample
         assert torch.allclose(step.x, z * (1 + sigmas[step.index + 1] ** 2).sqrt(), rtol=2e-3, atol=2e-3)

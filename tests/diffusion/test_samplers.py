@@ -186,6 +186,11 @@ def test_schedules_fall_to_zero(name: str, n: int) -> None:
     assert (sigmas[:-1] > sigmas[1:]).all()
 
 
+@pytest.mark.parametrize("name", ["leading", "ddim_uniform"])
+def test_all_the_levels_there_are(name: str) -> None:
+    assert torch.allclose(spaced(name, PROCESS, 1000)[:-1].double(), PROCESS.sigmas.flip(0), rtol=1e-6)
+
+
 def test_schedules_that_cannot_be() -> None:
     with pytest.raises(InputError, match="steps is 0"):
         spaced("karras", PROCESS, 0)

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.diffusion.brownian_tree import BrownianTree
 from darkroom.diffusion.philox import PhiloxGenerator, philox
-from darkroom.diffusion.seeds import SEED_MODES, ComfyNoise, PhiloxNoise, slerp
+from darkroom.diffusion.seeds import PATHS, SEED_MODES, ComfyNoise, PhiloxNoise, slerp
 from darkroom.errors import InputError
+from darkroom.types import NoiseSource
 
 A, B = torch.tensor(3.0), torch.tensor(2.0)
 SHAPE = (4, 5, 6)
@@ -87,3 +89,30 @@ def test_slerp_keeps_the_spread_and_its_ends() -> None:
     assert torch.allclose(slerp(a, b, 1.0), b, atol=1e-5)
     assert slerp(a, b, 0.5).flatten(1).std(dim=1) == pytest.approx([1, 1], abs=0.03)
     assert torch.allclose(slerp(a, a, 0.3), a)
+
+
+def test_brownian_trees_are_those_of_torchsde() -> None:
+    """Known answers of torchsde 0.2.6 through k-diffusion's noise sampler; it sums in 32 bits."""
+    sigmas = torch.tensor([14.614641, 9.7, 6.5, 3.3, 1.2, 0.5, 0.1, 0.0291675])
+    tree = BrownianTree([7, 5, 2**40 + 3], (4, 8, 8), float(sigmas[-1]), float(sigmas[0]))
+    first, later = tree(sigmas[0], sigmas[1]).flatten(1), tree(sigmas[2], sigmas[3]).flatten(1)
+    assert first[1, :3].tolist() == pytest.approx([-0.9200, 1.8373, 0.6416], abs=1e-4)
+    assert later[1, :4].tolist() == pytest.approx([2.3796, -0.3871, 1.3069, -0.0808], abs=1e-4)
+    assert first[2, :3].tolist() == pytest.approx([0.0530, -0.2621, 0.4471], abs=1e-4)
+    assert later[2, :4].tolist() == pytest.approx([-0.3111, -0.5288, 0.5446, 1.0783], abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", PATHS)
+def test_paths_are_normal_add_up_and_do_not_depend_on_the_batch(mode: str) -> None:
+    def path(seeds: list[int]) -> NoiseSource:
+        return PATHS[mode](seeds, (4000,), 0.03, 14.6, "cpu")
+
+    a, b, c = (torch.tensor(s) for s in (10.0, 6.0, 1.0))
+    w = path([3])
+    first, second, whole = w(a, b), w(b, c), w(a, c)
+    assert torch.allclose(first * 4.0**0.5 + second * 5.0**0.5, whole * 9.0**0.5, atol=1e-4)
+    for noise in (first, second, whole):
+        assert float(noise.mean()) == pytest.approx(0, abs=0.05)
+        assert float(noise.std()) == pytest.approx(1, abs=0.05)
+    assert abs(float((first * second).mean())) < 0.05
+    assert torch.equal(path([8, 3])(b, c)[1], second[0])

@@ -42,8 +42,9 @@ def restart(
 ) -> Iterator[Step]:
     """Heun, with the stretch between two levels run several times over fresh noise (Xu et al. 2023).
 
-    `restarts`: (low, high, steps, times) each. By default one of A1111's: from 20 steps on, levels 0.1 … 2 again with
-    part of the steps.
+    `restarts`: (low, high, steps, times) each, low and high being brought to the nearest levels of the schedule, so
+    that a run that starts below `high` goes back to its own start at most. By default one of A1111's: from 20 steps on,
+    levels 0.1 … 2 again with part of the steps.
     """
     total = len(sigmas) - 1
     if restarts is None:
@@ -57,9 +58,10 @@ def restart(
     for low, high, steps, times in restarts:
         at = min(range(len(path)), key=lambda k: abs(float(path[k][1]) - low))
         bottom = path[at][1]
-        if not 0 < bottom < high:
+        top = sigmas[(sigmas - high).abs().argmin()]
+        if not 0 < bottom < top:
             continue
-        again = _karras(float(bottom), high, steps + 1).to(sigmas)
+        again = _karras(float(bottom), float(top), steps + 1).to(sigmas)
         path[at + 1 : at + 1] = [(again[k], again[k + 1]) for k in range(steps)] * times
     level = sigmas[0]
     for i, (sigma, following) in enumerate(path):
