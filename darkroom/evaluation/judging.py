@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
-from darkroom.data.picturebook.scene import relations
+from darkroom.data.picturebook.relations import relations
 from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.tasks.images import to_tensor

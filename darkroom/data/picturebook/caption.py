@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from darkroom.data.picturebook.colours import COLOURS
-from darkroom.data.picturebook.scene import Scene, Thing, relations
+from darkroom.data.picturebook.relations import OPPOSITE, box_relations, relations
+from darkroom.data.picturebook.scene import Scene, Thing
 from darkroom.data.picturebook.things import KINDS
 
 __all__ = ["Facts", "Group", "Relation", "describe", "vocabulary"]
@@ -38,8 +39,6 @@ PHRASES = {
     "in front of": ("in front of",),
     "behind": ("behind",),
 }
-OPPOSITE = {"left of": "right of", "above": "below", "in front of": "behind"}
-OPPOSITE |= {b: a for a, b in OPPOSITE.items()}
 
 
 @dataclass(frozen=True)
@@ -84,13 +83,13 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
     if len(singles) >= 2 and rng.random() < 0.65:
         a, b = members[keys[singles[0]]][0], members[keys[singles[1]]][0]
         first, second = (a, b) if scene.things.index(a) < scene.things.index(b) else (b, a)
-        held = relations(first, second)
-        if held:
-            relation = str(rng.choice(held))
-            said.append(Relation(singles[0], relation if first is a else OPPOSITE[relation], singles[1]))
+        # Drawn from what the boxes say, dropped if it is not so: a true caption does not change with the false ones.
+        held = box_relations(first, second)
+        relation = str(rng.choice(held)) if held else ""
+        if relation in relations(first, second):
+            said.append(Relation(0, relation if first is a else OPPOSITE[relation], 1))
             rest = [i for i in range(len(keys)) if i not in singles[:2]]
             keys = [keys[i] for i in (*singles[:2], *rest)]
-            said = [Relation(0, said[0].relation, 1)]
     groups, phrases = [], []
     for key in keys:
         group, phrase = _phrase(members[key], rng)

@@ -15,7 +15,8 @@ from darkroom.config import from_dict, to_dict
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.picturebook.caption import Facts, Group, describe
 from darkroom.data.picturebook.colours import COLOURS
-from darkroom.data.picturebook.scene import RELATIONS, held_out_pairs, sample_scene
+from darkroom.data.picturebook.relations import RELATIONS
+from darkroom.data.picturebook.scene import held_out_pairs, sample_scene
 from darkroom.data.picturebook.things import KINDS
 from darkroom.errors import InputError
 from darkroom.registry import nearest

@@ -16,12 +16,11 @@ from darkroom.data.picturebook.kind import Kind
 from darkroom.data.picturebook.things import KINDS
 from darkroom.errors import InputError
 
-__all__ = ["RELATIONS", "Box", "Scene", "Sign", "Split", "Thing", "held_out_pairs", "relations", "sample_scene"]
+__all__ = ["Box", "Scene", "Sign", "Split", "Thing", "held_out_pairs", "sample_scene"]
 
 Split = Literal["train", "heldout", "any"]
 SIZES = {"small": 0.78, "medium": 1.0, "large": 1.2}
 COUNT_LAW = (0.35, 0.40, 0.15, 0.10)  # one, two, three, four things
-RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 
 
 @dataclass(frozen=True)
@@ -100,21 +99,6 @@ def held_out_pairs() -> frozenset[tuple[str, str]]:
         if fresh and len(chosen) < len(pairs) // 20:
             chosen.append((kind, colour))
     return frozenset(chosen)
-
-
-def relations(a: Thing, b: Thing) -> list[str]:
-    """The relations of `RELATIONS` that hold between `a` and `b` with a clear margin. `b` is painted after `a`."""
-    (ay, ax), (by, bx) = a.box.centre, b.box.centre
-    found = []
-    wide = 0.5 * min(a.box.right - a.box.left, b.box.right - b.box.left)
-    if abs(ax - bx) > max(0.12, wide) and abs(ax - bx) > 0.8 * abs(ay - by):
-        found.append("left of" if ax < bx else "right of")
-    if a.box.bottom <= b.box.top + 0.04 or b.box.bottom <= a.box.top + 0.04:
-        if abs(ay - by) > abs(ax - bx):
-            found.append("above" if ay < by else "below")
-    elif a.box.overlap(b.box) > 0.1 * min(a.box.area, b.box.area) and b.box.bottom > a.box.bottom + 0.02:
-        found.append("behind")
-    return found
 
 
 def sample_scene(

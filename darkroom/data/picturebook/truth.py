@@ -8,9 +8,9 @@ import numpy as np
 import skia
 
 from darkroom.data.picturebook.backdrop import draw_backdrop
-from darkroom.data.picturebook.caption import OPPOSITE
-from darkroom.data.picturebook.render import draw_sign, draw_thing, render
-from darkroom.data.picturebook.scene import Scene, relations
+from darkroom.data.picturebook.relations import OPPOSITE, relations, silhouette
+from darkroom.data.picturebook.render import draw_sign, render
+from darkroom.data.picturebook.scene import Scene
 from darkroom.data.picturebook.things import KINDS
 
 __all__ = ["SEMANTIC_CLASSES", "GroundTruth", "VisibleThing", "ground_truth"]
@@ -62,9 +62,7 @@ def ground_truth(scene: Scene, width: int, height: int) -> GroundTruth:
     instances = np.zeros((height, width), np.int32)
     own = []
     for i, thing in enumerate(scene.things):
-        surface = skia.Surface(width, height)
-        draw_thing(surface.getCanvas(), thing, width, height)
-        mask = _pixels(surface)[..., 3] > 127
+        mask = silhouette(thing, width, height)
         own.append(int(mask.sum()))
         instances[mask] = i + 1
     if scene.sign is not None:

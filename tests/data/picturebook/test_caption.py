@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from darkroom.data.picturebook import describe, sample_scene, vocabulary
-from darkroom.data.picturebook.scene import relations
+from darkroom.data.picturebook.relations import relations
 from darkroom.models.tokenizer import WordTokenizer
 
 

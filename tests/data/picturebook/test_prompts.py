@@ -18,14 +18,14 @@ def write(path: Path, prompts: list[Prompt]) -> Path:
 
 
 def test_there_and_back(tmp_path: Path) -> None:
-    prompts = sample_prompts(seed=3, count=300, things=(1, 4))
+    prompts = sample_prompts(seed=2, count=300, things=(1, 4))
     assert {r.relation for p in prompts for r in p.facts.relations} > {"left of", "right of", "above", "below"}
     assert any(p.facts.sign for p in prompts)
     path = write(tmp_path / "p.jsonl", prompts)
     assert read_prompts(path) == prompts
     assert len(path.read_text().splitlines()) == 300
-    assert prompts == sample_prompts(3, 300, (1, 4))
-    assert prompts[:40] == sample_prompts(3, 40, (1, 4))
+    assert prompts == sample_prompts(2, 300, (1, 4))
+    assert prompts[:40] == sample_prompts(2, 40, (1, 4))
     assert prompts != sample_prompts(4, 300, (1, 4))
 
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from darkroom.config import from_dict, to_dict
 from darkroom.data.picturebook import COLOURS, KINDS, Scene, held_out_pairs, render, sample_scene
-from darkroom.data.picturebook.scene import relations
 from darkroom.errors import InputError
 
 
@@ -53,23 +52,6 @@ def test_every_thing_lies_in_the_picture_whatever_its_shape(seed: int, aspect: f
 def test_a_scene_survives_json() -> None:
     for scene in scenes(30):
         assert from_dict(Scene, to_dict(scene)) == scene
-
-
-def test_relations_agree_with_the_boxes_and_all_kinds_of_them_occur() -> None:
-    found = set()
-    for scene in scenes(400, things=2):
-        a, b = scene.things
-        for relation in relations(a, b):
-            found.add(relation)
-            (ay, ax), (by, bx) = a.box.centre, b.box.centre
-            if relation in ("left of", "right of"):
-                assert (relation == "left of") == (ax < bx)
-            elif relation in ("above", "below"):
-                assert (relation == "above") == (ay < by)
-            else:
-                assert relation == "behind"
-                assert a.box.overlap(b.box) > 0
-    assert found == {"left of", "right of", "above", "behind"} | (found & {"below"})
 
 
 def test_sizes_that_cannot_be_painted() -> None:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from darkroom.data.picturebook import Scene, render, sample_scene
-from darkroom.data.picturebook.caption import OPPOSITE
-from darkroom.data.picturebook.scene import RELATIONS
+from darkroom.data.picturebook.relations import OPPOSITE, RELATIONS
 from darkroom.data.picturebook.truth import SEMANTIC_CLASSES, GroundTruth, ground_truth
 
 
