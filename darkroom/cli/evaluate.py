@@ -48,8 +48,6 @@ def picturebook(
     """Draw a list of held-out prompts and report how many pictures keep what was promised."""
     from contextlib import ExitStack
 
-    import torch
-
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
     from darkroom.evaluation.judging import load_judge
     from darkroom.evaluation.picturebook import benchmark, print_report, write_report
@@ -59,7 +57,7 @@ def picturebook(
     from darkroom.whole_file import whole_file
 
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
-    pipeline = Pipeline(load_model(model, "cpu", torch.bfloat16).model)
+    pipeline = Pipeline(load_model(model, "cpu").model)
     settings = Request(steps=steps, guidance=guidance, sampler=sampler, schedule=schedule)
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if output is None else files.enter_context(whole_file(output))

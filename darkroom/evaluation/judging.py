@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
@@ -22,6 +23,7 @@ __all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
 
 # Scenes that grade the judge, from a stream that neither training nor prompts draw from.
 STREAM = 2_000_003
+BATCH = 64  # pictures that the judge reads at once
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ def load_judge(path: Path | None = None) -> Judge:
 
 
 @torch.no_grad()
-def look(judge: Judge, images: Tensor, batch: int = 64) -> Iterator[Findings]:
+def look(judge: Judge, images: Tensor) -> Iterator[Findings]:
     """The findings for each of `images` (N, 3, H, W) in [−1, 1]."""
-    for part in images.split(batch):
+    for part in images.split(BATCH):
         part = part.contiguous(memory_format=torch.channels_last)
         output = judge(part)
         for things, surroundings, row in zip(judge.detect(output), judge.describe(output), output.features.numpy()):
@@ -67,10 +69,8 @@ def look(judge: Judge, images: Tensor, batch: int = 64) -> Iterator[Findings]:
 
 def judge_accuracy(judge: Judge, count: int, size: int = 128, seed: int = 0) -> Accuracy:
     """How well `judge` reads `count` renders that it was not trained on."""
-    scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in range(count)]
-    images = to_tensor(np.stack([render(s, size, size) for s in scenes]))
     total = found = colours = parts = all_parts = counts = related = all_related = around = 0
-    for scene, findings in zip(scenes, look(judge, images)):
+    for scene, findings in track(_readings(judge, count, size, seed), "reading", total=count, transient=True):
         pairs = _match(scene, findings.things, size)
         total += len(scene.things)
         found += len(pairs)
@@ -95,6 +95,15 @@ def judge_accuracy(judge: Judge, count: int, size: int = 128, seed: int = 0) -> 
         surroundings=around / count,
         things=total,
     )
+
+
+def _readings(judge: Judge, count: int, size: int, seed: int) -> Iterator[tuple[Scene, Findings]]:
+    """Scenes with what the judge sees in them, few pictures at a time."""
+    for start in range(0, count, BATCH):
+        numbers = range(start, min(start + BATCH, count))
+        scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in numbers]
+        images = to_tensor(np.stack([render(s, size, size) for s in scenes]))
+        yield from zip(scenes, look(judge, images))
 
 
 def _match(scene: Scene, detections: list[Detection], size: int) -> list[tuple[Thing, Detection]]:

@@ -9,11 +9,15 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
+from darkroom.errors import InputError
 from darkroom.evaluation.frechet import frechet_distance
-from darkroom.evaluation.judging import look
+from darkroom.evaluation.judging import Findings, look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.tasks.images import grid, to_tensor
@@ -62,18 +66,20 @@ def benchmark(
 ) -> Report:
     """Draw one picture per prompt (seed = its number in the list) with `settings` and judge it.
 
-    The first 48 pictures are written as PNG to `sheet`.
+    The first 48 pictures are written as PNG to `sheet`. Raises `InputError` for fewer than two prompts.
     """
+    if len(prompts) < 2:
+        raise InputError(f"the list holds {len(prompts)} prompt, wanted are at least 2 to compare with renders")
     requests = [replace(settings, prompt=p.caption, seed=i) for i, p in enumerate(prompts)]
     pixels = _draw(pipeline, requests)
     if sheet is not None:
         Image.fromarray(grid(pixels[:48], 8)).save(sheet, format="PNG")
-    findings = list(look(judge, to_tensor(pixels)))
+    findings = _look(judge, pixels)
     verdicts = [judge_picture(p.facts, f.things, f.surroundings) for p, f in zip(prompts, findings)]
     size = pixels.shape[1:3]
     scenes = [sample_scene(np.random.default_rng((0, STREAM, i)), split="any") for i in range(len(prompts))]
     renders = np.stack([render(s, size[1], size[0]) for s in scenes])
-    theirs = np.stack([f.features for f in look(judge, to_tensor(renders))])
+    theirs = np.stack([f.features for f in _look(judge, renders)])
     return Report(
         all=_shares(verdicts),
         unseen=_shares([v for v, p in zip(verdicts, prompts) if p.held_out]),
@@ -83,13 +89,15 @@ def benchmark(
 
 
 def _draw(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
-    from rich.progress import track
-
     pictures: dict[int, np.ndarray] = {}
     events = (e for e in pipeline.run(requests, batch_size=16) if not isinstance(e, Progress))
     for index, picture in track(events, "drawing", total=len(requests)):
         pictures[index] = picture.pixels
     return np.stack([pictures[i] for i in range(len(requests))])
+
+
+def _look(judge: Judge, pixels: np.ndarray) -> list[Findings]:
+    return list(track(look(judge, to_tensor(pixels)), "judging", total=len(pixels), transient=True))
 
 
 def _shares(verdicts: Sequence[Verdict]) -> dict[str, Share]:
@@ -98,20 +106,20 @@ def _shares(verdicts: Sequence[Verdict]) -> dict[str, Share]:
 
 
 def print_report(report: Report) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table("kept", "all prompts", "95 %", "asked", "unseen pairs", "asked")
     for q in QUESTIONS:
         a, u = report.all[q], report.unseen[q]
-        low, high = a.interval
-        unseen = f"{u.value:.1%}" if u.asked else "–"
-        table.add_row(q, f"{a.value:.1%}", f"{low:.1%} – {high:.1%}", str(a.asked), unseen, str(u.asked))
+        interval = " – ".join(f"{v:.1%}" for v in a.interval) if a.asked else "–"
+        table.add_row(q, _percent(a), interval, str(a.asked), _percent(u), str(u.asked))
     console = Console()
     console.print(table)
     console.print(
         f"Fréchet distance to renders in the judge's features: {report.frechet:.2f} ({report.pictures} pictures)"
     )
+
+
+def _percent(share: Share) -> str:
+    return f"{share.value:.1%}" if share.asked else "–"
 
 
 def write_report(file: BinaryIO, report: Report) -> None:
