@@ -25,6 +25,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.safetensors_file import Planned, plan, write_safetensors
 from darkroom.checkpoints.source import Source
+from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.stored import Stored
 from darkroom.checkpoints.transfer import planned_ours, planned_theirs
 from darkroom.errors import InputError
@@ -56,7 +57,7 @@ class Content:
     def of_source(cls, source: Source, identity: Identity, dtype: torch.dtype | None = None) -> Content:
         """What is in a checkpoint, read tensor by tensor; `dtype` None keeps what is stored."""
         folder = source.path if source.layout == "diffusers" else source.path.parent
-        ours = _ours(source, identity, dtype)
+        ours = _ours(source, identity, dtype, folder)
         return cls(identity.system, ours, _unused(source, identity), _notes(source), folder)
 
 
@@ -114,13 +115,13 @@ def _write_components(content: Content, folder: Path) -> None:
         write_json(folder / component / "config.json", config)
 
 
-def _ours(source: Source, identity: Identity, dtype: torch.dtype | None) -> dict[str, Planned]:
-    """All of our tensors; statistics that single files lack are those of no statistics."""
+def _ours(source: Source, identity: Identity, dtype: torch.dtype | None, folder: Path) -> dict[str, Planned]:
+    """All of our tensors, the statistics that single files lack included."""
     state = empty_state(identity.system)
     plans = planned_ours(identity.rules, state, source.tensors, dtype)
     for name, tensor in state.items():
         if name not in plans:
-            value = torch.full(tensor.shape, 1.0 if name.endswith(".std") else 0.0, dtype=dtype)
+            value = embedding_statistic(name, len(tensor), folder).to(dtype)
             plans[name] = Planned(value.dtype, tuple(value.shape), lambda value=value: value)
     return {name: plans[name] for name in state}
 

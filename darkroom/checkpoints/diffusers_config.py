@@ -20,7 +20,14 @@ from darkroom.models.unet import UNetConfig
 from darkroom.models.vision import MEAN, STD, VisionConfig
 from darkroom.systems.system import System
 
-__all__ = ["component_configs", "image_processor_config", "model_index", "pipeline_class", "scheduler_configs"]
+__all__ = [
+    "component_configs",
+    "has_pipeline",
+    "image_processor_config",
+    "model_index",
+    "pipeline_class",
+    "scheduler_configs",
+]
 
 Config = dict[str, Any]
 
@@ -42,11 +49,19 @@ PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction", "data": "sample"}
 
 def pipeline_class(system: System) -> str:
     """The pipeline that runs `system` there; `InputError` if there is none."""
-    kinds = tuple(sorted({config.kind for config in system.embedders}))
-    inexpressible = system.unet.attention == "block" and system.unet.head_width is None
-    if kinds not in PIPELINES or inexpressible:
+    if not has_pipeline(system):
         raise InputError(f"Diffusers has no pipeline for {system.name}; accepted is only --layout original")
-    return PIPELINES[kinds]
+    return PIPELINES[_kinds(system)]
+
+
+def has_pipeline(system: System) -> bool:
+    """Whether Diffusers' layout has a place for everything in `system`."""
+    inexpressible = system.unet.attention == "block" and system.unet.head_width is None
+    return _kinds(system) in PIPELINES and not inexpressible
+
+
+def _kinds(system: System) -> tuple[str, ...]:
+    return tuple(sorted({config.kind for config in system.embedders}))
 
 
 def component_configs(system: System) -> dict[str, Config]:

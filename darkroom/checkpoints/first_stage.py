@@ -41,6 +41,7 @@ def load_first_stage(
         found = {diffusers.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
         table = rules(diffusers.autoencoder(config), ours)
     else:
+        found = {original.modern_name(n): t for n, t in tensors.items()}
         table = rules(original.autoencoder(config), ours)
     fit(table, ours, found, optional=(), is_baggage=_is_baggage).require(path, "the first stage of this system")
     assign(stage, table, found, dtype, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from functools import cache
 from torch import Tensor
 
 from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.diffusers_config import has_pipeline
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.prediction import Told, tell_prediction
 from darkroom.checkpoints.source import Source
@@ -52,6 +54,8 @@ def identify(
     user called the checkpoint; names tell apart what tensors cannot. Raises `InputError` describing the nearest system.
     """
     candidates = _plausible(source) if system is None else [system]
+    holds = original.holds if source.layout == "original" else has_pipeline
+    candidates = [c for c in candidates if holds(c)]
     fitting: dict[str, tuple[list[Rule], Fit, bool]] = {}
     nearest: tuple[Fit, str] | None = None
     for alike in _by_networks(candidates):
@@ -80,7 +84,9 @@ def identify(
     described, prediction_told_by = _with_prediction(chosen, told)
     rules, found, average = fitting[names[0]]
     return Identity(
-        system=replace(described, latent_scale=_latent_scale(chosen, source)),
+        system=replace(
+            described, latent_scale=_latent_scale(chosen, source), stage_overflows=_stage_overflows(chosen, source)
+        ),
         alternatives=tuple(names[1:]),
         told_by=told_by,
         prediction_told_by=prediction_told_by,
@@ -251,9 +257,19 @@ def _with_prediction(system: System, told: Told | None) -> tuple[System, str]:
     return replace(system, prediction=told.prediction or system.prediction, schedule=schedule), told.by
 
 
+def _stage_overflows(system: System, source: Source) -> bool:
+    """Folders say of their first stage whether it was tuned to bear half precision."""
+    told = source.configs.get(diffusers.first_stage_component(system), {}).get("force_upcast")
+    return system.stage_overflows and told is not False
+
+
 def _latent_scale(system: System, source: Source) -> float:
     if system.scale_in_file and "scale_factor" in source.tensors:
-        return float(source.tensors["scale_factor"].load())
+        stored = source.tensors["scale_factor"]
+        scale = float(stored.load().reshape(-1)[0]) if stored.numel == 1 else math.nan
+        if not 0 < scale < math.inf:
+            raise InputError(f"{source.path}: scale_factor is not one positive number")
+        return scale
     for component in ("vae", "vqvae"):
         scale = source.configs.get(component, {}).get("scaling_factor")
         if isinstance(scale, float) and scale > 0 and component == diffusers.first_stage_component(system):

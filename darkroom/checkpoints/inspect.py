@@ -15,9 +15,11 @@ from darkroom.checkpoints.identify import empty_state, identify
 from darkroom.checkpoints.lora import describe_lora
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import Source, open_source, read_json
+from darkroom.checkpoints.statistics import STATISTICS, statistics_beside
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.checkpoints.table import rules
 from darkroom.checkpoints.transfer import fit
+from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.config import from_dict
 from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import Autoencoder
@@ -62,6 +64,7 @@ def inspect(
         "prediction": system.prediction + (", zero terminal SNR" if system.schedule.zero_terminal_snr else ""),
         "prediction told by": identity.prediction_told_by,
         "running average": _average(source),
+        **_statistics(source, system),
         **_content(source.tensors),
         **_parameters(system),
         "known baggage": f"{len(identity.fit.unused)} tensors",
@@ -87,6 +90,16 @@ def _average(source: Source) -> str:
         return "present, complete"
     scalars = "model_ema.decay" in source.tensors
     return "only its counters: the weights themselves are the average" if scalars and not there else "absent"
+
+
+def _statistics(source: Source, system: System) -> dict[str, str]:
+    """Of image embeddings: whether they are there, where a single file ought to have them beside it."""
+    widths = [config.tower.projection for config in system.embedders if isinstance(config, ImagePromptConfig)]
+    if not widths or source.layout == "diffusers" or set(original.OPTIONAL) <= set(source.tensors):
+        return {}
+    found = statistics_beside(source.path.parent, widths[0])
+    wanted = f"none, taken as 0 and 1; unCLIP L was trained with those in {STATISTICS}, to be put beside the file"
+    return {"embedding statistics": str(found) if found else wanted if widths[0] == 768 else "0 and 1"}
 
 
 def _parameters(system: System) -> dict[str, str]:

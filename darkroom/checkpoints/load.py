@@ -13,6 +13,7 @@ from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
 from darkroom.checkpoints.original import OPTIONAL
 from darkroom.checkpoints.source import Source, open_source
+from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.transfer import assign
 from darkroom.diffusion.process import Prediction
 from darkroom.systems.build import LatentDiffusion, build
@@ -77,20 +78,20 @@ def load_source(
     """The system of a source that has been identified."""
     model = build(identity.system, "meta")
     assign(model, identity.rules, source.tensors, dtype, device)
-    _settle(model, dtype, device)
     folder = source.path if source.layout == "diffusers" else source.path.parent
+    _settle(model, folder, dtype, device)
     for embedder in model.conditioner.embedders.values():
         if hasattr(embedder, "look_in"):
             embedder.look_in(folder)  # type: ignore[operator]  # vocabularies beside the checkpoint come first
     return model.eval().requires_grad_(False)
 
 
-def _settle(model: nn.Module, dtype: torch.dtype | None, device: torch.device | str) -> None:
-    """Statistics of image embeddings are not in single files: mean 0 and deviation 1, as if there were none."""
+def _settle(model: nn.Module, folder: Path, dtype: torch.dtype | None, device: torch.device | str) -> None:
+    """Give the statistics of image embeddings, which are not in single files, their values."""
     for name, tensor in model.state_dict().items():
         if tensor.is_meta:
             module, leaf = name.rpartition(".")[::2]
             if f"data_{leaf}" not in {o.rpartition(".")[2] for o in OPTIONAL}:
                 raise RuntimeError(f"{name} was given no value")
-            value = torch.full(tensor.shape, 1.0 if leaf == "std" else 0.0, dtype=dtype, device=device)
-            setattr(model.get_submodule(module), leaf, value)
+            value = embedding_statistic(name, len(tensor), folder)
+            setattr(model.get_submodule(module), leaf, value.to(device, dtype))

@@ -16,11 +16,21 @@ from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
+from darkroom.conditioning.text import WordTextConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.system import System
 
-__all__ = ["OPTIONAL", "UNET", "autoencoder", "ema_name", "is_baggage", "is_of_generative_models", "modern_name"]
+__all__ = [
+    "OPTIONAL",
+    "UNET",
+    "autoencoder",
+    "ema_name",
+    "holds",
+    "is_baggage",
+    "is_of_generative_models",
+    "modern_name",
+]
 __all__ += ["parts", "text_transformer", "unet"]
 
 UNET = "model.diffusion_model."
@@ -209,6 +219,11 @@ def parts(system: System, *, generative_models: bool) -> list[Part]:
     return result
 
 
+def holds(system: System) -> bool:
+    """Whether this layout has a place for everything in `system`; the project's own text embedder has none."""
+    return not any(isinstance(config, WordTextConfig) for config in system.embedders)
+
+
 def is_of_generative_models(names: Iterable[str]) -> bool:
     """Whether a file was written by generative-models (SDXL, the Turbo models)."""
     return any(name.startswith("conditioner.embedders.") for name in names)
@@ -219,8 +234,15 @@ def is_baggage(name: str) -> bool:
     return _BAGGAGE.fullmatch(name) is not None
 
 
+_CONVERTED_ATTENTION = {"to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out", "group_norm": "norm"}
+_CONVERTED = re.compile(r"(.*\.mid\.attn_1)\.(to_q|to_k|to_v|to_out\.0|group_norm)\.(weight|bias)")
+
+
 def modern_name(name: str) -> str:
-    """Later finetunes drop `text_model.` from the names of the text encoder."""
+    """Later finetunes drop `text_model.` from the names of the text encoder; some converters left Diffusers' names of
+    the first stage's attention."""
+    if match := _CONVERTED.fullmatch(name):
+        return f"{match[1]}.{_CONVERTED_ATTENTION[match[2]]}.{match[3]}"
     prefix, middle, rest = name.partition("cond_stage_model.transformer.")
     if middle and rest.split(".")[0] in ("embeddings", "encoder", "final_layer_norm"):
         return f"{prefix}{middle}text_model.{rest}"

@@ -70,6 +70,8 @@ def _open_single(path: Path) -> Source:
 
 
 def _open_folder(path: Path) -> Source:
+    if (path / "system.json").is_file():
+        raise InputError(f"{path} is a folder of this project, whose systems other layouts cannot hold")
     if not (path / "model_index.json").is_file():
         inside = sorted(p.name for p in path.iterdir() if p.suffix in WEIGHT_FILES)
         hint = f"; to use one of its files, name it: {', '.join(inside[:5])}" if inside else ""

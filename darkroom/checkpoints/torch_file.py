@@ -100,7 +100,8 @@ def read_torch_legacy(file: MappedFile) -> Weights:
 
 
 def _weights(file: MappedFile, root: object, places: _Places, kind: str) -> Weights:
-    table = _as_dict(root)
+    # A bare tuple of tensors, as statistics are stored, is read as a table by position.
+    table = _as_dict({str(i): value for i, value in enumerate(root)} if isinstance(root, tuple) else root)
     if table is None:
         what = f"an object of {_called(root)[0][:100]}" if _called(root)[0] else f"a {type(root).__name__}"
         raise InputError(f"{file.path} holds {what}, wanted is a table of tensors (a state dict)")

@@ -32,9 +32,12 @@ class Box:
     inside: bool = False
 
     def __post_init__(self) -> None:
-        if not (0 <= self.x0 <= self.x1 <= 1 and 0 <= self.y0 <= self.y1 <= 1):
-            corners = (self.x0, self.y0, self.x1, self.y1)
-            raise InputError(f"box {corners} is wrong: wanted are x0 <= x1 and y0 <= y1 between 0 and 1")
+        _require_corners("box", self.x0, self.y0, self.x1, self.y1)
+
+
+def _require_corners(what: str, x0: float, y0: float, x1: float, y1: float) -> None:
+    if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
+        raise InputError(f"{what} {(x0, y0, x1, y1)} is wrong: wanted are x0 <= x1 and y0 <= y1 between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class Layout:
 
     boxes: tuple[Box, ...]
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _require_corners("crop", *self.crop)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def find_bert_vocabulary(folder: Path | None) -> Path:
     for place in (*places, *_snapshots(BERT_REPOSITORIES, BERT_FOLDERS)):
         for name in BERT_FILES:
             path = place / name
-            if path.is_file() and (name == "vocab.txt" or '"WordPiece"' in path.read_text(encoding="utf-8")):
+            if path.is_file() and (name == "vocab.txt" or _holds(path, '"WordPiece"')):
                 return path
     raise _missing("BERT", folder, "vocab.txt of bert-base-uncased")
 
@@ -73,8 +73,12 @@ def _packages(names: tuple[str, ...]) -> Iterator[Path]:
 def _is_clip(path: Path) -> bool:
     """Other models have files of the same names: only a byte-pair vocabulary whose words end in </w> will do."""
     if path.name == "vocab.json":
-        return (path.parent / "merges.txt").is_file() and "<|startoftext|>" in path.read_text(encoding="utf-8")
-    return path.suffix != ".json" or "<|startoftext|>" in path.read_text(encoding="utf-8")
+        return (path.parent / "merges.txt").is_file() and _holds(path, "<|startoftext|>")
+    return path.suffix != ".json" or _holds(path, "<|startoftext|>")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return text in path.read_text(encoding="utf-8", errors="replace")
 
 
 def _missing(what: str, folder: Path | None, files: str) -> InputError:

@@ -48,9 +48,15 @@ def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
         data = json.loads((folder / "system.json").read_text())
     except FileNotFoundError:
         raise InputError(f"{folder} is no system: it holds no system.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{folder / 'system.json'} cannot be read: {error}") from None
-    model = build(from_dict(System, data.get("system"), str(folder / "system.json")), "meta")
+    if not isinstance(data, dict):
+        raise InputError(f"{folder / 'system.json'} is not a table")
+    system = from_dict(System, data.get("system"), str(folder / "system.json"))
+    try:
+        model = build(system, "meta")
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'system.json'} describes networks that cannot be built: {error}") from None
     for name in COMPONENTS:
         _assign(getattr(model, name), folder / f"{name}.safetensors", device, dtype)
     model.conditioner.look_in(folder)
@@ -63,6 +69,9 @@ def _assign(module: torch.nn.Module, path: Path, device: torch.device | str, dty
             tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118  # not a mapping
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(f"{path}: tensor {name} holds NaN or infinite values")
     if dtype is not None:
         tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
     try:

@@ -12,6 +12,7 @@ from test_manifests import FOLDERS
 from darkroom.checkpoints.diffusers import modern_name
 from darkroom.checkpoints.diffusers_config import component_configs, scheduler_configs
 from darkroom.checkpoints.identify import Identity, identify
+from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original import modern_name as mended
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.errors import InputError
@@ -194,3 +195,44 @@ def test_folders_that_lack_something(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text(json.dumps([1]))
     with pytest.raises(InputError, match="not a table"):
         open_source(tmp_path)
+
+
+def test_a_folder_of_an_unknown_system_is_compared_with_those_that_folders_hold(tmp_path: Path) -> None:
+    """Systems with classes or boxes have no folder and must not be tried."""
+    names = {"unet/conv_in.weight": [24, 4, 3, 3], "unet/conv_out.weight": [4, 24, 3, 3]}
+    names["unet/attentions.0.attn2.to_k.weight"] = [24, 32]
+    with pytest.raises(InputError, match=r"tiny does not fit .* nearest system of the catalogue"):
+        identify(Source(tmp_path / "tiny", "diffusers", fake_weights(names), {}))
+    names = {"model.diffusion_model.input_blocks.0.0.weight": [96, 8, 3, 3], "model.diffusion_model.out.2.weight": [8]}
+    with pytest.raises(InputError, match="no system of the catalogue"):  # eight channels: only the one that ships
+        identify(Source(tmp_path / "x", "original", fake_weights(names), {}))
+
+
+@pytest.mark.parametrize("value", [[0.2, 0.3], [float("nan")], [0.0], [-1.0], []])
+def test_a_scale_in_the_file_must_be_one_number(tmp_path: Path, value: list[float]) -> None:
+    tensors = dict(single("ldm_lsun_churches256", "model.ckpt").tensors)
+    save_file({"scale_factor": torch.tensor(value)}, tmp_path / "scale")
+    tensors["scale_factor"] = open_weights(tmp_path / "scale")["scale_factor"]
+    with pytest.raises(InputError, match=r"model\.ckpt: scale_factor is not one positive number"):
+        identify(Source(Path("model.ckpt"), "original", tensors, {}))
+
+
+def test_a_folder_says_whether_its_first_stage_bears_half_precision() -> None:
+    facts = manifests()["diffusers"]["sdxl-base"]
+    names = {f"{c}/{n}": shape for c, tensors in facts["tensors"].items() for n, shape in tensors.items()}
+    tensors = fake_weights({modern_name(n): s for n, s in names.items()})
+    for vae, overflows in (({}, True), ({"force_upcast": True}, True), ({"force_upcast": False}, False)):
+        found = identify(Source(Path("x"), "diffusers", tensors, {}, {"vae": vae}))
+        assert found.system.stage_overflows == overflows
+
+
+def test_first_stages_with_names_left_by_converters() -> None:
+    public = manifests()["original"]["sd-v1-emaonly"]["tensors"]
+    theirs = {"q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0", "norm": "group_norm"}
+    changed = {}
+    for name, shape in public.items():
+        head, middle, rest = name.partition(".mid.attn_1.")
+        changed[head + middle + (theirs[rest.split(".")[0]] + "." + rest.split(".")[1] if middle else rest)] = shape
+    assert len(set(changed) - set(public)) == 20
+    tensors = fake_weights({mended(n): [k for k in s if k != 1] for n, s in changed.items()})
+    assert identify(Source(Path("x"), "original", tensors, {})).system.name == "sd-v1-5"
