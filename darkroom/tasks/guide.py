@@ -44,7 +44,7 @@ def guided(
     `sigmas` (n + 1,): the levels of the whole schedule, by which shares of steps are counted.
     """
     total = len(sigmas) - 1
-    starts = sorted({0}.union(*(changes(p, total) for plan in plans for p in _sentences(plan))))
+    starts = sorted({0}.union(*(changes(p, total, plan.former_steps) for plan in plans for p in _sentences(plan))))
     stretches = [_stretch(model, plans, inputs, sigmas, step) for step in starts]
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
@@ -69,16 +69,16 @@ def _stretch(
         return encode_prompt(model, rows, request.emphasis)
 
     def told(part: int) -> list[dict[str, Any]]:
-        said = [flat(p.prompt.parts[part].prompt, step, total) for p in plans]
+        said = [flat(p.prompt.parts[part].prompt, step, total, p.former_steps) for p in plans]
         return [{**i, "caption": caption} for i, caption in zip(inputs, said)]
 
     def untold() -> list[dict[str, Any]]:
         rows = []
         for plan, row in zip(plans, inputs):
-            given = {**row, "caption": flat(plan.prompt.parts[0].prompt, step, total)}
+            given = {**row, "caption": flat(plan.prompt.parts[0].prompt, step, total, plan.former_steps)}
             bare = model.conditioner.unconditional(given)
             if plan.request.negative_prompt and "caption" in bare:
-                bare["caption"] = flat(plan.negative.parts[0].prompt, step, total)
+                bare["caption"] = flat(plan.negative.parts[0].prompt, step, total, plan.former_steps)
             rows.append(bare)
         return rows
 
@@ -119,8 +119,6 @@ def _stretch(
 
 def _within(inside: Denoise, outside: Denoise, shares: tuple[float, float], sigmas: Tensor) -> Denoise:
     first, last = shares
-    if not 0 <= first < last <= 1:
-        raise InputError(f"guidance from {first} to {last} of the steps: wanted are rising shares between 0 and 1")
     n = len(sigmas) - 1
     high, low = sigmas[min(n - 1, round(first * n))], sigmas[round(last * n)]
     return g.interval(inside, outside, float(low), float(high))
@@ -142,7 +140,7 @@ def _regional(
     rest = (1 - torch.stack(masks).sum(dim=0)).clamp(min=0)
     parts = [(base, rest)]
     for i, mask in enumerate(masks):
-        said = [flat(p.region_prompts[i].parts[0].prompt, step, total) for p in plans]
+        said = [flat(p.region_prompts[i].parts[0].prompt, step, total, p.former_steps) for p in plans]
         rows = [{**row, "caption": caption} for row, caption in zip(inputs, said)]
         parts.append((model.denoiser(encode(rows)), mask))
     return g.regional([(denoise, mask.to(model.device)) for denoise, mask in parts])
@@ -151,10 +149,6 @@ def _regional(
 def _box_mask(region: Region, height: int, width: int) -> Tensor:
     """(1, 1, height, width): one inside the box."""
     left, top, right, bottom = region.box
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise InputError(f"the region {region.box} is wrong: wanted are left < right and top < bottom between 0 and 1")
-    if not 0 < region.weight <= 1:
-        raise InputError(f"the weight of the region {region.box} is {region.weight}, wanted is above 0, at most 1")
     mask = torch.zeros(1, 1, height, width)
     rows = slice(int(top * height), max(int(top * height) + 1, round(bottom * height)))
     columns = slice(int(left * width), max(int(left * width) + 1, round(right * width)))

@@ -19,7 +19,7 @@ from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Clock, clip_skip, guided, towards_target
 from darkroom.tasks.images import to_bytes
 from darkroom.tasks.inputs import embedder_inputs, fitted
-from darkroom.tasks.memory import refuse_what_does_not_fit
+from darkroom.tasks.memory import fitting_batch
 from darkroom.tasks.plan import Plan, plan
 from darkroom.tasks.prompt_loras import prompt_loras
 from darkroom.tasks.start import (
@@ -83,18 +83,19 @@ class Pipeline:
     def run(self, requests: Sequence[Request], *, batch_size: int = 8) -> Iterator[Progress | tuple[int, Picture]]:
         """Yield every sampler step and every picture with its request's number.
 
-        All requests are checked before any work. Stop iterating to cancel. Requests of one shape share batches; what
-        else is in a batch does not matter to a picture.
+        All requests are checked before any work. Stop iterating to cancel. Requests of one shape share batches, as far
+        as memory allows; what else is in a batch does not matter to a picture.
         """
         plans = [plan(request, self.model.system) for request in requests]
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, p in enumerate(plans):
             groups.setdefault(p.batch_key, []).append(i)
         for members in groups.values():
-            refuse_what_does_not_fit(self.model, plans[members[0]], min(batch_size, len(members)))
-        for members in groups.values():
-            for start in range(0, len(members), batch_size):
-                indices = tuple(members[start : start + batch_size])
+            _check_levels(plans[members[0]], self.model)
+        sizes = [fitting_batch(self.model, plans[m[0]], min(batch_size, len(m))) for m in groups.values()]
+        for members, size in zip(groups.values(), sizes):
+            for start in range(0, len(members), size):
+                indices = tuple(members[start : start + size])
                 yield from self._batch(indices, [plans[i] for i in indices])
 
     def _batch(self, indices: tuple[int, ...], plans: list[Plan]) -> Iterator[Progress | tuple[int, Picture]]:
@@ -124,7 +125,8 @@ class Pipeline:
         with torch.inference_mode():
             x, sigmas, whole, noise, denoise = self._begin(plans, first, clock)
         steps = with_options(shared.sampler, shared.sampler_options)(denoise, x, sigmas, noise)
-        skipped = int((whole == sigmas[0]).nonzero()[0])  # prompts change by the steps of the whole schedule
+        # Prompts change by the steps of the whole schedule; over a picture by those that are run, as A1111 counts.
+        skipped = 0 if shared.starts_from_image else int((whole == sigmas[0]).nonzero()[0])
         step: Step | None = None
         while True:
             clock.step = skipped + (0 if step is None else step.index + 1)
@@ -176,6 +178,13 @@ def _covered(model: LatentDiffusion, plan: Plan) -> bool:
     return plan.request.mask is not None or "depth" in model.conditioner.embedders
 
 
+def _check_levels(plan: Plan, model: LatentDiffusion) -> None:
+    """`InputError` for a run without a step, before the work of others."""
+    levels(plan, model.process)
+    if plan.request.hires is not None:
+        levels(_enlarged(plan), model.process)
+
+
 def _reads_mask(model: LatentDiffusion) -> bool:
     return "masked_image" in model.conditioner.embedders
 
@@ -201,7 +210,14 @@ def _enlarged(plan: Plan) -> Plan:
     steps = plan.steps if hires.steps is None else hires.steps
     width, height = plan.second_size
     return replace(
-        plan, request=request, width=width, height=height, steps=steps, strength=hires.strength, starts_from_image=True
+        plan,
+        request=request,
+        width=width,
+        height=height,
+        steps=steps,
+        strength=hires.strength,
+        starts_from_image=True,
+        former_steps=plan.steps,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +15,25 @@ from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.samplers.options import options_of, with_options
-from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.spacing import given, resolve, split_name
 from darkroom.errors import InputError
 from darkroom.systems.system import System
+from darkroom.tasks.checks import (
+    check_guidance,
+    check_hires,
+    check_inputs,
+    check_pictures,
+    check_regions,
+    check_seeds,
+)
 from darkroom.tasks.prompt.grammar import Prompt, parse
 from darkroom.tasks.prompt.schedule import changes
 from darkroom.tasks.prompt.weights import EMPHASES
-from darkroom.types import HighResolution, Request
+from darkroom.types import Request
 
 __all__ = ["Plan", "plan", "side_step"]
 
 MAX_SIDE = 8192
-MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Plan:
     step: int  # sides are multiples of this
     strength: float  # 1 without a picture to start from
     starts_from_image: bool
+    former_steps: int = 0  # of the first pass, in the second of a high-resolution fix
 
     @property
     def batch_key(self) -> tuple[object, ...]:
@@ -66,7 +72,7 @@ class Plan:
     def mask(self) -> np.ndarray:
         """The request's mask at the picture's size: bool (height, width)."""
         mask = Image.fromarray(np.asarray(self.request.mask) > 0)
-        return np.asarray(mask.resize((self.width, self.height), Image.Resampling.NEAREST), bool)
+        return np.array(mask.resize((self.width, self.height), Image.Resampling.NEAREST), bool)
 
     def soft_mask(self) -> np.ndarray:
         """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""
@@ -98,7 +104,8 @@ def plan(request: Request, system: System) -> Plan:
     """Check `request` against `system`; every fault is an `InputError` naming value and what would be accepted."""
     d = system.defaults
     reads = {type(e) for e in system.embedders}
-    _check_pictures(request)
+    check_pictures(request)
+    check_inputs(request, system)
     width, height = _size(request, system, LowResolutionConfig in reads)
     steps = d.steps if request.steps is None else request.steps
     if request.sigmas is not None:
@@ -106,9 +113,9 @@ def plan(request: Request, system: System) -> Plan:
     if not 1 <= steps <= system.schedule.steps:
         raise InputError(f"the number of steps is {steps}, wanted is 1 to {system.schedule.steps}")
     guidance = d.guidance if request.guidance is None else request.guidance
-    if not (math.isfinite(guidance) and abs(guidance) <= 1000):
-        raise InputError(f"the guidance scale is {guidance}, wanted is a number within -1000 to 1000")
-    _check_seeds(request)
+    check_guidance(guidance, request.target_strength, request.extras)
+    check_regions(request.regions)
+    check_seeds(request)
     sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
     sampler = SAMPLERS.name(sampler)
     schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
@@ -125,10 +132,8 @@ def plan(request: Request, system: System) -> Plan:
     # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
     starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
     starts = starts or (request.image is not None and request.strength is not None)
-    strength = 1.0
-    if starts:
-        usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
-        strength = usual if request.strength is None else request.strength
+    usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
+    strength = usual if request.strength is None else request.strength
     if not 0 <= strength <= 1:
         raise InputError(f"the strength is {strength}, wanted is 0 to 1")
     if MaskedImageConfig in reads and (request.image is None or request.mask is None):
@@ -137,7 +142,7 @@ def plan(request: Request, system: System) -> Plan:
         raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
     EMPHASES.name(request.emphasis)
     if request.hires is not None:
-        _check_hires(request.hires)
+        check_hires(request.hires)
         if request.mask is not None or request.stretch[1] != 1:
             raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
     return Plan(
@@ -153,7 +158,7 @@ def plan(request: Request, system: System) -> Plan:
         schedule=schedule,
         sampler_options=options,
         step=side_step(system),
-        strength=strength,
+        strength=strength if starts else 1.0,
         starts_from_image=starts,
     )
 
@@ -181,45 +186,6 @@ def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
 def _sides(picture: Any) -> tuple[int, int]:
     shape = picture.shape
     return (shape[0], shape[1]) if isinstance(picture, np.ndarray) else (shape[-2], shape[-1])
-
-
-def _check_pictures(request: Request) -> None:
-    for name, picture in (("image", request.image), ("target", request.target)):
-        if picture is None:
-            continue
-        shape = getattr(picture, "shape", ())
-        if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
-            raise InputError(f"the {name} has shape {list(shape)}, wanted are pixels (H, W, 3) of uint8")
-    if request.mask is None:
-        return
-    if request.image is None:
-        raise InputError("a mask is given without the image that it belongs to")
-    mask, sides = np.asarray(request.mask), request.image.shape[:2]
-    if mask.shape != sides:
-        found = "x".join(str(s) for s in reversed(mask.shape))
-        raise InputError(f"the mask is {found}, the image {sides[1]}x{sides[0]}; they must be of one size")
-    if not (mask > 0).any():
-        raise InputError("the mask is empty: nothing would be repainted")
-    if not 0 <= request.mask_blur <= 1000:
-        raise InputError(f"the blur of the mask is {request.mask_blur}, wanted are 0 to 1000 pixels")
-
-
-def _check_seeds(request: Request) -> None:
-    SEED_MODES.name(request.seed_mode)
-    for name, seed in (("seed", request.seed), ("variation seed", request.variation_seed)):
-        if seed is not None and not 0 <= seed <= MAX_SEED:
-            raise InputError(f"the {name} is {seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
-    if not 0 <= request.variation_strength <= 1:
-        raise InputError(f"the variation strength is {request.variation_strength}, wanted is 0 to 1")
-
-
-def _check_hires(hires: HighResolution) -> None:
-    if not 1 < hires.scale <= 8:
-        raise InputError(f"the second pass enlarges by {hires.scale}, wanted is above 1, at most 8")
-    if not 0 < hires.strength <= 1:
-        raise InputError(f"the strength of the second pass is {hires.strength}, wanted is above 0, at most 1")
-    if hires.enlarge not in ("latent", "picture"):
-        raise InputError(f"unknown way to enlarge {hires.enlarge!r}; known are: latent, picture")
 
 
 def _one_part(text: str, where: str) -> Prompt:

@@ -35,15 +35,16 @@ class Flat:
         return all(p.weight == 1 and not p.breaks for p in self.pieces)
 
 
-def flat(sentence: Sentence, step: int, total: int) -> Flat:
-    """What `sentence` says at `step` (0-based) of `total`.
+def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> Flat:
+    """What `sentence` says at `step` (0-based) of `total`; in a second pass, `former` steps went before.
 
     A1111 counts steps from 1 but looks its table up by the 0-based step, so the first entry rules the first two steps;
-    so it is here, for its pictures to be reproduced.
+    so it is here, for its pictures to be reproduced. Its second pass counts on: shares from 1 to 2, steps from where
+    the first pass ended; what was to change before has changed.
     """
     pieces: list[Piece] = []
     breaks = False
-    for text, weight in _walk(sentence.nodes, max(step, 1), total, 1.0):
+    for text, weight in _walk(sentence.nodes, _Count(max(step, 1), total, former), 1.0):
         if text is None:
             breaks = True
         elif pieces and pieces[-1].weight == weight and not breaks:
@@ -57,11 +58,11 @@ def flat(sentence: Sentence, step: int, total: int) -> Flat:
     return Flat(tuple(pieces))
 
 
-def changes(sentence: Sentence, total: int) -> list[int]:
+def changes(sentence: Sentence, total: int, former: int = 0) -> list[int]:
     """The steps (0-based, rising, without the first) at which `sentence` says something else than the step before."""
     if not _moves(sentence.nodes):
         return []
-    said = [flat(sentence, step, total) for step in range(total)]
+    said = [flat(sentence, step, total, former) for step in range(total)]
     return [i for i in range(1, total) if said[i] != said[i - 1]]
 
 
@@ -69,8 +70,19 @@ def _moves(nodes: Sequence[Node]) -> bool:
     return any(isinstance(n, (Edit, Alternate)) or (isinstance(n, Weighted) and _moves(n.nodes)) for n in nodes)
 
 
-def _walk(nodes: Sequence[Node], step: int, total: int, weight: float) -> Iterator[tuple[str | None, float]]:
-    """(text, weight) in order; None for BREAK. `step` is 1-based."""
+@dataclass(frozen=True)
+class _Count:
+    step: int  # from 1 on
+    total: int
+    former: int
+
+    def before(self, edit: Edit) -> bool:
+        when = (edit.when - bool(self.former)) * self.total if edit.share else edit.when - self.former
+        return self.step <= min(self.total, int(when))
+
+
+def _walk(nodes: Sequence[Node], count: _Count, weight: float) -> Iterator[tuple[str | None, float]]:
+    """(text, weight) in order; None for BREAK."""
     for node in nodes:
         match node:
             case Text(text):
@@ -78,9 +90,8 @@ def _walk(nodes: Sequence[Node], step: int, total: int, weight: float) -> Iterat
             case Break():
                 yield None, weight
             case Weighted(inside, own):
-                yield from _walk(inside, step, total, weight * own)
+                yield from _walk(inside, count, weight * own)
             case Alternate(options):
-                yield from _walk(options[(step - 1) % len(options)], step, total, weight)
-            case Edit(before, after, when, share):
-                last = min(total, int(when * total if share else when))
-                yield from _walk(before if step <= last else after, step, total, weight)
+                yield from _walk(options[(count.step - 1) % len(options)], count, weight)
+            case Edit(before, after):
+                yield from _walk(before if count.before(node) else after, count, weight)

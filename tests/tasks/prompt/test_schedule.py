@@ -33,6 +33,18 @@ def test_editing_counts_as_a1111_does() -> None:
     assert said("[a:[b:c:0.75]:0.25]", 8) == ["a"] * 3 + ["b"] * 4 + ["c"]
 
 
+def test_a_second_pass_counts_on() -> None:
+    """A1111 1.6 and later: 0.5 and 3 lie in the first pass of four steps, 1.5 and 6 in the second."""
+
+    def second(text: str) -> list[str]:
+        return [flat(sentence(text), step, 8, former=4).text for step in range(8)]
+
+    assert second("[a:b:0.5]") == second("[a:b:3]") == second("[a:b:4]") == ["b"] * 8
+    assert second("[a:b:1.5]") == ["a"] * 5 + ["b"] * 3
+    assert second("[a:b:6]") == ["a"] * 3 + ["b"] * 5
+    assert changes(sentence("[a:b:6]"), 8, former=4) == [3]
+
+
 def test_alternation_goes_round() -> None:
     assert said("[a|b|c]", 7) == ["a", "a", "b", "c", "a", "b", "c"]
 

@@ -1,0 +1,109 @@
+"""What of a request can be wrong whatever the system is; every fault is an `InputError` that names it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from darkroom.conditioning.boxes import BoxesConfig
+from darkroom.conditioning.class_label import ClassLabelConfig
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolutionConfig
+from darkroom.conditioning.segmentation import SegmentationConfig
+from darkroom.diffusion.seeds import SEED_MODES
+from darkroom.errors import InputError
+from darkroom.systems.system import System
+from darkroom.types import Guidance, HighResolution, Region, Request
+
+__all__ = ["check_guidance", "check_hires", "check_inputs", "check_pictures", "check_regions", "check_seeds"]
+
+MAX_SEED = 2**63 - 1
+MAX_SCALE = 1000.0
+
+# Inputs that are given for one sort of system, and what reads them. Others (sizes, scores) go to whoever wants them.
+READERS: dict[str, tuple[type, ...]] = {
+    "class": (ClassLabelConfig,),
+    "boxes": (BoxesConfig,),
+    "segmentation": (SegmentationConfig,),
+    "depth": (DepthMapConfig,),
+    "image_prompt": (ImagePromptConfig,),
+    "low_resolution": (LowResolutionConfig,),
+    "noise_level": (ImagePromptConfig, LowResolutionConfig),
+}
+
+
+def check_inputs(request: Request, system: System) -> None:
+    """Nothing that is given for the embedders is passed over in silence."""
+    for name in request.inputs:
+        if name in READERS and not any(isinstance(e, READERS[name]) for e in system.embedders):
+            raise InputError(f"the input {name!r} is given, which {system.name} does not read")
+
+
+def check_pictures(request: Request) -> None:
+    for name, picture in (("image", request.image), ("target", request.target)):
+        if picture is None:
+            continue
+        shape = getattr(picture, "shape", ())
+        if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
+            raise InputError(f"the {name} has shape {list(shape)}, wanted are pixels (H, W, 3) of uint8")
+    if request.mask is None:
+        return
+    if request.image is None:
+        raise InputError("a mask is given without the image that it belongs to")
+    mask, sides = np.asarray(request.mask), request.image.shape[:2]
+    if mask.shape != sides:
+        found = "x".join(str(s) for s in reversed(mask.shape))
+        raise InputError(f"the mask is {found}, the image {sides[1]}x{sides[0]}; they must be of one size")
+    if not (mask > 0).any():
+        raise InputError("the mask is empty: nothing would be repainted")
+    if not 0 <= request.mask_blur <= 1000:
+        raise InputError(f"the blur of the mask is {request.mask_blur}, wanted are 0 to 1000 pixels")
+
+
+def check_seeds(request: Request) -> None:
+    SEED_MODES.name(request.seed_mode)
+    for name, seed in (("seed", request.seed), ("variation seed", request.variation_seed)):
+        if seed is not None and not 0 <= seed <= MAX_SEED:
+            raise InputError(f"the {name} is {seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
+    if not 0 <= request.variation_strength <= 1:
+        raise InputError(f"the variation strength is {request.variation_strength}, wanted is 0 to 1")
+
+
+def check_guidance(scale: float, target_strength: float, extras: Guidance) -> None:
+    for name, value in (
+        ("guidance scale", scale),
+        ("scale of perturbed attention", extras.perturbed_attention),
+        ("strength of the target", target_strength),
+    ):
+        if not (math.isfinite(value) and abs(value) <= MAX_SCALE):
+            raise InputError(f"the {name} is {value}, wanted is a number within {-MAX_SCALE:g} to {MAX_SCALE:g}")
+    if not 0 <= extras.rescale <= 1:
+        raise InputError(f"the share of guidance to rescale is {extras.rescale}, wanted is 0 to 1")
+    if extras.threshold is not None and not 0 < extras.threshold <= 1:
+        raise InputError(f"the percentile is {extras.threshold}, wanted is a share above 0, at most 1")
+    if extras.interval is not None:
+        first, last = extras.interval
+        if not 0 <= first < last <= 1:
+            raise InputError(f"guidance from {first} to {last} of the steps: wanted are rising shares between 0 and 1")
+
+
+def check_regions(regions: tuple[Region, ...]) -> None:
+    for region in regions:
+        left, top, right, bottom = region.box
+        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+            raise InputError(
+                f"the region {region.box} is wrong: wanted are left < right and top < bottom between 0 and 1"
+            )
+        if not 0 < region.weight <= 1:
+            raise InputError(f"the weight of the region {region.box} is {region.weight}, wanted is above 0, at most 1")
+
+
+def check_hires(hires: HighResolution) -> None:
+    if not 1 < hires.scale <= 8:
+        raise InputError(f"the second pass enlarges by {hires.scale}, wanted is above 1, at most 8")
+    if not 0 < hires.strength <= 1:
+        raise InputError(f"the strength of the second pass is {hires.strength}, wanted is above 0, at most 1")
+    if hires.enlarge not in ("latent", "picture"):
+        raise InputError(f"unknown way to enlarge {hires.enlarge!r}; known are: latent, picture")

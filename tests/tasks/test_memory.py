@@ -1,0 +1,60 @@
+"""Sizes that do not fit are refused before anything is allocated; what fits one by one is drawn one by one."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from darkroom.errors import InputError
+from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks import memory
+from darkroom.tasks.pipeline import Pipeline, Progress
+from darkroom.types import Request
+
+CAT = Request("a red cat", seed=3, steps=2)
+
+
+@pytest.fixture
+def pipeline(tiny_model: LatentDiffusion) -> Pipeline:
+    return Pipeline(tiny_model)
+
+
+def test_what_does_not_fit_is_refused_before_any_work(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory.needed_memory(pipeline.model, 512, 512, 2)
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed // 4)
+    with pytest.raises(InputError, match=r"512x512 needs about .* GiB of memory, .*; (\d+)x\1 would fit") as e:
+        next(iter(pipeline.run([CAT, replace(CAT, width=512, height=512)])))
+    side = int(str(e.value).rsplit("; ", 1)[1].split("x")[0])
+    assert memory.needed_memory(pipeline.model, side, side, 2) <= needed // 4
+    drawn = pipeline.generate([replace(CAT, width=side // 2 // 16 * 16, height=64)])[0]
+    assert drawn.pixels.shape[0] == 64
+    monkeypatch.setattr(memory, "available_memory", lambda device: 0)
+    with pytest.raises(InputError, match="no size would fit"):
+        next(iter(pipeline.run([CAT])))
+
+
+def test_batches_are_as_large_as_fits(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = memory.needed_memory(pipeline.model, 64, 64, 2)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2 * needed)
+    requests = [replace(CAT, width=64, height=64, seed=s) for s in range(5)]
+    events = list(pipeline.run(requests))
+    assert {e.indices for e in events if isinstance(e, Progress)} == {(0, 1), (2, 3), (4,)}
+
+
+def test_a_target_takes_more(tiny_model: LatentDiffusion) -> None:
+    plain = memory.needed_memory(tiny_model, 64, 64, 2)
+    assert memory.needed_memory(tiny_model, 64, 64, 2, gradient=True) > 5 * plain
+
+
+def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory.available_memory(torch.device("cpu")) > 2**20
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("100\n")
+    assert list(memory._free_in_groups(tmp_path)) == []  # no limit
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert list(memory._free_in_groups(tmp_path)) == [900]
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory/memory.limit_in_bytes").write_text("50\n")
+    (tmp_path / "memory/memory.usage_in_bytes").write_text("60\n")
+    assert list(memory._free_in_groups(tmp_path)) == [900, 0]
