@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from darkroom.config import load_toml
 from darkroom.errors import InputError
 from darkroom.registry import Registry
@@ -27,7 +29,13 @@ _KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
 @dataclass(frozen=True)
 class LoadedRecipe:
     recipe: Any
-    objective: Callable[[Any], Objective]  # of the recipe, or of a variant; builds networks: call it once
+    build: Callable[[Any], Objective]
+
+    def objective(self, recipe: Any = None) -> Objective:
+        """The objective of this recipe or of a variant of it, with the fresh weights that the loop's seed gives."""
+        recipe = recipe or self.recipe
+        torch.manual_seed(recipe.loop.seed)
+        return self.build(recipe)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:

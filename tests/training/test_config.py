@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
@@ -80,3 +81,16 @@ def test_every_recipe_of_the_house_reads(path: Path) -> None:
 def test_recipes_that_cannot_be(recipe: str, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_recipe(RECIPES / f"{recipe}.toml", [override])
+
+
+def test_fresh_weights_come_from_the_seed() -> None:
+    loaded = load_recipe(RECIPES / "judge.toml", ["width=4"])
+
+    def weights(seed: int) -> torch.Tensor:
+        recipe = replace(loaded.recipe, loop=replace(loaded.recipe.loop, seed=seed))
+        return torch.cat([p.flatten() for p in loaded.objective(recipe).networks.parameters()])
+
+    first = weights(0)
+    torch.rand(3)  # whatever else was drawn
+    assert torch.equal(weights(0), first)
+    assert not torch.equal(weights(1), first)
