@@ -58,12 +58,16 @@ def read_lora(
     adapters: dict[str, Adapter] = {}
     unmatched = list(strange)
     alphas = _stated_alphas(weights)
+    seen: dict[str, str] = {}
     for key, parts in groups.items():
         module = next((table[name] for name in undress(key) if name in table), None)
         if module is None:
             unmatched.append(key)
             continue
-        adapters[module] = _adapter(weights, key, parts, layers[module], alphas, dtype, device)
+        if module in seen:
+            raise InputError(f"{path}: {seen[module]} and {key} are both for one layer, {module}")
+        seen[module] = key
+        adapters[module] = _adapter(weights, key, parts, layers[module], alphas.get(key), dtype, device)
     if unmatched:
         shown = ", ".join(unmatched[:5]) + (", …" if len(unmatched) > 5 else "")
         raise InputError(f"{path}: {len(unmatched)} keys match no layer of {system.name}: {shown}")
@@ -76,7 +80,7 @@ def _groups(weights: Weights) -> tuple[dict[str, dict[str, str]], list[str]]:
     strange: list[str] = []
     for key in weights:
         split = split_key(key)
-        if split is None:
+        if split is None or split[1] in groups.get(split[0], ()):  # or a second adapter for the same layer
             strange.append(key)
         else:
             groups.setdefault(split[0], {})[split[1]] = key
@@ -88,7 +92,7 @@ def _adapter(
     key: str,
     parts: Mapping[str, str],
     layer: nn.Linear | nn.Conv2d,
-    alphas: Mapping[str, float],
+    stated: _Stated | None,
     dtype: torch.dtype | None,
     device: torch.device | str,
 ) -> Adapter:
@@ -101,7 +105,7 @@ def _adapter(
     def wrong(cause: str) -> InputError:
         return InputError(f"{weights.path}: {key} {cause}")
 
-    alpha = _scalar(weights, parts["alpha"]) if "alpha" in parts else alphas.get(key)
+    alpha = _scalar(weights, parts["alpha"]) if "alpha" in parts else stated and stated.alpha
     magnitude = get("magnitude") if "magnitude" in parts else None
     if "magnitude_per_output" in parts:
         magnitude = get("magnitude_per_output").flatten()  # of a convolution its axes are exchanged there
@@ -119,8 +123,10 @@ def _adapter(
         factors = [_factors(w, names) for w in ("w1", "w2")]
         if not all(factors):
             raise wrong("lacks a factor of its product")
-        # Two whole factors have no rank, and alpha means nothing then.
+        # Two whole factors have no rank: alpha means nothing then, except to PEFT, which divides by the rank it wanted.
         ranks = [weights[parts[f[1]]].shape[0] for f in factors if len(f) > 1]
+        if not ranks and "alpha" not in parts and stated is not None and stated.rank:
+            ranks = [stated.rank]
         scale = alpha / ranks[-1] if alpha is not None and ranks else 1.0
         w1, w2 = ([get(n) for n in f] for f in factors)
         adapter = Kronecker(w1, w2, scale, magnitude)
@@ -152,7 +158,15 @@ def _factors(w: str, names: set[str]) -> list[str]:
     return []
 
 
-def _stated_alphas(weights: Weights) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Stated:
+    """What stands outside the tensors of a layer."""
+
+    alpha: float
+    rank: int | None  # that was asked for
+
+
+def _stated_alphas(weights: Weights) -> dict[str, _Stated]:
     """Alphas that stand outside the tensors, for every layer: in PEFT's adapter_config.json, or in the metadata."""
     table: dict[str, object] = {}
     beside = weights.path.with_name("adapter_config.json")
@@ -165,19 +179,26 @@ def _stated_alphas(weights: Weights) -> dict[str, float]:
             raise InputError(f"{weights.path}: lora_adapter_metadata is not valid JSON") from None
         table = parsed if isinstance(parsed, dict) else {}
     groups, _ = _groups(weights)
-    result: dict[str, float] = {}
+    result: dict[str, _Stated] = {}
     for key, parts in groups.items():
         component = next((f"{c}." for c in ("unet", "text_encoder_2", "text_encoder") if key.startswith(f"{c}.")), "")
         rank = weights[parts["down"]].shape[0] if "down" in parts else None
         alpha = table.get(f"{component}lora_alpha", table.get("lora_alpha", table.get("alpha")))
-        patterns = table.get(f"{component}alpha_pattern", table.get("alpha_pattern"))
-        for pattern, own in (patterns or {}).items() if isinstance(patterns, dict) else ():
-            if re.search(rf"(^|\.){re.escape(str(pattern))}$", key):
-                alpha = own
+        alpha = _own(key, table.get(f"{component}alpha_pattern", table.get("alpha_pattern")), alpha)
+        wanted = _own(key, table.get("rank_pattern"), table.get("r"))
         if isinstance(alpha, (int, float)):
             rooted = table.get(f"{component}use_rslora", table.get("use_rslora")) is True and rank
-            result[key] = alpha * rank**0.5 if rooted and rank else float(alpha)
+            alpha = alpha * rank**0.5 if rooted and rank else float(alpha)
+            result[key] = _Stated(alpha, wanted if isinstance(wanted, int) else None)
     return result
+
+
+def _own(key: str, patterns: object, value: object) -> object:
+    """What `patterns` (ends of names → values) say of `key`; else `value`."""
+    for pattern, own in patterns.items() if isinstance(patterns, dict) else ():
+        if re.search(rf"(^|\.){re.escape(str(pattern))}$", key):
+            value = own
+    return value
 
 
 # Width of the tokens that cross-attention reads → who reads such.

@@ -54,7 +54,6 @@ _PREFIXES = (
     ("lora_te2_", ("te2",)),
     ("lora_te_", ("te1",)),
     ("lycoris_", ("unet", "te1")),
-    ("base_model.model.", ("unet", "te1")),
     ("model.diffusion_model.", ("unet",)),
     ("diffusion_model.", ("unet",)),
     ("unet.", ("unet",)),
@@ -63,14 +62,19 @@ _PREFIXES = (
 )
 
 
+_EARLY_TEXT = re.compile(r"self_attn_to_(q|k|v|out)$")  # of Diffusers 0.14 to 0.17, in text encoders
+
+
 def undress(key: str) -> list[str]:
     """The names by which a layer may be found in `layers_by_key`: network and path, dots as underscores."""
     networks: tuple[str, ...] = ("unet", "te1")
+    key = key.removeprefix("base_model.model.")  # PEFT's, before whatever its model calls its parts
     for prefix, meant in _PREFIXES:
         if key.startswith(prefix):
             key, networks = key.removeprefix(prefix), meant
             break
     path = key.replace(".processor.", ".").replace(".", "_")  # attention processors of early Diffusers
+    path = _EARLY_TEXT.sub(r"self_attn_\1_proj", path)
     if not path.startswith("text_model_"):  # later transformers leave it out
         return [f"{n}:{p}" for n in networks for p in ((path,) if n == "unet" else (path, f"text_model_{path}"))]
     return [f"{n}:{path}" for n in networks]

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from narrow_checkpoints import narrow, peer_class, random_model, randomise
-from peft import LoraConfig
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -47,6 +48,13 @@ SD1_KEYS = {
     "text_encoder.text_model.encoder.layers.3.mlp.fc1.lora_linear_layer.down.weight": (
         "conditioner.embedders.caption.towers.0.layers.3.ff_in"
     ),
+    "base_model.model.unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight": Q,
+    "text_encoder.text_model.encoder.layers.3.self_attn.to_q_lora.up.weight": (
+        "conditioner.embedders.caption.towers.0.layers.3.to_q"
+    ),
+    "text_encoder.text_model.encoder.layers.3.self_attn.to_out_lora.down.weight": (
+        "conditioner.embedders.caption.towers.0.layers.3.to_out"
+    ),
     "base_model.model.text_model.encoder.layers.3.self_attn.q_proj.lora_magnitude_vector": (
         "conditioner.embedders.caption.towers.0.layers.3.to_q"
     ),
@@ -59,6 +67,10 @@ SDXL_KEYS = {
     "lora_unet_label_emb_0_2.alpha": "unet.vector_embedding.2",
     "lora_te2_text_model_encoder_layers_31_mlp_fc2.lora_up.weight": (
         "conditioner.embedders.caption.towers.1.layers.31.ff_out"
+    ),
+    "lora_te2_text_projection.lora_up.weight": "conditioner.embedders.caption.towers.1.projection",
+    "base_model.model.text_encoder_2.text_model.encoder.layers.0.self_attn.v_proj.lora_B.weight": (
+        "conditioner.embedders.caption.towers.1.layers.0.to_v"
     ),
     "text_encoder_2.text_model.encoder.layers.0.self_attn.v_proj.lora_B.weight": (
         "conditioner.embedders.caption.towers.1.layers.0.to_v"
@@ -124,17 +136,55 @@ def test_written_read_applied_removed(tmp_path: Path, name: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+def peer_unet(name: str) -> Any:
+    """Diffusers' UNet with the weights of our model."""
+    config, state = component_configs(narrow(name))["unet"], random_model(name).state_dict()
+    peer = randomise(peer_class(config).from_config(config))
+    with torch.no_grad():
+        for rule in complete(diffusers.parts(narrow(name)), state):
+            if rule.theirs[0].startswith("unet/"):
+                theirs = rule.change.to_theirs([state[n] for n in rule.ours])
+                peer.get_parameter(rule.theirs[0].removeprefix("unet/")).copy_(theirs[0])
+    return peer
+
+
+PEFT = {
+    "LoHa": LoHaConfig(r=3, alpha=6, target_modules=["to_k", "conv1"]),
+    "LoHa in Tucker form": LoHaConfig(r=3, alpha=6, target_modules=["conv1"], use_effective_conv2d=True),
+    "LoKr": LoKrConfig(r=3, alpha=6, target_modules=["to_k", "conv1"]),
+    "LoKr of four": LoKrConfig(r=2, alpha=6, target_modules=["to_k"], decompose_both=True, use_effective_conv2d=True),
+    "LoKr of whole factors": LoKrConfig(r=64, alpha=32, target_modules=["to_k", "conv1"]),
+    "LoRA with exceptions": LoraConfig(
+        r=4, lora_alpha=2, target_modules=["to_k", "to_q"], alpha_pattern={"attn1.to_k": 9}, use_rslora=True
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PEFT)
+@torch.no_grad()
+def test_agrees_with_what_peft_saves(tmp_path: Path, kind: str) -> None:
+    """Its own file with the configuration beside it, which holds the alphas."""
+    peer = get_peft_model(peer_unet("sd-v1-5"), PEFT[kind])
+    for i, (name, p) in enumerate(peer.named_parameters()):
+        if "hada_" in name or "lokr_" in name or "lora_" in name:
+            p.copy_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(i)))
+    peer.save_pretrained(tmp_path)
+    lora = read_lora(tmp_path / "adapter_model.safetensors", narrow("sd-v1-5"))
+    x, t, tokens, _ = inputs("sd-v1-5")
+    model = random_model("sd-v1-5")
+    applied = apply_loras(model, [(lora, 1.0, 1.0)])
+    ours, theirs = model.unet(x, t, tokens), peer(x, t, tokens).sample
+    applied.remove()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+    assert not torch.allclose(model.unet(x, t, tokens), theirs, atol=1e-2)
+
+
 @pytest.mark.parametrize(("name", "dora"), [("sd-v1-5", False), ("sdxl-base", True)])
 @torch.no_grad()
 def test_agrees_with_diffusers_and_peft(tmp_path: Path, name: str, dora: bool) -> None:
     """The peer trains nothing here: it gets random factors, computes, and saves; we read its file and compute."""
-    model, config = random_model(name), component_configs(narrow(name))["unet"]
-    peer = randomise(peer_class(config).from_config(config))
-    state = model.state_dict()
-    for rule in complete(diffusers.parts(narrow(name)), state):
-        if rule.theirs[0].startswith("unet/"):
-            theirs = rule.change.to_theirs([state[n] for n in rule.ours])
-            peer.get_parameter(rule.theirs[0].removeprefix("unet/")).copy_(theirs[0])
+    model = random_model(name)
+    peer = peer_unet(name)
     peer.add_adapter(
         LoraConfig(r=3, lora_alpha=6, target_modules=["to_k", "to_out.0", "conv1", "proj_in"], use_dora=dora)
     )
@@ -223,6 +273,14 @@ WRONG = {
     "NaN": (
         {**pair(TO_K, 768, 320), f"{TO_K}.lora_up.weight": torch.full((320, 4), torch.nan)},
         "lora_up.weight holds NaN",
+    ),
+    "one layer twice": (
+        {**pair(TO_K, 768, 320), **pair("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k", 768, 320)},
+        "are both for one layer, unet.down.0.attentions.0.blocks.0.attn2.to_k",
+    ),
+    "two adapters": (
+        {f"unet.x.lora_A.{name}.weight": torch.ones(2, 2) * i for i, name in enumerate(("default", "other"))},
+        "match no layer.*lora_A",
     ),
     "no LoRA": ({"model.weight": torch.ones(2)}, "is no LoRA"),
 }
