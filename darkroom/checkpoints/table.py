@@ -43,7 +43,15 @@ CONV_1X1 = _as_convolution(2)
 CONV_1X1_1D = _as_convolution(1)
 TRANSPOSED = Change(lambda x: [t.mT for t in x], lambda x: [t.mT for t in x])
 ONE_ROW = Change(lambda x: [t.flatten() for t in x], lambda x: [t[None] for t in x])  # ours (D,), theirs (1, D)
-FUSED_QKV = Change(lambda x: x[0].chunk(3), lambda x: [torch.cat(list(x))])  # all q, all k, all v
+FUSED_QKV = Change(lambda x: x[0].chunk(3), lambda x: [_joined(x)])  # all q, all k, all v
+
+
+def _joined(x: Tensors) -> Tensor:
+    """One behind the other along the first axis. On "meta" only the shape counts, and torch's own way of joining there
+    imports its compiler, which takes seconds."""
+    if x[0].is_meta:
+        return x[0].new_empty(sum(len(t) for t in x), *x[0].shape[1:])
+    return torch.cat(list(x))
 
 
 def heads_outermost(heads: int) -> Change:
@@ -54,8 +62,9 @@ def heads_outermost(heads: int) -> Change:
         return CONV_1X1_1D.to_ours([part.flatten(0, 1) for part in fused.unbind(1)])
 
     def to_theirs(x: Tensors) -> Tensors:
-        parts = [t.unflatten(0, (heads, -1)) for t in CONV_1X1_1D.to_theirs(x)]
-        return [torch.stack(parts, dim=1).flatten(0, 2)]
+        parts = [t.unflatten(0, (heads, -1)) for t in CONV_1X1_1D.to_theirs(x)]  # (heads, d, …) each
+        joined = _joined([part.transpose(0, 1).flatten(0, 1) for part in parts])  # (3 · d · heads, …)
+        return [joined.unflatten(0, (3, -1, heads)).movedim(2, 0).flatten(0, 2)]
 
     return Change(to_ours, to_theirs)
 
