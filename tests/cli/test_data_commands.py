@@ -74,6 +74,6 @@ def test_bad_input_leaves_nothing_behind(
 
 def test_a_real_process_ends_with_one_sentence_and_2(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "darkroom", "data", "preview", "-o", "none/a.png"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 2
     assert done.stderr == "darkroom: none/a.png cannot be written: No such file or directory\n"

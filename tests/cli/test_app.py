@@ -1,0 +1,38 @@
+"""The list of commands, and what typer itself refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def python(program: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def test_the_list_of_commands_loads_nothing_that_draws_panels(tmp_path: Path) -> None:
+    program = "import sys\nfrom darkroom.cli import main\nsys.argv = ['darkroom', '--help']\n"
+    program += "try: main()\nexcept SystemExit as end: assert not end.code\n"
+    program += "assert not {'torch', 'numpy', 'typer.rich_utils', 'rich.markdown'} & set(sys.modules)"
+    done = python(program, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in ("generate", "train", "evaluate", "data", "systems"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["genrate"], "No such command 'genrate'. Did you mean 'generate'?"),
+        (["train", "a.toml", "--minutes", "soon"], "Invalid value for '--minutes'"),
+        (["data", "prompts", "--count", "3"], "Missing option '--seed'"),
+    ],
+)
+def test_what_cannot_be_parsed_ends_with_2(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = python(f"import sys\nsys.argv = {['darkroom', *arguments]}\nfrom darkroom.cli import main\nmain()", tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
