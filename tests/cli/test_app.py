@@ -27,7 +27,7 @@ def test_the_list_of_commands_loads_nothing_that_draws_panels(tmp_path: Path) ->
     [
         (["genrate"], "No such command 'genrate'. Did you mean 'generate'?"),
         (["train", "a.toml", "--minutes", "soon"], "Invalid value for '--minutes'"),
-        (["data", "prompts", "--count", "3"], "Missing option '--seed'"),
+        (["data", "prompts", "--count", "3"], "Missing option '-s' / '--seed'"),
     ],
 )
 def test_what_cannot_be_parsed_ends_with_2(arguments: list[str], message: str, tmp_path: Path) -> None:
