@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from darkroom.tasks.metadata import Found
     from darkroom.types import Request
 
-__all__ = ["alike", "lora_tag", "numbers", "read_boxes", "read_pictures", "region_of", "setting"]
+__all__ = [
+    "alike",
+    "check_companions",
+    "check_device",
+    "lora_tag",
+    "numbers",
+    "read_boxes",
+    "read_pictures",
+    "region_of",
+    "setting",
+]
+
+# Options by the names of their parameters, and the field of the request that each sets where the names differ.
+FIELDS = {"negative": "negative_prompt", "region": "regions"}
+# Options for parts of `hires` and `extras`, and the parts.
+HIRES = {"hires": "scale", "hires_strength": "strength", "hires_steps": "steps", "hires_upscaler": "enlarge"}
+EXTRAS = ("rescale", "interval", "threshold", "perturbed_attention", "projected")
+# What says nothing without another option: (that option as it is spelled, whether the request has it).
+COMPANIONS = {
+    "strength": ("--init-img", "image"),
+    "mask_blur": ("--mask", "mask"),
+    "hires_strength": ("--hires", "hires"),
+    "hires_steps": ("--hires", "hires"),
+    "hires_upscaler": ("--hires", "hires"),
+    "target_strength": ("--target", "target"),
+    "variation_strength": ("--variation-seed", "variation_seed"),
+    "switch_at": ("--refiner", "refiner"),
+    "to_seed": ("--frames", "frames"),
+    "taesd": ("--preview-path", "preview"),
+}
 
 
 def read_pictures(**paths: Path | None) -> dict[str, Any]:
@@ -89,17 +120,50 @@ def lora_tag(entry: str) -> str:
         return f"<lora:{entry}:1>"
 
 
-def alike(path: Path, request: Request) -> Request:
-    """The request in the picture at `path`, changed by what the command line says besides prompt and seed."""
+def check_device(name: str) -> None:
+    """`InputError` where there is no such device."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        why = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"the device {name!r} cannot be used: {why}") from None
+
+
+def check_companions(said: Mapping[str, Any], request: Request) -> None:
+    """`InputError` for an option among `said` that would be passed over, as another is missing."""
+    for name, (option, owner) in COMPANIONS.items():
+        if name in said and owner not in said and getattr(request, owner, None) is None:
+            raise InputError(f"--{name.replace('_', '-')} says nothing without {option}")
+
+
+def alike(found: Found, request: Request, said: Mapping[str, Any]) -> Request:
+    """The request that was found in a picture, changed by the options `said`, besides prompt and seed.
+
+    `request` is what the options make on their own; `said` are their values by the names of parameters.
+    """
     from dataclasses import fields, replace
 
-    from darkroom.tasks.metadata import read_picture
+    from darkroom.diffusion.spacing import split_name
     from darkroom.types import Request
 
-    found = read_picture(path)
-    for thing in found.unmapped:
-        print(f"not taken over from {path}: {thing}", file=sys.stderr)
-    said = {f.name: getattr(request, f.name) for f in fields(Request) if f.name not in ("prompt", "seed")}
-    pictures = ("image", "mask", "target", "latent")  # arrays, which have no single answer to "equal?"
-    changed = {k: v for k, v in said.items() if (v is not None if k in pictures else v != getattr(Request(), k))}
-    return replace(found.request, **changed)
+    before = found.request
+    known = {f.name for f in fields(Request)} - {"prompt", "seed", "inputs", "latent", "hires", "extras"}
+    named = {FIELDS.get(name, name) for name in said} & known
+    if "outpaint" in said:
+        named |= {"image", "mask"}
+    changed = {name: getattr(request, name) for name in named}
+    if "sampler" in said:  # neither the options of the picture's sampler nor its schedule where the name has one
+        changed["sampler_options"] = request.sampler_options
+        if split_name(said["sampler"])[1] is not None and "schedule" not in said:
+            changed["schedule"] = None
+    elif "sampler_option" in said:
+        changed["sampler_options"] = {**before.sampler_options, **request.sampler_options}
+    if "sigmas" not in said and said.keys() & {"steps", "schedule"}:
+        changed["sigmas"] = None  # which would rule both
+    changed["extras"] = replace(before.extras, **{k: getattr(request.extras, k) for k in EXTRAS if k in said})
+    if (second := before.hires or request.hires) is not None:
+        changed["hires"] = replace(second, **{part: said[option] for option, part in HIRES.items() if option in said})
+    changed["inputs"] = {**before.inputs, **request.inputs}
+    return replace(before, **changed)

@@ -1,30 +1,35 @@
-"""`darkroom generate`: sentences in, pictures out."""
+"""`darkroom generate`: sentences in, pictures out. What it draws is put together here and drawn in `draw`."""
 
 from __future__ import annotations
 
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from darkroom.cli.arguments import alike, lora_tag, numbers, read_boxes, read_pictures, region_of, setting
+from darkroom.cli.arguments import (
+    alike,
+    check_companions,
+    check_device,
+    lora_tag,
+    numbers,
+    read_boxes,
+    read_pictures,
+    region_of,
+    setting,
+)
+from darkroom.cli.draw import Models, Output, draw
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-
-    from darkroom.tasks.pipeline import Picture, Pipeline
+    from darkroom.tasks.metadata import Found
     from darkroom.tasks.xyz import Axis
-    from darkroom.types import Request, Step
 
 __all__ = ["generate"]
 
 DTYPES = ("auto", "bf16", "fp16", "fp32")
+EMA = ("auto", "yes", "no")
 START, GUIDE, SEEDS, MODELS, CONDITIONS, SHEETS = (
     "Starting from a picture",
     "Guidance and prompts",
@@ -36,9 +41,11 @@ START, GUIDE, SEEDS, MODELS, CONDITIONS, SHEETS = (
 
 
 def generate(
+    context: typer.Context,
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="PROMPT…", help="What to draw; one picture or batch each.")
     ] = None,
+    prompt: Annotated[list[str] | None, typer.Option("-p", "--prompt", help="One more of them.")] = None,
     model: Annotated[
         str, typer.Option("-m", "--model", "--ckpt", help="A checkpoint's file or folder, a hub id, or a name.")
     ] = "picturebook",
@@ -46,7 +53,8 @@ def generate(
     width: Annotated[int | None, typer.Option("-W", "--width", "--W", help="Pixels; default: the system's.")] = None,
     height: Annotated[int | None, typer.Option("-H", "--height", "--H", help="Pixels; default: the system's.")] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", "--num-inference-steps", help="Sampler steps; default: the system's.")
+        int | None,
+        typer.Option("--steps", "--num-inference-steps", "--ddim-steps", help="Sampler steps; default: the system's."),
     ] = None,
     guidance: Annotated[
         float | None,
@@ -71,6 +79,7 @@ def generate(
     ] = None,
     dtype: Annotated[str, typer.Option(help="Precision: auto (what is fast here), bf16, fp16 or fp32.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    threads: Annotated[int | None, typer.Option("-t", "--threads", help="Cores to use; default: all.")] = None,
     image: Annotated[
         Path | None, typer.Option("-i", "--init-img", "--init-image", help="Start from it.", rich_help_panel=START)
     ] = None,
@@ -188,18 +197,26 @@ def generate(
     began = time.perf_counter()
     if batch < 1:
         raise InputError(f"the batch count is {batch}, wanted is at least 1")
-    if dtype not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}; known are: {', '.join(DTYPES)}")
+    for name, value, known in (("dtype", dtype, DTYPES), ("choice of averaged weights", ema, EMA)):
+        if value not in known:
+            raise InputError(f"unknown {name} {value!r}; known are: {', '.join(known)}")
 
     from darkroom.tasks.picture_file import FORMATS, check_writable
 
     if form not in FORMATS:
         raise InputError(f"unknown format {form!r}; known are: {', '.join(FORMATS)}")
     check_writable(output)
+    said = {name: value for name, value in context.params.items() if _is_said(context, name)}
 
     import torch
 
     from darkroom.types import Guidance, HighResolution, Request
+
+    check_device(device)
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"the number of threads is {threads}, wanted is at least 1")
+        torch.set_num_threads(threads)
 
     pixels = read_pictures(
         image=image, mask=mask, target=target, image_prompt=image_prompt, segmentation=segmentation, depth=depth
@@ -247,10 +264,15 @@ def generate(
         variation_strength=variation_strength,
         inputs=inputs,
     )
-    prompts = list(prompts or [])
+    prompts = [*(prompts or []), *(prompt or [])]
+    found: Found | None = None
     if like is not None:
-        request = alike(like, request)
+        from darkroom.tasks.metadata import read_picture
+
+        found = read_picture(like)
+        request = alike(found, request, said)
         prompts, seed = prompts or [request.prompt], request.seed if seed is None else seed
+    check_companions(said, request)
     first = int(torch.randint(2**31, ()).item()) if seed == -1 else seed or 0
     from dataclasses import replace
 
@@ -273,124 +295,15 @@ def generate(
         requests = interpolated(replace(request, prompt=named[0]), last, frames)
     else:
         requests = [replace(request, prompt=prompt, seed=first + i) for prompt in named for i in range(batch)]
-    _draw(
+    draw(
         requests,
-        _Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
-        _Output(output, form, axes, preview, taesd),
+        Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
+        Output(output, form, axes, preview, taesd),
+        found,
         began,
     )
 
 
-@dataclass(frozen=True)
-class _Models:
-    name: str
-    vae: str | None
-    prediction: str | None
-    ema: str
-    lora_folders: tuple[Path, ...]
-    refiner: str | None
-    switch: float
-    device: str
-    dtype: str
-
-
-@dataclass(frozen=True)
-class _Output:
-    folder: Path
-    format: str
-    axes: list[Axis]  # of a grid: then all pictures go onto one sheet
-    preview: Path | None
-    taesd: Path | None
-
-
-def _draw(requests: list[Request], chosen: _Models, output: _Output, began: float) -> None:
-    """Run the requests, write the pictures, say where they are and how long it took."""
-    import torch
-
-    from darkroom import __version__
-    from darkroom.tasks.metadata.a1111 import parameters_text
-    from darkroom.tasks.model import load_model
-    from darkroom.tasks.picture_file import write_picture
-    from darkroom.tasks.pipeline import Pipeline, Progress
-    from darkroom.tasks.upscale import enlarges, upscale
-
-    imported = time.perf_counter()
-    kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
-    base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
-    pipeline = Pipeline(base.model, chosen.lora_folders)
-    if chosen.refiner is not None:
-        from darkroom.tasks.refine import refine
-
-        second = Pipeline(load_model(chosen.refiner, chosen.device, kind).model, chosen.lora_folders)
-        loaded = time.perf_counter()
-        events = refine(pipeline, second, requests, chosen.switch)
-    else:
-        loaded = time.perf_counter()
-        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
-    written: list[Path] = []
-    pictures: dict[int, Picture] = {}
-    number = _next_number(output.folder)
-    writing = 0.0
-
-    def write(index: int, picture: Picture, pixels: np.ndarray) -> None:
-        nonlocal writing
-        start = time.perf_counter()
-        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}")
-        path = output.folder / f"{number + index:05d}-{picture.plan.request.seed}.{output.format}"
-        write_picture(path, pixels, text)
-        writing += time.perf_counter() - start
-        written.append(path)
-
-    show = _preview(pipeline, output)
-    for event in events:
-        if isinstance(event, Progress):
-            _show(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
-            if show is not None:
-                show(event.step)
-        elif output.axes:
-            pictures[event[0]] = event[1]
-        else:
-            write(event[0], event[1], event[1].pixels)
-    if output.axes:
-        from darkroom.tasks.xyz import grid_sheet
-
-        write(0, pictures[0], grid_sheet([pictures[i] for i in range(len(requests))], output.axes))
-    done = time.perf_counter()
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
-    for path in sorted(written):
-        print(path)
-    print(
-        f"{len(written)} picture{'s' if len(written) != 1 else ''} in {done - began:.2f} s: "
-        f"start {imported - began:.2f}, load {loaded - imported:.2f}, draw {done - loaded - writing:.2f}, "
-        f"write {writing:.2f}"
-    )
-
-
-def _preview(pipeline: Pipeline, output: _Output) -> Callable[[Step], None] | None:
-    """What writes the clean estimate of a step to the preview's file."""
-    if output.preview is None:
-        return None
-    from darkroom.tasks.preview import Preview
-    from darkroom.whole_file import whole_file
-
-    path, preview = output.preview, Preview(pipeline.model, output.taesd)
-
-    def show(step: Step) -> None:
-        with whole_file(path) as file:
-            file.write(preview.jpeg(step.x0))
-
-    return show
-
-
-def _next_number(folder: Path) -> int:
-    """One more than the highest number that a picture in `folder` begins with."""
-    numbers = [int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.*")]
-    return max(numbers, default=-1) + 1
-
-
-def _show(step: int, total: int, seconds: float) -> None:
-    """A line of progress on a terminal, once the work takes longer than a second."""
-    if seconds > 1 and sys.stderr.isatty():
-        filled = 30 * step // total
-        print(f"\r[{'█' * filled}{'·' * (30 - filled)}] step {step}/{total}", end="", file=sys.stderr, flush=True)
+def _is_said(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from darkroom.cli import main
+from darkroom.tasks.metadata import read_picture
 from darkroom.tasks.metadata.a1111 import parse_parameters
+from darkroom.tasks.picture_file import write_picture
+from darkroom.types import Guidance, HighResolution
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -57,7 +60,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate", "a", "-W", "100"], "width is 100; tiny makes sides of 16 to 8192 in multiples of 16"),
         (["generate", "a", "--steps", "-2"], "the number of steps is -2, wanted is 1 to 1000"),
         (["generate", "a", "-b", "0"], "the batch count is 0, wanted is at least 1"),
-        (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: bf16, fp16, fp32"),
+        (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: auto, bf16, fp16, fp32"),
         (["generate", "a", "-m", "nosuch"], "there is no model 'nosuch'; wanted is a file, a folder, a hub id"),
         (["generate", "a", "-o", "/proc/none"], "the output folder /proc/none cannot be made"),
         (["train", "absent.toml"], "absent.toml cannot be read as a recipe"),
@@ -132,6 +135,31 @@ def test_a_picture_is_repeated_changed_repainted_and_extended(tiny_folder: Path,
     assert not same[mask == 255].all()
 
 
+def test_options_rule_over_the_picture_that_is_repeated(tiny_folder: Path, tmp_path: Path) -> None:
+    """Also where they say the default, and one by one where a setting has several."""
+    (first,) = run(
+        tiny_folder,
+        *(tmp_path, "a cat", "--seed-mode", "a1111", "--hires", 2, "--hires-strength", 0.5, "--steps", 3),
+        *("--rescale", 0.5, "--threshold", 0.9, "--sampler", "DDIM", "--sampler-option", "eta=1"),
+    )
+    options = ("--seed-mode", "darkroom", "--hires-strength", 0.7, "--rescale", 0, "--sampler", "Euler a")
+    (other,) = run(tiny_folder, tmp_path, "--like", first, *options)
+    request = read_picture(other).request
+    assert request.seed_mode == "darkroom"
+    assert request.hires == HighResolution(2.0, 0.7)
+    assert request.extras == Guidance(threshold=0.9)
+    assert (request.steps, request.sampler, request.sampler_options) == (3, "Euler a", {})
+
+
+def test_a_picture_of_another_model_says_so(tiny_folder: Path, tmp_path: Path) -> None:
+    text = "a cat\nSteps: 2, Seed: 1, Size: 32x32, Model hash: 0123456789, Model: v1-5, VAE: v.pt, RNG: CPU"
+    write_picture(tmp_path / "told.jpg", np.zeros((32, 32, 3), np.uint8), text)
+    done = darkroom("generate", "--like", "told.jpg", "-m", tiny_folder, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not taken over: VAE: v.pt\n" in done.stderr
+    assert "not taken over: the model v1-5 [0123456789]; this is " in done.stderr
+
+
 def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> None:
     (grid,) = run(tiny_folder, tmp_path, "a red cat", "-x", "steps=2,3", "-y", "prompt s/r=red,blue")
     assert Image.open(grid).size[0] > 64
@@ -163,7 +191,18 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--prediction", "gold"), "unknown prediction 'gold'; known are: noise"),
         (("--lora", "nosuch:0.5", "--lora-dir", "."), "unknown LoRA 'nosuch' in .; known are: none"),
         (("--boxes", "text.png"), "text.png cannot be read as boxes"),
-        (("--seed-mode", "dice"), "unknown seed mode 'dice'"),
+        (("--seed-mode", "dice"), "unknown seed mode 'dice'; known are: diffusers, "),
+        (("--strength", 0.5), "--strength says nothing without --init-img"),
+        (("--hires-steps", 5), "--hires-steps says nothing without --hires"),
+        (("--like", "told.png", "--hires-strength", 0.5), "--hires-strength says nothing without --hires"),
+        (("--to-seed", 5), "--to-seed says nothing without --frames"),
+        (("--class", 5), "the input 'class' is given, which tiny does not read"),
+        (("--device", "abacus"), "the device 'abacus' cannot be used: "),
+        (("--ema", "perhaps"), "unknown choice of averaged weights 'perhaps'; known are: auto, yes, no"),
+        (("--threads", 0), "the number of threads is 0"),
+        (("--pag-scale", "nan"), "the scale of perturbed attention is nan"),
+        (("--region", "0,0,2,1:a dog"), "the region (0.0, 0.0, 2.0, 1.0) is wrong"),
+        (("-p", "a" * 100_000), "the prompt has 100000 characters"),
     ],
 )
 def test_bad_tasks_get_one_sentence(
@@ -178,6 +217,7 @@ def test_bad_tasks_get_one_sentence(
     (tmp_path / "text.png").write_text("no picture")
     for name, value in (("white", 255), ("black", 0)):
         Image.fromarray(np.full((32, 32), value, np.uint8)).convert("RGB").save(tmp_path / f"{name}.png")
+    write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), "a cat\nSteps: 2, Seed: 1, Size: 32x32")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["darkroom", "generate", "a cat", "-m", str(tiny_folder), *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:

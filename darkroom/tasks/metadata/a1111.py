@@ -32,15 +32,27 @@ _SCHEDULES = {
     "kl_optimal": "KL Optimal",
     "align_your_steps": "Align Your Steps",
 }
+# A1111's order of settings; what is not among them follows, the version last.
+_ORDER = (
+    *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
+    *("Variation seed", "Variation seed strength", "Denoising strength", "Clip skip", "Init image hash", "RNG"),
+)
 # Which source of noise a picture was drawn with; A1111 writes nothing where it was the GPU.
 _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
 _EMPHASIS = {"a1111": None, "original": None, "comfy": "No norm"}
 # Settings that say nothing about the request, or that are read by others.
-_SILENT = {"Version", "User", "Model", "Model hash", "VAE", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
+_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
+# Files besides the model: settings of a picture, but not of its request.
+_FILES = ("VAE", "Refiner", "Refiner switch at")
 
 
-def parameters_text(plan: Plan, model: str, model_hash: str, version: str) -> str:
-    """The text for a picture that `plan` made. Every tool reads most of it; `parse_parameters` reads all of it back."""
+def parameters_text(
+    plan: Plan, model: str, model_hash: str, version: str, files: Mapping[str, object] | None = None
+) -> str:
+    """The text for a picture that `plan` made. Every tool reads most of it; `parse_parameters` reads all of it back.
+
+    `files`: more settings that name what the picture was made with, in A1111's words (VAE, Refiner, Lora hashes …).
+    """
     request = plan.request
     settings: dict[str, object] = {
         "Steps": plan.steps,
@@ -63,7 +75,7 @@ def parameters_text(plan: Plan, model: str, model_hash: str, version: str) -> st
         settings["Hires upscaler"] = "Latent" if request.hires.enlarge == "latent" else "Lanczos"
         if request.hires.steps is not None:
             settings["Hires steps"] = request.hires.steps
-    if request.clip_skip is not None:
+    if request.clip_skip is not None and request.clip_skip > 1:
         settings["Clip skip"] = request.clip_skip
     if request.image is not None:
         settings["Init image hash"] = _fingerprint(request.image)
@@ -75,6 +87,7 @@ def parameters_text(plan: Plan, model: str, model_hash: str, version: str) -> st
         settings["Emphasis"] = _EMPHASIS[request.emphasis]
     if (rng := _RNG.get(request.seed_mode)) is not None:
         settings["RNG"] = rng
+    settings |= files or {}
     text = _joined(request, {**settings, "Version": version})
     filled = _filled(plan)
     if _comparable(parse_parameters(text).request) != _comparable(filled):
@@ -140,9 +153,10 @@ def parse_parameters(text: str) -> Found:
         found.fields["emphasis"] = "comfy" if emphasis == "No norm" else "a1111"
         if emphasis not in ("No norm", "Original"):
             found.unmapped.append(f"Emphasis: {emphasis[:80]}")
-    rng = take("RNG")
     # Without a word the noise is the GPU's; a text without settings says nothing about it.
-    found.fields["seed_mode"] = {"CPU": "darkroom"}.get(rng or "", "a1111") if settings else "darkroom"
+    ours = settings.get("Version", "").startswith("darkroom") or not settings
+    cpu = take("RNG") == "CPU" or not settings
+    found.fields["seed_mode"] = ("darkroom" if ours else "a1111_cpu") if cpu else "a1111"
     found.unmapped += [f"{key}: {settings[key][:80]}" for key in settings if key in unread]
     return found.found("A1111", settings.get("Model"), settings.get("Model hash"))
 
@@ -151,7 +165,9 @@ def _joined(request: Request, settings: Mapping[str, object]) -> str:
     lines = [request.prompt]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
-    lines.append(", ".join(f"{key}: {_quoted(str(value))}" for key, value in settings.items()))
+    places = {key: place for place, key in enumerate(_ORDER)}
+    ordered = sorted(settings, key=lambda key: places.get(key, len(places)))
+    lines.append(", ".join(f"{key}: {_quoted(str(settings[key]))}" for key in ordered))
     return "\n".join(lines)
 
 
@@ -209,6 +225,7 @@ def _own(settings: Mapping[str, str]) -> Found:
             pictures = [k for k, v in known["inputs"].items() if _is_hash(v)]
             unmapped += tuple(f"inputs.{shown(k)}: a picture" for k in pictures)
             known["inputs"] = {k: v for k, v in known["inputs"].items() if k not in pictures}
+        unmapped += tuple(f"{key}: {shown(settings[key])}" for key in _FILES if key in settings)
         request = from_dict(Request, known, "request")
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None

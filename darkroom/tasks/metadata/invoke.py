@@ -11,8 +11,7 @@ __all__ = ["read"]
 SAMPLERS_HERE = {"kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral"}  # named as nowhere else
 READ = {"positive_prompt", "negative_prompt", "width", "height", "seed", "steps", "cfg_scale", "scheduler"}
 READ |= {"strength", "clip_skip", "cfg_rescale_multiplier", "loras", "model", "rand_device"}
-SILENT = {"app_version", "generation_mode", "workflow", "canvas_v2_metadata", "positive_style_prompt"}
-SILENT |= {"negative_style_prompt", "seamless_x", "seamless_y", "vae", "ref_images"}
+SILENT = {"app_version", "generation_mode", "workflow", "canvas_v2_metadata"}
 
 
 def read(said: dict[str, Any]) -> Found:

@@ -95,6 +95,29 @@ def test_plain_requests_need_no_setting_of_our_own() -> None:
     )
 
 
+def test_settings_stand_in_the_order_of_a1111() -> None:
+    request = Request("x", clip_skip=2, variation_seed=3, variation_strength=0.5, hires=HighResolution(2.0, 0.4))
+    files = {"VAE hash": "00", "VAE": "v.pt", "Lora hashes": "a: 1, b: 2"}
+    text = parameters_text(plan(request, PICTUREBOOK), "m", "h", "darkroom 1", files)
+    keys = [pair.partition(":")[0] for pair in text.split("\n")[-1].split(", ")]
+    assert keys[:8] == ["Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model"]
+    assert keys[8:15] == [
+        *("VAE hash", "VAE", "Variation seed", "Variation seed strength", "Denoising strength", "Clip skip", "RNG")
+    ]
+    assert keys[15:] == ["Hires upscale", "Hires upscaler", "Lora hashes", "b", "Version"]
+    assert 'Lora hashes: "a: 1, b: 2"' in text
+    found = parse_parameters(text)
+    assert found.request.hires == request.hires
+    assert found.unmapped == ("VAE: v.pt",)
+    assert "Clip skip" not in parameters_text(plan(Request("x", clip_skip=1), PICTUREBOOK), "m", "h", "darkroom 1")
+
+
+def test_noise_of_the_cpu_is_that_of_the_tool_that_says_so() -> None:
+    settings = "x\nSteps: 1, Seed: 1, Size: 8x8, RNG: CPU, Version: "
+    assert parse_parameters(settings + "v1.10.1").request.seed_mode == "a1111_cpu"
+    assert parse_parameters(settings + "darkroom 0.1.0").request.seed_mode == "darkroom"
+
+
 def test_pictures_are_named_by_their_hashes() -> None:
     image = np.zeros((128, 128, 3), np.uint8)
     mask = np.ones((128, 128), np.uint8)
@@ -206,7 +229,7 @@ def test_a_setting_nested_without_end_is_refused() -> None:
     [("sgm_uniform", "SGM Uniform"), ("linspace", "Uniform"), ("beta", "Beta")],
 )
 def test_schedules_are_spelled_as_a1111_knows_them(schedule: str, label: str) -> None:
-    text = parameters_text(plan(Request("x", sampler="Euler", schedule=schedule), PICTUREBOOK), "m", "h", "v")
+    text = parameters_text(plan(Request("x", sampler="Euler", schedule=schedule), PICTUREBOOK), "m", "h", "darkroom 1")
     assert f"Schedule type: {label}, " in text
     assert "Darkroom:" not in text
     assert parse_parameters(text).request.schedule == schedule

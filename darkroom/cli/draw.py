@@ -1,0 +1,172 @@
+"""Running the requests of `darkroom generate`: models loaded, pictures written, progress and timings shown."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from darkroom.tasks.metadata import Found
+    from darkroom.tasks.model import LoadedModel
+    from darkroom.tasks.pipeline import Picture, Pipeline
+    from darkroom.tasks.plan import Plan
+    from darkroom.tasks.xyz import Axis
+    from darkroom.types import Request, Step
+
+__all__ = ["Models", "Output", "draw"]
+
+
+@dataclass(frozen=True)
+class Models:
+    name: str
+    vae: str | None
+    prediction: str | None
+    ema: str
+    lora_folders: tuple[Path, ...]
+    refiner: str | None
+    switch: float
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Output:
+    folder: Path
+    format: str
+    axes: list[Axis]  # of a grid: then all pictures go onto one sheet
+    preview: Path | None
+    taesd: Path | None
+
+
+def draw(requests: list[Request], chosen: Models, output: Output, like: Found | None, began: float) -> None:
+    """Run the requests, write the pictures, say where they are and how long it took.
+
+    `like`: what the picture that is repeated says of itself.
+    """
+    import torch
+
+    from darkroom import __version__
+    from darkroom.tasks.metadata.a1111 import parameters_text
+    from darkroom.tasks.model import load_model
+    from darkroom.tasks.picture_file import write_picture
+    from darkroom.tasks.pipeline import Pipeline, Progress
+    from darkroom.tasks.upscale import enlarges, upscale
+
+    imported = time.perf_counter()
+    kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
+    base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
+    if like is not None:
+        _tell_what_is_lost(like, base)
+    pipeline = Pipeline(base.model, chosen.lora_folders)
+    refiner: LoadedModel | None = None
+    if chosen.refiner is not None:
+        from darkroom.tasks.refine import refine
+
+        refiner = load_model(chosen.refiner, chosen.device, kind)
+        events = refine(pipeline, Pipeline(refiner.model, chosen.lora_folders), requests, chosen.switch)
+    else:
+        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
+    loaded = time.perf_counter()
+    written: list[Path] = []
+    pictures: dict[int, Picture] = {}
+    number = _next_number(output.folder)
+    writing = 0.0
+
+    def write(index: int, picture: Picture, pixels: np.ndarray) -> None:
+        nonlocal writing
+        start = time.perf_counter()
+        files = _files(picture.plan, chosen, refiner)
+        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}", files)
+        path = output.folder / f"{number + index:05d}-{picture.plan.request.seed}.{output.format}"
+        write_picture(path, pixels, text)
+        writing += time.perf_counter() - start
+        written.append(path)
+
+    show = _preview(pipeline, output)
+    for event in events:
+        if isinstance(event, Progress):
+            _show(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
+            if show is not None:
+                show(event.step)
+        elif output.axes:
+            pictures[event[0]] = event[1]
+        else:
+            write(event[0], event[1], event[1].pixels)
+    if output.axes:
+        from darkroom.tasks.xyz import grid_sheet
+
+        write(0, pictures[0], grid_sheet([pictures[i] for i in range(len(requests))], output.axes))
+    done = time.perf_counter()
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    for path in sorted(written):
+        print(path)
+    print(
+        f"{len(written)} picture{'s' if len(written) != 1 else ''} in {done - began:.2f} s: "
+        f"start {imported - began:.2f}, load {loaded - imported:.2f}, draw {done - loaded - writing:.2f}, "
+        f"write {writing:.2f}"
+    )
+
+
+def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
+    """What of the picture that is repeated this run has not."""
+    lost = list(like.unmapped)
+    if like.model_hash != model.hash and (like.model or like.model_hash):
+        lost.append(
+            f"the model {like.model or ''} [{like.model_hash or 'unknown'}]; this is {model.name} [{model.hash}]"
+        )
+    for thing in lost:
+        print(f"not taken over: {thing}", file=sys.stderr)
+
+
+def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str, object]:
+    """The files besides the model that a picture was made with, as A1111 writes them."""
+    from darkroom.checkpoints.fingerprint import lora_hash, model_hash
+    from darkroom.tasks.prompt_loras import find_lora
+
+    files: dict[str, object] = {}
+    if chosen.vae is not None:
+        path = Path(chosen.vae)
+        files |= {"VAE hash": model_hash(path)} if path.is_file() else {}
+        files["VAE"] = path.name
+    if refiner is not None:
+        files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{chosen.switch:g}"}
+    found = {tag.name: find_lora(tag.name, chosen.lora_folders) for tag in plan.prompt.loras}
+    hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items() if path.suffix == ".safetensors"]
+    return files | ({"Lora hashes": ", ".join(hashes)} if hashes else {})
+
+
+def _preview(pipeline: Pipeline, output: Output) -> Callable[[Step], None] | None:
+    """What writes the clean estimate of a step to the preview's file."""
+    if output.preview is None:
+        return None
+    from darkroom.tasks.preview import Preview
+    from darkroom.whole_file import whole_file
+
+    path, preview = output.preview, Preview(pipeline.model, output.taesd)
+
+    def show(step: Step) -> None:
+        with whole_file(path) as file:
+            file.write(preview.jpeg(step.x0))
+
+    return show
+
+
+def _next_number(folder: Path) -> int:
+    """One more than the highest number that a picture in `folder` begins with."""
+    numbers = [int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.*")]
+    return max(numbers, default=-1) + 1
+
+
+def _show(step: int, total: int, seconds: float) -> None:
+    """A line of progress on a terminal, once the work takes longer than a second."""
+    if seconds > 1 and sys.stderr.isatty():
+        filled = 30 * step // total
+        print(f"\r[{'█' * filled}{'·' * (30 - filled)}] step {step}/{total}", end="", file=sys.stderr, flush=True)
