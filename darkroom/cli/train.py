@@ -40,8 +40,9 @@ def train(
     folder = output or Path("runs") / recipe.stem
     asked = loaded.recipe.loop
     loop = settled(asked, folder)
-    if asked.precision == "auto" and loop.precision != natural_precision(loop.device):
-        print(f"going on in {loop.precision}, as the run in {folder} began; here a new one would take the other")
+    fast = natural_precision(loop.device)
+    if asked.precision == "auto" and loop.precision != fast:
+        print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
     whole = replace(loaded.recipe, loop=loop)
     steps = run(loaded.objective(whole), loop, folder, recipe=whole, minutes=minutes)
     if steps < loop.steps:
