@@ -127,7 +127,7 @@ def generate(
             metavar="L,T,R,B[,WEIGHT]:PROMPT", help="A prompt for a part, in shares 0 to 1.", rich_help_panel=GUIDE
         ),
     ] = None,
-    emphasis: Annotated[str, typer.Option(help="a1111, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
+    emphasis: Annotated[str, typer.Option(help="a1111, no_norm, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
     clip_skip: Annotated[int | None, typer.Option(help="Last CLIP layer: 1, 2 …", rich_help_panel=GUIDE)] = None,
     seed_mode: Annotated[
         str, typer.Option("--seed-mode", "--rng", help="darkroom, a1111, comfy or diffusers.", rich_help_panel=SEEDS)

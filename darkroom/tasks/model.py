@@ -10,6 +10,7 @@ from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.prediction import PREDICTIONS
 from darkroom.errors import InputError
+from darkroom.nn.layers import allow_minimal_filtering
 from darkroom.nn.precision import fast_half, widen
 from darkroom.systems.build import LatentDiffusion
 
@@ -56,8 +57,12 @@ def load_model(
 
 
 def _compute_wide(model: LatentDiffusion) -> None:
-    """Compute in float32. What runs once a prompt, and networks of over 4 GiB in float32, keep large weights narrow."""
+    """Compute in float32, as fast as that goes with an error far below that of half precision.
+
+    What runs once a prompt, and networks of over 4 GiB in float32, keep large weights narrow.
+    """
     widen(model.autoencoder)
     widen(model.conditioner, narrow_from=LARGE)
     huge = sum(p.numel() for p in model.unet.parameters()) >= 2**30
     widen(model.unet, narrow_from=LARGE if huge else None)
+    allow_minimal_filtering(model)

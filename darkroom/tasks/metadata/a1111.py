@@ -39,7 +39,7 @@ _ORDER = (
 )
 # Which source of noise a picture was drawn with; A1111 writes nothing where it was the GPU.
 _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
-_EMPHASIS = {"a1111": None, "original": None, "comfy": "No norm"}
+_EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word it is its own
 # Settings that say nothing about the request, or that are read by others.
 _SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
 # Files besides the model: settings of a picture, but not of its request.
@@ -83,7 +83,7 @@ def parameters_text(
         settings["Mask blur"] = f"{request.mask_blur:g}"
     if "eta" in plan.sampler_options:
         settings["Eta"] = f"{plan.sampler_options['eta']:g}"
-    if request.emphasis in _EMPHASIS and _EMPHASIS[request.emphasis] is not None:
+    if request.emphasis in _EMPHASIS:
         settings["Emphasis"] = _EMPHASIS[request.emphasis]
     if (rng := _RNG.get(request.seed_mode)) is not None:
         settings["RNG"] = rng
@@ -150,7 +150,7 @@ def parse_parameters(text: str) -> Found:
     elif strength is not None:
         found.fields["strength"] = _number("Denoising strength", strength, float)
     if (emphasis := take("Emphasis")) is not None:
-        found.fields["emphasis"] = "comfy" if emphasis == "No norm" else "a1111"
+        found.fields["emphasis"] = "no_norm" if emphasis == "No norm" else "a1111"
         if emphasis not in ("No norm", "Original"):
             found.unmapped.append(f"Emphasis: {emphasis[:80]}")
     # Without a word the noise is the GPU's; a text without settings says nothing about it.

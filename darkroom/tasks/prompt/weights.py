@@ -35,12 +35,18 @@ def restore_mean(tokens: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
     return scaled * (tokens.mean() / scaled.mean())
 
 
+def multiply(tokens: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
+    """A1111's "No norm", which it advises for SDXL: multiply, and leave the mean where it goes."""
+    return tokens * weights[:, None]
+
+
 def from_empty(tokens: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
     """ComfyUI: away from the empty prompt by the weight."""
     return empty + (tokens - empty) * weights[:, None]
 
 
 EMPHASES.add("a1111", restore_mean, "original")
+EMPHASES.add("no_norm", multiply)
 EMPHASES.add("comfy", from_empty, "comfyui")
 EMPHASES.add("compel", from_empty)  # for weights above 1; below, `encode_prompt` blends
 

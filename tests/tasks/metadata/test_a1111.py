@@ -52,7 +52,7 @@ def requests(draw: st.DrawFn) -> Request:
             st.sampled_from([Guidance(), Guidance(rescale=0.7, interval=(0.1, 0.9)), Guidance(projected=True)])
         ),
         regions=draw(st.sampled_from([(), (Region("a cat", (0.0, 0.0, 0.5, 1.0)),)])),
-        emphasis=draw(st.sampled_from(["a1111", "comfy", "compel"])),
+        emphasis=draw(st.sampled_from(["a1111", "no_norm", "comfy", "compel"])),
         seed_mode=draw(st.sampled_from(["darkroom", "a1111", "comfy", "diffusers"])),
         variation_seed=draw(st.none() | st.integers(0, 99)),
         variation_strength=draw(small),
@@ -110,6 +110,13 @@ def test_settings_stand_in_the_order_of_a1111() -> None:
     assert found.request.hires == request.hires
     assert found.unmapped == ("VAE: v.pt",)
     assert "Clip skip" not in parameters_text(plan(Request("x", clip_skip=1), PICTUREBOOK), "m", "h", "darkroom 1")
+
+
+def test_emphasis_without_norm_is_a_setting_of_a1111() -> None:
+    text = parameters_text(plan(Request("x", emphasis="no_norm"), PICTUREBOOK), "m", "h", "darkroom 1")
+    assert "Emphasis: No norm, " in text
+    assert "Darkroom" not in text
+    assert parse_parameters(text).request.emphasis == "no_norm"
 
 
 def test_noise_of_the_cpu_is_that_of_the_tool_that_says_so() -> None:

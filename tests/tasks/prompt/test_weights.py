@@ -85,6 +85,7 @@ def test_the_formulas_of_the_modes(clip_model: LatentDiffusion) -> None:
     weights[2] = 1.5  # behind the start and "a"
     scaled = plain * weights
     assert torch.allclose(tokens(clip_model, "a (cat:1.5) and dog"), scaled * plain.mean() / scaled.mean(), atol=1e-5)
+    assert torch.allclose(tokens(clip_model, "a (cat:1.5) and dog", "no norm"), scaled, atol=1e-5)
     away = empty + (plain - empty) * weights
     assert torch.allclose(tokens(clip_model, "a (cat:1.5) and dog", "comfy"), away, atol=1e-5)
     assert torch.allclose(tokens(clip_model, "a (cat:1.5) and dog", "compel"), away, atol=1e-5)

@@ -1,0 +1,33 @@
+"""What a picture says of the files that it was made with."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from darkroom.checkpoints.fingerprint import lora_hash, model_hash
+from darkroom.cli.draw import Models, _files
+from darkroom.systems.build import LatentDiffusion
+from darkroom.tasks.model import LoadedModel
+from darkroom.tasks.plan import plan
+from darkroom.types import Request
+
+
+def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_file({"w": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+    vae = tmp_path / "stage.safetensors"
+    save_file({"w": torch.ones(1)}, vae)
+    chosen = Models("m", str(vae), None, "auto", (tmp_path,), "r", 0.8, "cpu", "fp32")
+    made = plan(Request("a <lora:one:0.5> and <lora:two:1> and <lora:one:1>"), tiny_model.system)
+    found = _files(made, chosen, LoadedModel(tiny_model, "refiner_1.0", "0123456789"))
+    digest = lora_hash(tmp_path / "one.safetensors")
+    assert found == {
+        "VAE hash": model_hash(vae),
+        "VAE": "stage.safetensors",
+        "Refiner": "refiner_1.0 [0123456789]",
+        "Refiner switch at": "0.8",
+        "Lora hashes": f"one: {digest}, two: {digest}",
+    }
+    plain = Models("m", None, None, "auto", (), None, 0.8, "cpu", "fp32")
+    assert _files(plan(Request("a cat"), tiny_model.system), plain, None) == {}
