@@ -58,26 +58,34 @@ def load_checkpoint(
     ema: str = "auto",
     prediction: Prediction | None = None,
     system: System | None = None,
+    channels_last: bool = False,
 ) -> Loaded:
     """Read `model`: a file, a folder (Diffusers' or this project's), a shipped name or a hub id.
 
     `dtype` None keeps what is stored. Tensors go one at a time from the mapped file to `device`; nothing is initialised
-    first, and what needs no change stays mapped. Raises `InputError` naming file and cause.
+    first, and what needs no change stays mapped. `channels_last` lays out kernels as convolutions on CPUs want them.
+    Raises `InputError` naming file and cause.
     """
     path = locate(str(model))
     if path.is_dir() and (path / "system.json").is_file():
         return Loaded(load_system(path, device, dtype), path, None, path / "unet.safetensors")
     source = open_source(path)
     identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
-    return Loaded(load_source(source, identity, dtype, device), path, identity, source.main_file)
+    loaded = load_source(source, identity, dtype, device, channels_last=channels_last)
+    return Loaded(loaded, path, identity, source.main_file)
 
 
 def load_source(
-    source: Source, identity: Identity, dtype: torch.dtype | None, device: torch.device | str
+    source: Source,
+    identity: Identity,
+    dtype: torch.dtype | None,
+    device: torch.device | str,
+    *,
+    channels_last: bool = False,
 ) -> LatentDiffusion:
     """The system of a source that has been identified."""
     model = build(identity.system, "meta")
-    assign(model, identity.rules, source.tensors, dtype, device)
+    assign(model, identity.rules, source.tensors, dtype, device, channels_last=channels_last)
     folder = source.path if source.layout == "diffusers" else source.path.parent
     _settle(model, folder, dtype, device)
     for embedder in model.conditioner.embedders.values():

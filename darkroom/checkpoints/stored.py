@@ -90,22 +90,29 @@ class Stored:
         return math.prod(self.shape)
 
     @property
+    def span(self) -> int:
+        """How many elements lie between the first and the last, both counted."""
+        if self.stride is None or not self.numel:
+            return self.numel
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride))
+
+    @property
     def nbytes(self) -> int:
         return self.numel * self.dtype.itemsize
 
     def load(self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Tensor:
         """The tensor; integers keep their type. A view of the mapping if nothing has to be changed, else a copy."""
-        if self.stride is None:
-            span = self.numel
-            stored = self.file.elements(self.offset, self.dtype, span).view(self.shape)
-        else:
-            span = 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride)) if self.numel else 0
-            stored = self.file.elements(self.offset, self.dtype, span).as_strided(self.shape, self.stride)
+        flat = self.file.elements(self.offset, self.dtype, self.span)
+        stored = flat.view(self.shape) if self.stride is None else flat.as_strided(self.shape, self.stride)
         wanted = dtype if dtype is not None and self.dtype.is_floating_point else self.dtype
         tensor = stored.to(device=device, dtype=wanted)
         if tensor is not stored:
-            self.file.forget(self.offset, self.offset + span * self.dtype.itemsize)
+            self.forget()
         return tensor
+
+    def forget(self) -> None:
+        """Give the memory of the mapped bytes back; whoever holds a view of them reads them from the file again."""
+        self.file.forget(self.offset, self.offset + self.span * self.dtype.itemsize)
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ class Weights(Mapping[str, Stored]):
         for name, stored in self.entries.items():
             if not all_finite(stored.load()):
                 raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values")
-            stored.file.forget(stored.offset, stored.offset + stored.nbytes)
+            stored.forget()
 
 
 def all_finite(values: Tensor) -> bool:

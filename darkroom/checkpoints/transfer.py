@@ -89,17 +89,32 @@ def assign(
     available: Mapping[str, Stored],
     dtype: torch.dtype | None,
     device: torch.device | str,
+    *,
+    channels_last: bool = False,
 ) -> None:
     """Give `module`, built on "meta", the tensors of the file, rule by rule. Names and shapes have been checked; that
-    all values are finite, also in `dtype`, is checked here."""
+    all values are finite, also in `dtype`, is checked here.
+
+    `channels_last` lays kernels out as convolutions on CPUs want them, one at a time: doing so afterwards would hold
+    them twice, as the file's pages and as the copy.
+    """
     ours = module.state_dict()
     tensors: dict[str, Tensor] = {}
     for rule in rules:
         if all(name in available for name in rule.theirs):
             shapes = wanted_shapes([rule], ours)
             loaded = [_load_finite(name, available[name], dtype, device).reshape(shapes[name]) for name in rule.theirs]
-            tensors.update(zip(rule.ours, (t.contiguous() for t in rule.change.to_ours(loaded))))
+            changed = [_laid_out(t, channels_last=channels_last) for t in rule.change.to_ours(loaded)]
+            tensors.update(zip(rule.ours, changed))
+            if not {t.data_ptr() for t in changed} & {t.data_ptr() for t in loaded}:
+                for name in rule.theirs:
+                    available[name].forget()
     module.load_state_dict(tensors, strict=False, assign=True)
+
+
+def _laid_out(tensor: Tensor, *, channels_last: bool) -> Tensor:
+    last = channels_last and tensor.dim() == 4
+    return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _load_finite(name: str, stored: Stored, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:

@@ -234,10 +234,13 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(l for l in lines if l.startswith("VmHWM")).split()[1]) * 1024
 
-for dtype in (torch.bfloat16, torch.bfloat16, torch.float32):  # in the first round libraries and caches settle
+half, full = torch.bfloat16, torch.float32
+# In the first round libraries and caches settle.
+for dtype, last in ((half, False), (half, False), (full, False), (half, True), (full, True)):
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = peak()
-    model = load_checkpoint(sys.argv[1], dtype, system=system).model
+    model = load_checkpoint(sys.argv[1], dtype, system=system, channels_last=last).model
+    assert model.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == last
     total = sum(float(p.sum()) for p in model.parameters())  # every page is touched
     print(sum(p.numel() * p.element_size() for p in model.parameters()), peak() - before)
     del model
@@ -258,11 +261,12 @@ def large_file(tmp_path: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 def test_peak_memory_is_the_model(large_file: Path) -> None:
-    """At most 1.15 times what the model needs in the wanted precision, the file being in float32."""
+    """At most 1.15 times what the model needs in the wanted precision and layout, the file being in float32."""
     command = [sys.executable, "-c", MEMORY, str(large_file)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
-    _, half, full = (tuple(map(int, line.split())) for line in result.stdout.splitlines())
-    for size, peak in (half, full):
+    _, *rounds = (tuple(map(int, line.split())) for line in result.stdout.splitlines())
+    assert len(rounds) == 4
+    for size, peak in rounds:
         assert 0.5 * size < peak <= 1.15 * size, f"{peak / size:.3f} of the model"
 
 
