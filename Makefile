@@ -15,8 +15,8 @@ install: $(VENV)/.installed
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --constraint constraints.txt --editable .
-	# Builds the kernel where it suits the processor, so that the first picture does not wait for it.
-	$(BIN)/python -c "from darkroom.nn.native import attention_kernel; attention_kernel()"
+	# Builds the kernels that suit the processor, so that the first picture does not wait for them.
+	$(BIN)/python -m darkroom.nn.native
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.core

@@ -14,6 +14,7 @@ from benchmarks.measure import count_flop, error, in_turns, machine, peak_speed
 from benchmarks.report import BASE, Row, table
 from benchmarks.works import WORKS, Ready, Work
 from darkroom.errors import InputError
+from darkroom.nn.layers import allow_minimal_filtering
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -62,6 +63,8 @@ def contenders(ready: Ready, dtype: torch.dtype, *, compiled: bool) -> dict[str,
     ours, peer = ready.networks.ours, ready.networks.peer
     # As `tasks.model` loads it; a copy, so that the peer keeps its own layout.
     ours = copy.deepcopy(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if dtype == torch.float32:
+        allow_minimal_filtering(ours)
     found = {"darkroom": lambda: ready.ours(ours, dtype), BASE: lambda: ready.peer(peer, dtype)}
     if compiled:
         fast = torch.compile(copy.deepcopy(peer))

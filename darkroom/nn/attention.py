@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.layers import Linear
-from darkroom.nn.native import attention_kernel, native_attention
+from darkroom.nn.native.attention import attention_kernel, native_attention
 
 __all__ = ["Attention", "attention"]
 

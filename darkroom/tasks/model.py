@@ -45,13 +45,14 @@ def load_model(
         raise InputError(f"unknown prediction {prediction!r}; known are: {', '.join(PREDICTIONS)}")
     told = None if prediction is None else PREDICTIONS[prediction]
     kind = fast_half(device) if dtype is None else dtype
-    loaded = load_checkpoint(name, kind, device, ema=ema, prediction=told)
+    on_cpu = torch.device(device).type == "cpu"
+    loaded = load_checkpoint(name, kind, device, ema=ema, prediction=told, channels_last=on_cpu)
     model = loaded.model
     if vae is not None:
         model.autoencoder = load_first_stage(vae, model.system.autoencoder, kind, device)
     if kind is None:
         _compute_wide(model)
-    if torch.device(device).type == "cpu":
+    if on_cpu:  # what was not laid out so while it was read
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedModel(model, loaded.path.stem, loaded.hash)
 

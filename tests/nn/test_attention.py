@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from darkroom.nn.attention import attention
-from darkroom.nn.native import attention_kernel, native_attention
+from darkroom.nn.native.attention import attention_kernel, native_attention
 
 
 @pytest.mark.skipif(attention_kernel() is None, reason="this processor takes PyTorch's own kernel")
