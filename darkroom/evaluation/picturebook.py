@@ -48,7 +48,7 @@ class Share:
         n, p, z = self.asked, self.value, 1.96
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         reach = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        return middle - reach, middle + reach
+        return max(0.0, middle - reach), min(1.0, middle + reach)  # rounding may pass the ends
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ def test_one_prompt_is_too_few(pipeline: Pipeline, judge: Judge) -> None:
 def test_the_interval_is_wilsons() -> None:
     """90 of 100: 0.8256 to 0.9448 (Newcombe 1998, method 3)."""
     assert Share(90, 100).interval == pytest.approx((0.8256, 0.9448), abs=1e-4)
-    assert Share(0, 10).interval[0] == pytest.approx(0)
+    for n in range(1, 40):
+        assert Share(0, n).interval[0] == pytest.approx(0, abs=1e-12)
+        assert 0 <= Share(0, n).interval[0] < Share(n, n).interval[1] <= 1
 
 
 def test_what_nobody_asked_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PAPER, INK, FRAME = (250, 247, 240), (60, 45, 40), (226, 60, 60)
 PANELS = ("picture", "boxes", "things", "classes", "depth")
 FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+QUICK = 2**21  # pixels that are drawn in about a second
 GAP, LINE, SHEET_WIDTH, MOST_PIXELS = 8, 15, 1280, 2**27
 
 
@@ -41,7 +42,7 @@ def contact_sheet(count: int, width: int, height: int, seed: int, *, maps: bool)
         )
     scenes = []
     font = ImageFont.load_default(12)
-    for i in track(range(count), "drawing", transient=True, disable=count < 50):
+    for i in track(range(count), "drawing", transient=True, disable=count * width * height < QUICK):
         rng = np.random.default_rng((seed, i))
         scene = sample_scene(rng, aspect=width / height, split="any")
         caption, _ = describe(scene, rng)
