@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,7 +148,7 @@ class DiffusionObjective:
         self.data = PictureBook(recipe.data)
         system = SYSTEMS[recipe.system]
         first_stage = _first_stage(recipe.autoencoder, system)
-        self.model = build(system)
+        self.model = build(replace(system, autoencoder=first_stage.config))  # it may be of another width
         self.model.autoencoder = first_stage
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.initial is not None:

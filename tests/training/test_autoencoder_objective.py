@@ -8,9 +8,10 @@ from torch import nn
 
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
-from darkroom.models.autoencoder import AutoencoderConfig
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig, VQConfig
 from darkroom.models.classifier import Classifier, ClassifierConfig
+from darkroom.models.judge import Judge, JudgeConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
 from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight
@@ -123,3 +124,23 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load_distance(tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="there is no file"):
         load_distance(tmp_path / "absent.safetensors")
+
+
+def test_the_judge_trains_nobody(tmp_path: Path) -> None:
+    """What trains a model may not grade it: the judge's file is no perceptual network."""
+    config = JudgeConfig(("cat",), ("red",), 1, {"sky": ("day",)}, 4)
+    write_network(tmp_path / "judge.safetensors", Judge(config), config, {})
+    with pytest.raises(InputError, match=r"judge.safetensors: unknown key kinds"):
+        load_distance(tmp_path / "judge.safetensors")
+
+
+def test_a_first_stage_of_another_shape_is_not_gone_on_from(tmp_path: Path) -> None:
+    other = replace(MODEL, channels=64)
+    write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
+    with pytest.raises(InputError, match=r"holds another network: its channels is 64, wanted is 32"):
+        AutoencoderObjective(recipe(None, initial=tmp_path / "other.safetensors"))
+
+
+def test_a_model_that_cannot_be_built_is_the_recipes_fault() -> None:
+    with pytest.raises(InputError, match="the model of the recipe cannot be built"):
+        AutoencoderObjective(recipe(None, model=replace(MODEL, channels=33)))
