@@ -39,7 +39,7 @@ HOMES = {
     "sdxl-vae-fp16-fix": "madebyollin/sdxl-vae-fp16-fix",
 }
 
-_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(:[\w./-]+)?")
+_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(?P<file>:[\w./ +-]+)?")
 # What a folder needs, or a first stage alone, which lies at the top. Whole models at the top of a repository would
 # double the download, and so would a second precision: half precision is fetched only where there is nothing else,
 # pickles after that.
@@ -73,7 +73,9 @@ def locate(model: str) -> Path:
         return _from_hub(HOMES[name])
     if name is not None:
         raise InputError(f"{name} has no home on the hub; give its file or folder, wherever you have it")
-    if _HUB.fullmatch(model) and path.suffix not in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
+    id = _HUB.fullmatch(model)
+    # "folder/model.ckpt" is a path that is not there, "owner/name:model.ckpt" a file on the hub
+    if id and (id["file"] or path.suffix not in (".safetensors", ".ckpt", ".pt", ".pth", ".bin")):
         return _from_hub(model)
     if path.suffix or "/" in model:
         raise InputError(f"there is no file or folder {model!r}")

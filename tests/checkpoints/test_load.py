@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -174,10 +175,11 @@ HUB = """
 import sys
 from darkroom.checkpoints.locate import HOMES, locate
 from darkroom.errors import InputError
-try:
-    print(locate(sys.argv[1]))
-except InputError as error:
-    print("InputError:", error)
+for name in sys.argv[1:]:
+    try:
+        print(locate(name))
+    except InputError as error:
+        print("InputError:", error)
 """
 
 
@@ -187,14 +189,21 @@ def test_the_hub_cache_is_read_offline(tmp_path: Path, file: Path) -> None:
     cached_repository(tmp_path / "cache", tmp_path / "folder")
     environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
 
-    def ask(name: str) -> str:
-        command = [sys.executable, "-c", HUB, name]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-
-    found = ask("somebody/tiny")
-    assert found.endswith("0" * 40)
-    assert load_checkpoint(found, system=narrow(NAME)).identity is not None
-    assert "HF_HUB_OFFLINE" in ask("somebody/else")
+    snapshot = tmp_path / "cache/models--somebody--tiny/snapshots" / ("0" * 40)
+    shutil.copy(file, snapshot / "v1-5.safetensors")
+    asked = {  # in one process, for starting one takes long
+        "somebody/tiny": str(snapshot),
+        "somebody/tiny:v1-5.safetensors": str(snapshot / "v1-5.safetensors"),
+        "somebody/tiny@main:v1-5.safetensors": str(snapshot / "v1-5.safetensors"),
+        "somebody/tiny:other.ckpt": "HF_HUB_OFFLINE",
+        "somebody/tiny.ckpt": "there is no file or folder",
+        "somebody/else": "HF_HUB_OFFLINE",
+    }
+    command = [sys.executable, "-c", HUB, *asked]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    for answer, wanted in zip(result.stdout.splitlines(), asked.values(), strict=True):
+        assert wanted in answer
+    assert load_checkpoint(snapshot, system=narrow(NAME)).identity is not None
 
 
 def test_names_that_mean_nothing(tmp_path: Path) -> None:
