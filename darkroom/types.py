@@ -135,6 +135,7 @@ class Request:
     target: Any = None  # a picture whose coarse look the result is to have, on any model
     target_strength: float = 1.0
     extras: Guidance = Guidance()
+    deep_every: int = 1  # deep features are computed at every so many-th evaluation only: faster, not the same picture
     regions: tuple[Region, ...] = ()
     emphasis: str = "a1111"
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before

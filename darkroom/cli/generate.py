@@ -127,6 +127,10 @@ def generate(
             metavar="L,T,R,B[,WEIGHT]:PROMPT", help="A prompt for a part, in shares 0 to 1.", rich_help_panel=GUIDE
         ),
     ] = None,
+    deep_every: Annotated[
+        int,
+        typer.Option(help="Compute deep features at every so many-th step only: faster, other pictures."),
+    ] = 1,
     emphasis: Annotated[str, typer.Option(help="a1111, no_norm, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
     clip_skip: Annotated[int | None, typer.Option(help="Last CLIP layer: 1, 2 …", rich_help_panel=GUIDE)] = None,
     seed_mode: Annotated[
@@ -257,6 +261,7 @@ def generate(
             projected=projected,
         ),
         regions=tuple(region_of(entry) for entry in region or []),
+        deep_every=deep_every,
         emphasis=emphasis,
         clip_skip=clip_skip,
         seed_mode=seed_mode,

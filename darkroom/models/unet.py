@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -15,7 +15,7 @@ from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.resample import Downsample, Upsample
 
-__all__ = ["UNet", "UNetConfig"]
+__all__ = ["DeepFeatures", "UNet", "UNetConfig"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,25 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList(attentions)  # empty or as many as blocks
         self.resample: nn.Module | None = resample
+
+
+class DeepFeatures:
+    """What the levels below the finest gave, for the next evaluations of one run (DeepCache, arXiv:2312.00858).
+
+    Features are computed at every `every`-th evaluation; in between those of the last are taken.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._age = 0
+        self._kept: Tensor | None = None
+
+    def of(self, compute: Callable[[], Tensor], rows: int) -> Tensor:
+        """The features (rows, C, h, w) for this evaluation; those of another number of rows do not serve."""
+        if self._kept is None or self._age >= self.every or self._kept.shape[0] != rows:
+            self._kept, self._age = compute(), 0
+        self._age += 1
+        return self._kept
 
 
 class UNet(nn.Module):
@@ -137,10 +156,18 @@ class UNet(nn.Module):
             dropout=c.dropout,
         )
 
-    def forward(self, x: Tensor, t: Tensor, tokens: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        tokens: Tensor | None = None,
+        vector: Tensor | None = None,
+        reuse: DeepFeatures | None = None,
+    ) -> Tensor:
         """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
 
-        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1).
+        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). With `reuse` only the finest level is
+        computed where the deep features of a former call will do.
         """
         dtype = self.conv_in.weight.dtype
         embedding = self.time_embedding(sinusoid(t, self.config.model_channels).to(dtype))  # (B, E)
@@ -150,28 +177,47 @@ class UNet(nn.Module):
 
         x = self.conv_in(x.to(dtype))
         skips = [x]
-        for level in cast("Iterable[Level]", self.down):
-            for i, block in enumerate(level.blocks):
-                x = self._run(block, x, embedding)
-                if level.attentions:
-                    x = self._run(level.attentions[i], x, tokens)
-                skips.append(x)
-            if level.resample is not None:
-                x = self._resample(level.resample, x, embedding)
-                skips.append(x)
+        finest, *deeper = cast("Iterable[Level]", self.down)
+        *coarser, last = cast("Iterable[Level]", self.up)
+        x = self._down(finest, x, embedding, tokens, skips)
 
-        x = self._run(self.mid_block1, x, embedding)
-        x = self._run(self.mid_attention, x, tokens)
-        x = self._run(self.mid_block2, x, embedding)
+        def deep() -> Tensor:
+            y = x
+            if finest.resample is not None:
+                y = self._resample(finest.resample, y, embedding)
+                skips.append(y)
+            for level in deeper:
+                y = self._down(level, y, embedding, tokens, skips)
+                if level.resample is not None:
+                    y = self._resample(level.resample, y, embedding)
+                    skips.append(y)
+            y = self._run(self.mid_block1, y, embedding)
+            y = self._run(self.mid_attention, y, tokens)
+            y = self._run(self.mid_block2, y, embedding)
+            for level in coarser:
+                y = self._up(level, y, embedding, tokens, skips)
+            return y
 
-        for level in cast("Iterable[Level]", self.up):
-            for i, block in enumerate(level.blocks):
-                x = self._run(block, torch.cat([x, skips.pop()], dim=1), embedding)
-                if level.attentions:
-                    x = self._run(level.attentions[i], x, tokens)
-            if level.resample is not None:
-                x = self._resample(level.resample, x, embedding)
+        x = deep() if reuse is None else reuse.of(deep, rows=x.shape[0])
+        x = self._up(last, x, embedding, tokens, skips)
         return self.conv_out(normed_silu(self.norm_out, x))
+
+    def _down(self, level: Level, x: Tensor, embedding: Tensor, tokens: Tensor | None, skips: list[Tensor]) -> Tensor:
+        """The blocks of a level going down; their outputs go onto `skips`. Resampling is the caller's."""
+        for i, block in enumerate(level.blocks):
+            x = self._run(block, x, embedding)
+            if level.attentions:
+                x = self._run(level.attentions[i], x, tokens)
+            skips.append(x)
+        return x
+
+    def _up(self, level: Level, x: Tensor, embedding: Tensor, tokens: Tensor | None, skips: list[Tensor]) -> Tensor:
+        """A level going up, which takes its skips from the end of `skips`, and the resampling to the next."""
+        for i, block in enumerate(level.blocks):
+            x = self._run(block, torch.cat([x, skips.pop()], dim=1), embedding)
+            if level.attentions:
+                x = self._run(level.attentions[i], x, tokens)
+        return x if level.resample is None else self._resample(level.resample, x, embedding)
 
     def _run(self, block: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -26,7 +26,7 @@ from darkroom.conditioning.value import Conditioning
 from darkroom.conditioning.vectors import Vectors, VectorsConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
-from darkroom.models.unet import UNet
+from darkroom.models.unet import DeepFeatures, UNet
 from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig, System
 from darkroom.systems.tiling import tiled
@@ -88,15 +88,19 @@ class LatentDiffusion(nn.Module):
         pairs = zip(inputs, negative_prompts, strict=True)
         return self.encode([self.conditioner.unconditional(i, negative) for i, negative in pairs])
 
-    def network(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+    def network(self, x: Tensor, t: Tensor, conditioning: Conditioning, reuse: DeepFeatures | None = None) -> Tensor:
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
         if conditioning.channels is not None:
             x = torch.cat([x, conditioning.channels.to(x.dtype)], dim=1)
-        return self.unet(x, t, conditioning.tokens, conditioning.vector)
+        return self.unet(x, t, conditioning.tokens, conditioning.vector, reuse)
 
-    def denoiser(self, conditioning: Conditioning) -> Denoise:
-        """The estimate of clean latents under `conditioning`, as samplers want it."""
-        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning))
+    def denoiser(self, conditioning: Conditioning, *, deep_every: int = 1) -> Denoise:
+        """The estimate of clean latents under `conditioning`, as samplers want it.
+
+        `deep_every`: the deep levels of the network are computed at so many-th evaluations only.
+        """
+        reuse = DeepFeatures(deep_every) if deep_every > 1 else None
+        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning, reuse))
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).

@@ -68,6 +68,9 @@ def _stretch(
     def encode(rows: Sequence[Mapping[str, Any]]) -> Conditioning:
         return encode_prompt(model, rows, request.emphasis)
 
+    def estimate(conditioning: Conditioning) -> Denoise:
+        return model.denoiser(conditioning, deep_every=request.deep_every)
+
     def told(part: int) -> list[dict[str, Any]]:
         said = [flat(p.prompt.parts[part].prompt, step, total, p.former_steps) for p in plans]
         return [{**i, "caption": caption} for i, caption in zip(inputs, said)]
@@ -88,10 +91,10 @@ def _stretch(
     plain = not composes and not regions
     if plain and need_null:
         both = encode([*told(0), *untold()])
-        conditional, unconditional = g.paired(model.denoiser(both))
+        conditional, unconditional = g.paired(estimate(both))
     else:
-        unconditional = g.once(model.denoiser(encode(untold()))) if need_null else None
-        estimates = [g.once(model.denoiser(encode(told(i)))) for i in range(len(parts))]
+        unconditional = g.once(estimate(encode(untold()))) if need_null else None
+        estimates = [g.once(estimate(encode(told(i)))) for i in range(len(parts))]
         conditional = estimates[0]
         if composes and unconditional is not None:
             conditional = g.composed(unconditional, list(zip(estimates, (p.weight for p in parts))), 1.0)
@@ -108,10 +111,10 @@ def _stretch(
         if extras.rescale:
             result = g.rescaled(g.once(result), conditional, extras.rescale)
     if extras.perturbed_attention:
-        perturbed = _without_self_attention(model, model.denoiser(encode(told(0))))
+        perturbed = _without_self_attention(model, estimate(encode(told(0))))
         result = g.perturbed_attention(result, conditional, perturbed, extras.perturbed_attention)
     if extras.threshold is not None:
-        result = g.dynamic_threshold(result, extras.threshold, limit=1.0, like=conditional)
+        result = g.dynamic_threshold(result, extras.threshold, like=conditional)
     if extras.interval is not None:
         result = _within(result, conditional, extras.interval, sigmas)
     return result
@@ -142,7 +145,7 @@ def _regional(
     for i, mask in enumerate(masks):
         said = [flat(p.region_prompts[i].parts[0].prompt, step, total, p.former_steps) for p in plans]
         rows = [{**row, "caption": caption} for row, caption in zip(inputs, said)]
-        parts.append((model.denoiser(encode(rows)), mask))
+        parts.append((model.denoiser(encode(rows), deep_every=shared.request.deep_every), mask))
     return g.regional([(denoise, mask.to(model.device)) for denoise, mask in parts])
 
 

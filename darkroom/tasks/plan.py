@@ -63,7 +63,7 @@ class Plan:
         return (
             (self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule, self.strength),
             (r.sigmas, tuple(sorted(self.sampler_options.items())), r.stretch, r.hires, r.extras, r.emphasis),
-            (r.clip_skip, r.seed_mode, r.target_strength, tuple((p.box, p.weight) for p in r.regions)),
+            (r.deep_every, r.clip_skip, r.seed_mode, r.target_strength, tuple((p.box, p.weight) for p in r.regions)),
             tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
             (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
             tuple(sorted((k, _shape(v)) for k, v in r.inputs.items() if _shape(v))),
@@ -141,6 +141,8 @@ def plan(request: Request, system: System) -> Plan:
     if DepthMapConfig in reads and request.image is None and "depth" not in request.inputs:
         raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
     EMPHASES.name(request.emphasis)
+    if request.deep_every < 1:
+        raise InputError(f"deep features are to come at every {request.deep_every} steps, wanted is at least 1")
     if request.hires is not None:
         check_hires(request.hires)
         if request.mask is not None or request.stretch[1] != 1:

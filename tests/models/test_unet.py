@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from darkroom.models.unet import UNet, UNetConfig
+from darkroom.models.unet import DeepFeatures, UNet, UNetConfig
 
 SD1 = UNetConfig(
     in_channels=4,
@@ -162,6 +162,22 @@ def test_agrees_with_diffusers_by_parameter_order() -> None:
     x, t, tokens, _ = small_inputs(config)
     expected = peer(x, t, tokens).sample
     assert torch.allclose(ours(x, t, tokens), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_deep_features_serve_the_next_evaluations() -> None:
+    net = randomise(UNet(SMALL))
+    x, t, tokens, vector = small_inputs(SMALL)
+    plain = [net(x * k, t, tokens, vector) for k in (1, 2, 3)]
+    runs = []
+    net.mid_block1.register_forward_hook(lambda *_: runs.append(1))
+    reuse = DeepFeatures(2)
+    found = [net(x * k, t, tokens, vector, reuse) for k in (1, 2, 3)]
+    assert len(runs) == 2  # the first evaluation and the third
+    assert torch.equal(found[0], plain[0])
+    assert not torch.allclose(found[1], plain[1])  # the finest level alone saw this input
+    assert torch.equal(found[2], plain[2])
+    net(x[:1], t[:1], tokens[:1], vector[:1], reuse)  # of another number of rows: they do not serve
+    assert len(runs) == 3
 
 
 def their_name(name: str) -> str:

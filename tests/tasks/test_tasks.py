@@ -133,6 +133,18 @@ def test_perturbed_attention_leaves_the_model_as_it_was(pipeline: Pipeline) -> N
     assert np.array_equal(before, draw(pipeline))
 
 
+def test_deep_features_are_computed_less_often(pipeline: Pipeline) -> None:
+    runs = []
+    hook = pipeline.model.unet.mid_block1.register_forward_hook(lambda *_: runs.append(1))
+    plain = draw(pipeline)
+    full = len(runs)
+    reused = draw(pipeline, deep_every=3)
+    hook.remove()
+    assert len(runs) - full == -(-full // 3)
+    assert not np.array_equal(reused, plain)
+    assert np.array_equal(draw(pipeline), plain)  # nothing stays behind
+
+
 def test_regions_draw_their_prompts_where_they_are(pipeline: Pipeline) -> None:
     whole = Region(CAT.prompt, (0.0, 0.0, 1.0, 1.0))
     assert np.abs(draw(pipeline) - draw(pipeline, prompt="a blue dog", regions=(whole,))).max() <= 1
@@ -263,6 +275,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"prompt": "(" * 1000}, "nested more than"),
         ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight in"),
         ({"emphasis": "loud"}, "unknown emphasis 'loud'; known are: "),
+        ({"deep_every": 0}, "deep features are to come at every 0 steps"),
         ({"seed_mode": "random"}, "unknown seed mode 'random'"),
         ({"clip_skip": 2}, "tiny has no CLIP text encoder"),
         ({"sigmas": (1.0, 2.0)}, "do not fall"),
