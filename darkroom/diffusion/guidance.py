@@ -119,20 +119,28 @@ def dynamic_threshold(
 ) -> Denoise:
     """Values of x0 beyond the percentile s of each picture are clipped and the picture divided by s / limit.
 
-    Imagen's rule (Saharia et al. 2022, section 2.3) for values meant to lie in ±limit. Latents have no such range: with
-    `like`, mostly the conditional estimate, its own percentile is the limit wherever it is the larger.
+    Imagen's rule (Saharia et al. 2022, section 2.3) for values meant to lie in ±limit. Latents have no such range, and
+    their channels lie around means of their own: with `like`, mostly the conditional estimate, each channel is taken
+    around its mean, and what `like` reaches there is its limit (mcmonkey4eva's dynamic thresholding for latents).
     """
     if not 0 < percentile <= 1:
         raise InputError(f"the percentile is {percentile}, wanted is a share above 0, at most 1")
 
     def reach(x0: Tensor) -> Tensor:
-        return torch.quantile(x0.abs().flatten(1).float(), percentile, dim=1).to(x0).view(-1, 1, 1, 1)
+        """(B, 1, 1, 1), with `like` (B, C, 1, 1)."""
+        values = x0.abs().flatten(1 if like is None else 2)
+        return torch.quantile(values.float(), percentile, dim=-1).to(x0).view(len(x0), -1, 1, 1)
 
     def thresholded(x: Tensor, sigma: Tensor) -> Tensor:
         x0 = denoise(x, sigma)
-        most = torch.full_like(reach(x0), limit) if like is None else reach(like(x, sigma)).clamp(min=limit)
-        s = torch.maximum(reach(x0), most)
-        return x0.clamp(-s, s) / s * most
+        if like is None:
+            middle, most = torch.zeros_like(x0[:1, :1, :1, :1]), torch.full_like(reach(x0), limit)
+        else:
+            middle, shown = x0.mean(dim=(2, 3), keepdim=True), like(x, sigma)
+            most = reach(shown - shown.mean(dim=(2, 3), keepdim=True))
+        around = x0 - middle
+        s = torch.maximum(reach(around), most).clamp(min=1e-12)
+        return middle + around.clamp(-s, s) / s * most
 
     return thresholded
 

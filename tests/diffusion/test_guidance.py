@@ -45,8 +45,17 @@ def test_every_wrapper_is_the_conditional_denoiser_where_it_should_be() -> None:
         assert torch.allclose(wrapped(X, SIGMA), expected, atol=1e-5)
     scaled = g.dynamic_threshold(told, 1.0, limit=0.5)(X, SIGMA)
     assert scaled.abs().amax(dim=(1, 2, 3)) == pytest.approx([0.5, 0.5], rel=1e-5)
-    like = g.dynamic_threshold(lambda x, s: 3 * told(x, s), 1.0, limit=0.0, like=told)(X, SIGMA)
-    assert torch.allclose(like, told(X, SIGMA), atol=1e-5)
+
+
+def test_thresholds_like_another_estimate_keep_the_mean_of_each_channel() -> None:
+    def wide(x: Tensor, sigma: Tensor) -> Tensor:
+        x0 = told(x, sigma)
+        mean = x0.mean(dim=(2, 3), keepdim=True)
+        return mean + 5 + 3 * (x0 - mean)
+
+    assert torch.allclose(g.dynamic_threshold(wide, 1.0, like=told)(X, SIGMA), told(X, SIGMA) + 5, atol=1e-5)
+    narrow = g.dynamic_threshold(told, 1.0, like=wide)(X, SIGMA)  # nothing lies beyond, and nothing is enlarged
+    assert torch.allclose(narrow, told(X, SIGMA), atol=1e-5)
 
 
 def test_an_estimate_asked_for_twice_is_computed_once() -> None:
