@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from darkroom.cli.arguments import check_device
 from darkroom.errors import InputError
 
 __all__ = ["app"]
@@ -42,6 +43,7 @@ def picturebook(
     weights: Annotated[
         Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; the judge reads on the processor.")] = "cpu",
     output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the report.")] = None,
     sheet: Annotated[Path | None, typer.Option(help="PNG file for a sheet of the first pictures.")] = None,
 ) -> None:
@@ -56,8 +58,9 @@ def picturebook(
     from darkroom.types import Request
     from darkroom.whole_file import whole_file
 
+    check_device(device)
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
-    pipeline = Pipeline(load_model(model, "cpu").model)
+    pipeline = Pipeline(load_model(model, device).model)
     settings = Request(steps=steps, guidance=guidance, sampler=sampler, schedule=schedule)
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if output is None else files.enter_context(whole_file(output))

@@ -1,0 +1,95 @@
+"""`darkroom evaluate` and `darkroom train`, called as a user would, in this process for speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from darkroom.cli.app import app
+from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
+from darkroom.errors import InputError
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "picturebook"
+TINY = ("loop.steps=2", "loop.log_every=1", "loop.batch_size=2", "data.size=32", "data.count=9", "width=4")
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [*map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["judge", "--count", 0], "the number of renders is 0, wanted is at least 1"),
+        (["judge", "--weights", "text"], "text cannot be read as a network"),
+        (["picturebook", "--device", "abacus"], "the device 'abacus' cannot be used"),
+        (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
+        (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
+        (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
+        (["picturebook", "--prompts", "one"], "the list holds 1 prompt, wanted are at least 2"),
+        (["picturebook", "--prompts", "two", "--steps", -3], "the number of steps is -3, wanted is 1 to 1000"),
+        (["picturebook", "--prompts", "two", "--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler"),
+        (["picturebook", "--prompts", "two", "-o", "none/report"], "none/report cannot be written"),
+        (["picturebook", "--prompts", "two", "-m", "nosuch"], "there is no model 'nosuch'"),
+    ],
+)
+def test_measuring_what_cannot_be_measured(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], message: str
+) -> None:
+    (tmp_path / "text").write_text("no JSON")
+    (tmp_path / "empty").write_text("\n")
+    for name, count in (("one", 1), ("two", 2)):
+        with (tmp_path / name).open("wb") as file:
+            write_prompts(file, sample_prompts(0, count, (1, 1)))
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "picturebook" and "-m" not in arguments:
+        arguments = [*arguments, "-m", tiny_folder]
+    with pytest.raises(InputError, match=message):
+        run("evaluate", *arguments)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loop.stepz=3"], "unknown key loop.stepz; known are: steps"),
+        (["loop.steps"], "override 'loop.steps' is not of the form"),
+        (["loop.learning_rate=fast"], 'loop.learning_rate is "fast", wanted is a number'),
+        (["data.size=-64"], "size is -64, wanted is 8 to 8192"),
+        (["loop.device=abacus"], "there is no device 'abacus' here; there are: cpu"),
+        (["--minutes", -1], "minutes is -1.0, wanted is a number from 0 up"),
+        (["--threads", 0], "threads is 0, wanted is at least 1"),
+        (["-o", "file/run"], "the run cannot be written to file/run: Not a directory"),
+    ],
+)
+def test_training_what_cannot_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[object], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        run("train", RECIPES / "classifier.toml", *TINY, *arguments)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_stops_goes_on_and_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkroom.training.run_folder.fast_half", lambda device: None)
+    command = ("train", RECIPES / "classifier.toml", *TINY, "-o", tmp_path / "run")
+    assert "stopped at step 1 of 2; the same command goes on from" in run(*command, "--minutes", 0)
+    recorded = tmp_path / "run" / "recipe.json"
+    assert '"precision": "fp32"' in recorded.read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr("darkroom.training.run_folder.fast_half", lambda device: torch.bfloat16)
+    said = run(*command)
+    assert "going on in fp32, as the run in" in said
+    assert "a new run would take bf16 here" in said
+    assert "done:" in said
+    assert '"precision": "fp32"' in recorded.read_text()
+    assert (tmp_path / "run" / "export" / "classifier.safetensors").exists()
