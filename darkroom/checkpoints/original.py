@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from darkroom.checkpoints.clip_names import openclip_text, openclip_vision, transformers_text
 from darkroom.checkpoints.depth_names import midas
 from darkroom.checkpoints.part import Part
+from darkroom.checkpoints.stored import Stored
 from darkroom.checkpoints.table import CONV_1X1, CONV_1X1_1D, ONE_ROW, Place, Put, Table, heads_outermost
 from darkroom.conditioning.bert_text import BertTextConfig
 from darkroom.conditioning.boxes import BoxesConfig
@@ -30,6 +32,7 @@ __all__ = [
     "is_baggage",
     "is_of_generative_models",
     "modern_name",
+    "modern_tensor",
 ]
 __all__ += ["parts", "text_transformer", "unet"]
 
@@ -42,6 +45,7 @@ _BAGGAGE = re.compile(
     (sqrt_(one_minus_|recip_|recipm1_)?|log_one_minus_)?alphas_cumprod(_prev)? | betas | logvar | scale_factor
     | posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)
     | ddim_(sigmas|alphas|alphas_prev|sqrt_one_minus_alphas)(_for_original_num_steps)?
+    | lvlb_weights | embedding_manager\..* | .*\.attn_mask  # of early finetunes and of merges
     | denoiser\.sigmas | v_pred | ztsnr | edm_mean | edm_std
     | (low_scale_model|noise_augmentor|model_ema|loss|first_stage_model\.loss|first_stage_model\.model_ema)\..*
     | .*\.(position_ids|logit_scale|text_projection(\.weight)?)
@@ -247,6 +251,16 @@ def modern_name(name: str) -> str:
     if middle and rest.split(".")[0] in ("embeddings", "encoder", "final_layer_norm"):
         return f"{prefix}{middle}text_model.{rest}"
     return name
+
+
+def modern_tensor(name: str, stored: Stored) -> tuple[str, Stored]:
+    """Name and tensor as released files have them. Some converters kept transformers' projection of OpenCLIP's tower,
+    which is the transpose: it is read across."""
+    name = modern_name(name)
+    if name.endswith(".model.text_projection.weight") and len(stored.shape) == 2 and stored.stride is None:
+        across = replace(stored, shape=stored.shape[::-1], stride=(1, stored.shape[1]))
+        return name.removesuffix(".weight"), across
+    return name, stored
 
 
 def ema_name(name: str) -> str:

@@ -63,7 +63,7 @@ def _open_single(path: Path) -> Source:
     return Source(
         path,
         "original",
-        {original.modern_name(name): stored for name, stored in weights.items()},
+        dict(original.modern_tensor(name, stored) for name, stored in weights.items()),
         weights.metadata,
         files=(weights,),
     )

@@ -236,3 +236,23 @@ def test_first_stages_with_names_left_by_converters() -> None:
     assert len(set(changed) - set(public)) == 20
     tensors = fake_weights({mended(n): [k for k in s if k != 1] for n, s in changed.items()})
     assert identify(Source(Path("x"), "original", tensors, {})).system.name == "sd-v1-5"
+
+
+MERGED = {  # what merges and early finetunes carry beside the weights
+    "sd-v1-emaonly": [
+        "embedding_manager.embedder.transformer.text_model.embeddings.position_ids",
+        "cond_stage_model.transformer.text_projection.weight",
+        "cond_stage_model.logit_scale",
+        "lvlb_weights",
+        "edm_mean",
+    ],
+    "sd-v2-base": ["cond_stage_model.model.attn_mask", "cond_stage_model.model.text_projection.weight"],
+    "sdxl-base": ["conditioner.embedders.0.transformer.text_projection.weight", "first_stage_model.model_ema.decay"],
+}
+
+
+@pytest.mark.parametrize("layout", MERGED)
+def test_merges_with_more_than_the_weights(layout: str) -> None:
+    found = identify(single(layout, "merge.safetensors", extra=tuple(MERGED[layout])))
+    assert layout in SYSTEMS[found.system.name].layouts
+    assert set(MERGED[layout]) <= set(found.fit.unused)

@@ -114,6 +114,18 @@ def test_pickled_checkpoints_are_the_same(tmp_path: Path, file: Path) -> None:
         assert all(torch.equal(v, wanted[k]) for k, v in model.state_dict().items())
 
 
+def test_a_projection_that_a_converter_left_transposed(tmp_path: Path) -> None:
+    """As transformers have it: (out, in) under `.weight`, where released files have (in, out) and no `.weight`."""
+    name, path = "conditioner.embedders.1.model.text_projection", tmp_path / "xl.safetensors"
+    write_original(Content.of_model(random_model("sdxl-base")), path)
+    tensors = load_file(path)
+    tensors[f"{name}.weight"] = tensors.pop(name).T.contiguous()
+    save_file(tensors, path)
+    loaded = load_checkpoint(path, system=narrow("sdxl-base")).model.state_dict()
+    wanted = random_model("sdxl-base").state_dict()
+    assert all(torch.equal(t, wanted[n]) for n, t in loaded.items())
+
+
 @pytest.mark.parametrize("name", ["sd-v1-5", "sd-v2-1-base", "sdxl-base", "sd-v2-depth"])
 def test_there_and_back_is_identical(tmp_path: Path, name: str) -> None:
     """Also what the system never reads: buffers, the tower's last block, position_ids, metadata."""

@@ -89,6 +89,12 @@ def test_no_layout_is_a_layout_without_objects():
     assert e(e.prepare([None, [Box(1, 0, 0, 1, 1)]])).shape == (2, 92, 16)
 
 
+@pytest.mark.parametrize("crop", [(-0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.5), (0.6, 0.0, 0.5, 1.0)])
+def test_a_wrong_crop_is_named(crop: tuple[float, float, float, float]):
+    with pytest.raises(InputError, match=r"crop .* is wrong: wanted are x0 <= x1"):
+        Layout((), crop)
+
+
 def test_wrong_layouts_are_named():
     with pytest.raises(InputError, match="between 0 and 1"):
         Box(0, 0.5, 0, 0.2, 1)
