@@ -82,6 +82,7 @@ def write_diffusers(content: Content, folder: Path) -> list[str]:
     tokenizers, index = find_tokenizers(system, content.beside), model_index(system)
     fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.part")
     try:
+        fresh.mkdir(parents=True)
         _write_components(content, fresh)
         for component, config in scheduler_configs(system).items():
             write_json(fresh / component / "scheduler_config.json", config)

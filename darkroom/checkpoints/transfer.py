@@ -130,7 +130,7 @@ def _load_finite(name: str, stored: Stored, dtype: torch.dtype | None, device: t
 def planned_ours(
     rules: Iterable[Rule], ours: Mapping[str, Tensor], available: Mapping[str, Stored], dtype: torch.dtype | None
 ) -> dict[str, Planned]:
-    """Our tensors by name, each loaded from the file when asked for."""
+    """Our tensors by name, each loaded from the file when asked for, and then checked to be finite, also in `dtype`."""
     plans: dict[str, Planned] = {}
     for rule in rules:
         if not all(name in available for name in rule.theirs):
@@ -140,7 +140,7 @@ def planned_ours(
         kind = dtype if dtype is not None and first.dtype.is_floating_point else first.dtype
 
         def make(index: int, rule: Rule = rule, shapes: Shapes = shapes) -> Tensor:
-            loaded = [available[name].load(dtype).reshape(shapes[name]) for name in rule.theirs]
+            loaded = [_load_finite(name, available[name], dtype, "cpu").reshape(shapes[name]) for name in rule.theirs]
             return rule.change.to_ours(loaded)[index]
 
         for i, name in enumerate(rule.ours):

@@ -154,6 +154,28 @@ def test_conversion_to_another_precision(tmp_path: Path, file: Path) -> None:
     assert all(torch.equal(t, wanted[n].half()) for n, t in load_file(tmp_path / "half.safetensors").items())
 
 
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "holds NaN"), (1e6, "does not fit into torch.float16")])
+def test_a_conversion_that_would_write_what_is_not_finite_writes_nothing(
+    tmp_path: Path, file: Path, value: float, message: str
+) -> None:
+    tensors = load_file(file)
+    tensors["model.diffusion_model.out.2.bias"][0] = value
+    save_file(tensors, file)
+    source = open_source(file)
+    content = Content.of_source(source, identify(source, system=narrow(NAME)), torch.float16)
+    for write, name in ((write_original, "half.safetensors"), (write_diffusers, "half")):
+        with pytest.raises(InputError, match=rf"v1-5\.safetensors: tensor \S+out\.2\.bias {re.escape(message)}"):
+            write(content, tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, file: Path) -> None:
+    source = open_source(file)
+    content = Content.of_source(source, identify(source, system=narrow(NAME)))
+    with pytest.raises(InputError, match=rf"^{file}/folder cannot be written"):
+        write_diffusers(content, file / "folder")
+
+
 def test_an_interrupted_conversion_leaves_nothing(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = open_source(file)
     content = Content.of_source(source, identify(source, system=narrow(NAME)))
