@@ -15,7 +15,7 @@ from darkroom.checkpoints.table import rules
 from darkroom.systems.build import build
 from darkroom.systems.system import System
 
-__all__ = ["Pair", "pair"]
+__all__ = ["Pair", "pair", "randomise"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def pair(system: System, component: str, dtype: torch.dtype, device: torch.devic
     """`component` is the peer's name: "unet", "vae", "text_encoder" or "text_encoder_2"."""
     part = next(p for p in diffusers.parts(system) if p.theirs == f"{component}/")
     ours = build(system, "meta").get_submodule(part.ours).to(dtype).to_empty(device=device)
-    _randomise(ours)
+    randomise(ours)
     state = ours.state_dict()
     shared = {}
     for rule in rules(part.places, state):
@@ -47,7 +47,7 @@ def _name(config: dict[str, Any]) -> str:
     return config.get("_class_name") or config["architectures"][0]
 
 
-def _randomise(module: nn.Module) -> None:
+def randomise(module: nn.Module) -> None:
     """Weights that keep the size of what passes, none of them zero."""
     generator = torch.Generator(next(module.parameters()).device).manual_seed(0)
     with torch.no_grad():

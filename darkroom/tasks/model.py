@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.prediction import PREDICTIONS
@@ -21,9 +23,16 @@ LARGE = 2**20  # values of a weight that is worth keeping narrow
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A system and what pictures say of it."""
+
     model: LatentDiffusion
     name: str
-    hash: str  # first ten hex digits of the sha256 of the denoiser's file, as A1111 writes them
+    hashed: Path  # the file whose hash stands for the whole
+
+    @property
+    def hash(self) -> str:
+        """Ten hex digits of the sha256 of the denoiser's file, as A1111 writes them; read when first asked for."""
+        return model_hash(self.hashed)
 
 
 def load_model(
@@ -54,7 +63,7 @@ def load_model(
         _compute_wide(model)
     if on_cpu:  # what was not laid out so while it was read
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return LoadedModel(model, loaded.path.stem, loaded.hash)
+    return LoadedModel(model, loaded.path.stem, loaded.hashed)
 
 
 def _compute_wide(model: LatentDiffusion) -> None:

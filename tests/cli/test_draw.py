@@ -20,12 +20,12 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
     save_file({"w": torch.ones(1)}, vae)
     chosen = Models("m", str(vae), None, "auto", (tmp_path,), "r", 0.8, "cpu", "fp32")
     made = plan(Request("a <lora:one:0.5> and <lora:two:1> and <lora:one:1>"), tiny_model.system)
-    found = _files(made, chosen, LoadedModel(tiny_model, "refiner_1.0", "0123456789"))
+    found = _files(made, chosen, LoadedModel(tiny_model, "refiner_1.0", vae))
     digest = lora_hash(tmp_path / "one.safetensors")
     assert found == {
         "VAE hash": model_hash(vae),
         "VAE": "stage.safetensors",
-        "Refiner": "refiner_1.0 [0123456789]",
+        "Refiner": f"refiner_1.0 [{model_hash(vae)}]",
         "Refiner switch at": "0.8",
         "Lora hashes": f"one: {digest}, two: {digest}",
     }
