@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
 from darkroom.checkpoints.original import OPTIONAL
@@ -31,11 +30,6 @@ class Loaded:
     path: Path
     identity: Identity | None  # None: a folder of this project, which says what it is
     hashed: Path  # the file whose hash stands for the whole
-
-    @property
-    def hash(self) -> str:
-        """Ten hex digits, as A1111 writes them; computed when first asked for."""
-        return model_hash(self.hashed)
 
 
 def load(
