@@ -23,6 +23,7 @@ __all__ = [
     "read_pictures",
     "region_of",
     "setting",
+    "shares",
 ]
 
 # Options by the names of their parameters, and the field of the request that each sets where the names differ.
@@ -79,6 +80,14 @@ def numbers(option: str, text: str, count: int | None, kind: type) -> list[Any]:
     if not values or (count is not None and len(values) != count):
         raise InputError(f"{option} is {text!r}, wanted are {count or 'some'} numbers with commas between them")
     return values
+
+
+def shares(option: str, text: str | None) -> tuple[float, float] | None:
+    """`first,last` as two numbers; None stays None."""
+    if text is None:
+        return None
+    first, last = numbers(option, text, 2, float)
+    return first, last
 
 
 def setting(entry: str) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.cli.arguments import check_device
+from darkroom.cli.arguments import check_device, shares
 from darkroom.errors import InputError
 
 __all__ = ["app"]
@@ -40,6 +40,11 @@ def picturebook(
     guidance: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule")] = None,
+    interval: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Guide between these shares of the steps.")
+    ] = None,
+    perturbed_attention: Annotated[float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.")] = 0.0,
+    deep_every: Annotated[int, typer.Option(help="Compute deep features at every so many-th step only.")] = 1,
     weights: Annotated[
         Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
     ] = None,
@@ -55,13 +60,20 @@ def picturebook(
     from darkroom.evaluation.picturebook import benchmark, print_report, write_report
     from darkroom.tasks.model import load_model
     from darkroom.tasks.pipeline import Pipeline
-    from darkroom.types import Request
+    from darkroom.types import Guidance, Request
     from darkroom.whole_file import whole_file
 
     check_device(device)
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
     pipeline = Pipeline(load_model(model, device).model)
-    settings = Request(steps=steps, guidance=guidance, sampler=sampler, schedule=schedule)
+    settings = Request(
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        schedule=schedule,
+        extras=Guidance(interval=shares("--interval", interval), perturbed_attention=perturbed_attention),
+        deep_every=deep_every,
+    )
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if output is None else files.enter_context(whole_file(output))
         sheet_file = None if sheet is None else files.enter_context(whole_file(sheet))

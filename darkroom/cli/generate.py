@@ -18,6 +18,7 @@ from darkroom.cli.arguments import (
     read_pictures,
     region_of,
     setting,
+    shares,
 )
 from darkroom.cli.draw import Models, Output, draw
 from darkroom.errors import InputError
@@ -255,7 +256,7 @@ def generate(
         target_strength=target_strength,
         extras=Guidance(
             rescale=rescale,
-            interval=None if interval is None else tuple(numbers("--interval", interval, 2, float)),  # type: ignore[arg-type]
+            interval=shares("--interval", interval),
             threshold=threshold,
             perturbed_attention=perturbed_attention,
             projected=projected,
