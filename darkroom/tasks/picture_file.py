@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -20,23 +21,28 @@ MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder` if need be; `InputError` if nothing can be written there."""
+    """`InputError` if `folder` cannot be made or nothing can be written there. Leaves everything as it was."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    probe = folder / f".darkroom-{os.getpid()}"
+    what = f"the output folder {folder} cannot be made"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the output folder {folder} cannot be made: {error.strerror}") from None
-    probe = folder / f".darkroom-{os.getpid()}"
-    try:
+        what = f"nothing can be written to the output folder {folder}"
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise InputError(f"nothing can be written to the output folder {folder}: {error.strerror}") from None
+        raise InputError(f"{what}: {error.strerror}") from None
+    finally:
+        for made in missing:
+            with contextlib.suppress(OSError):  # not made, or another process has begun to write there
+                made.rmdir()
 
 
 def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int = 95) -> None:
     """Write uint8 (H, W, 3) in the format of the path's ending, with `parameters`, whole or not at all.
 
-    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs.
+    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs. The folder is made
+    if need be.
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
@@ -46,6 +52,7 @@ def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int 
     comment = UNICODE + parameters.encode("utf-16-be")
     if FORMATS[ending] == "JPEG" and len(comment) > MAX_JPEG:
         raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         if FORMATS[ending] == "PNG":
             info = PngInfo()
