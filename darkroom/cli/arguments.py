@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "alike",
     "check_companions",
-    "check_device",
     "lora_tag",
     "numbers",
     "read_boxes",
@@ -127,17 +126,6 @@ def lora_tag(entry: str) -> str:
         return f"<lora:{name}:{float(weight):g}>" if colon else f"<lora:{entry}:1>"
     except ValueError:
         return f"<lora:{entry}:1>"
-
-
-def check_device(name: str) -> None:
-    """`InputError` where there is no such device."""
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        why = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"the device {name!r} cannot be used: {why}") from None
 
 
 def check_companions(said: Mapping[str, Any], request: Request) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,10 +47,12 @@ class Output:
     taesd: Path | None
 
 
-def draw(requests: list[Request], chosen: Models, output: Output, like: Found | None, began: float) -> None:
+def draw(
+    requests: list[Request], chosen: Models, output: Output, like: Found | None, began: float, *, told: bool
+) -> None:
     """Run the requests, write the pictures, say where they are and how long it took.
 
-    `like`: what the picture that is repeated says of itself.
+    `like`: what the picture that is repeated says of itself. `told`: whether anything was said of what to draw.
     """
     import torch
 
@@ -62,6 +66,8 @@ def draw(requests: list[Request], chosen: Models, output: Output, like: Found | 
     imported = time.perf_counter()
     kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
     base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
+    if not told and "caption" in base.model.conditioner.embedders:
+        raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")
     if like is not None:
         _tell_what_is_lost(like, base)
     pipeline = Pipeline(base.model, chosen.lora_folders)

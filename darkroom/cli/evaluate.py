@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.cli.arguments import check_device, shares
+from darkroom.cli.arguments import shares
 from darkroom.errors import InputError
 
 __all__ = ["app"]
@@ -58,12 +58,13 @@ def picturebook(
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
     from darkroom.evaluation.judging import load_judge
     from darkroom.evaluation.picturebook import benchmark, print_report, write_report
+    from darkroom.nn.device import find_device
     from darkroom.tasks.model import load_model
     from darkroom.tasks.pipeline import Pipeline
     from darkroom.types import Guidance, Request
     from darkroom.whole_file import whole_file
 
-    check_device(device)
+    find_device(device)
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
     pipeline = Pipeline(load_model(model, device).model)
     settings = Request(

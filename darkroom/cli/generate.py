@@ -11,7 +11,6 @@ import typer
 from darkroom.cli.arguments import (
     alike,
     check_companions,
-    check_device,
     lora_tag,
     numbers,
     read_boxes,
@@ -215,9 +214,10 @@ def generate(
 
     import torch
 
+    from darkroom.nn.device import find_device
     from darkroom.types import Guidance, HighResolution, Request
 
-    check_device(device)
+    find_device(device)
     if threads is not None:
         if threads < 1:
             raise InputError(f"the number of threads is {threads}, wanted is at least 1")
@@ -301,12 +301,14 @@ def generate(
         requests = interpolated(replace(request, prompt=named[0]), last, frames)
     else:
         requests = [replace(request, prompt=prompt, seed=first + i) for prompt in named for i in range(batch)]
+    told = bool(prompts) or any(r.prompt or r.inputs or r.image is not None for r in requests)
     draw(
         requests,
         Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
         Output(output, form, axes, preview, taesd),
         found,
         began,
+        told=told,
     )
 
 

@@ -28,7 +28,7 @@ def run(*arguments: object) -> str:
     [
         (["judge", "--count", 0], "the number of renders is 0, wanted is at least 1"),
         (["judge", "--weights", "text"], "text cannot be read as a network"),
-        (["picturebook", "--device", "abacus"], "the device 'abacus' cannot be used"),
+        (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
         (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
