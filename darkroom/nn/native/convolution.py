@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -13,7 +15,10 @@ from darkroom.nn.native.build import in_threads, library
 __all__ = ["convolution_kernel", "convolves", "native_convolution"]
 
 LANES, PANEL, TILE, BLOCK = 8, 16, 4, 96  # as in the source; tiles that are worked on together
-WORTH = 1024  # positions from which fewer products outweigh the transforms of the kernels
+WORTH = 512  # positions from which fewer products outweigh the transforms of the kernels
+
+
+_kept: list[Tensor] = []  # scratch of former calls; taking and giving back are safe between threads
 
 
 @cache
@@ -48,7 +53,7 @@ def convolves(x: Tensor, weight: Tensor) -> bool:
 def native_convolution(kernel: ctypes.CDLL, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The 3×3 convolution with padding 1 of x (B, C, H, W) where `convolves` says so; channels last in memory.
 
-    Kernels are transformed anew at each call, which costs a few hundredths of it, so that no second, four times larger
+    Kernels are transformed anew at each call, which costs up to a third of it, so that no second, four times larger
     copy of the weights is kept.
     """
     x = x.contiguous(memory_format=torch.channels_last)
@@ -59,7 +64,6 @@ def native_convolution(kernel: ctypes.CDLL, x: Tensor, weight: Tensor, bias: Ten
         weight = weight.contiguous(memory_format=torch.channels_last)
     steps = (9, 1) if by_taps else (1, inputs)  # from input to input, from tap to tap
     bias = None if bias is None else bias.float().contiguous()
-    packed = torch.empty(kernel.convolution_packed(inputs, outputs))
     y = torch.empty(batch, outputs, height, width, memory_format=torch.channels_last)
     tiles, panels = batch * -(-height // TILE) * -(-width // TILE), outputs // PANEL
 
@@ -69,12 +73,26 @@ def native_convolution(kernel: ctypes.CDLL, x: Tensor, weight: Tensor, bias: Ten
 
     def filter_tiles(i: int, n: int) -> None:
         first, last = tiles * i // n, tiles * (i + 1) // n
-        scratch = torch.empty(kernel.convolution_scratch(inputs, outputs, BLOCK))
         offset = None if bias is None else bias.data_ptr()
         sizes = (height, width, inputs)
-        result = (offset, outputs, y.data_ptr(), first, last, BLOCK, scratch.data_ptr())
-        kernel.convolution_tiles(x.data_ptr(), *sizes, packed.data_ptr(), *result)
+        with _scratch(kernel.convolution_scratch(inputs, outputs, BLOCK)) as scratch:
+            result = (offset, outputs, y.data_ptr(), first, last, BLOCK, scratch.data_ptr())
+            kernel.convolution_tiles(x.data_ptr(), *sizes, packed.data_ptr(), *result)
 
-    in_threads(pack, panels)
-    in_threads(filter_tiles, tiles)
+    with _scratch(kernel.convolution_packed(inputs, outputs)) as packed:
+        in_threads(pack, panels)
+        in_threads(filter_tiles, tiles)
     return y
+
+
+@contextmanager
+def _scratch(size: int) -> Iterator[Tensor]:
+    """At least `size` floats, kept for the next call: memory that is fresh from the system is slow to write at first."""
+    try:
+        kept = _kept.pop()
+    except IndexError:
+        kept = torch.empty(0)
+    if kept.numel() < size:
+        kept = torch.empty(size)
+    yield kept
+    _kept.append(kept)
