@@ -87,7 +87,7 @@ def native_convolution(kernel: ctypes.CDLL, x: Tensor, weight: Tensor, bias: Ten
 
 @contextmanager
 def _scratch(size: int) -> Iterator[Tensor]:
-    """At least `size` floats, kept for the next call: memory that is fresh from the system is slow to write at first."""
+    """At least `size` floats, kept for the next call: memory fresh from the system is slow to write at first."""
     try:
         kept = _kept.pop()
     except IndexError:
