@@ -45,9 +45,15 @@ def _free_in_groups(root: Path) -> Iterator[int]:
     """What the limits of a container leave, where there are any."""
     for limit, use in GROUPS:
         try:
-            yield max(0, int((root / limit).read_text()) - int((root / use).read_text()))
+            left = int((root / limit).read_text()) - int((root / use).read_text())
+            statistics = (root / limit).with_name("memory.stat").read_text().split()
         except (OSError, ValueError):  # no such file, or "max"
             continue
+        # What is kept of files counts as used, mapped weights too, yet makes way when memory is wanted.
+        kept = (
+            int(n) for name, n in zip(statistics[::2], statistics[1::2]) if name in ("active_file", "inactive_file")
+        )
+        yield max(0, left + sum(kept))
 
 
 def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *, gradient: bool = False) -> int:
