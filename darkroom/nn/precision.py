@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+
 import torch
 from torch import nn
 
 from darkroom.nn.layers import Conv2d, Linear
 
-__all__ = ["fast_half", "widen"]
+__all__ = ["fast_half", "page_out", "widen"]
+
+PAGE_OUT = 21  # Linux 5.4: MADV_PAGEOUT, which Python 3.11 does not name
 
 
 def fast_half(device: torch.device | str) -> torch.dtype | None:
@@ -42,3 +48,20 @@ def widen(module: nn.Module, *, narrow_from: int | None = None) -> None:
         for name, b in m.named_buffers(recurse=False):
             if b.is_floating_point():
                 setattr(m, name, b.float())
+
+
+def page_out(module: nn.Module) -> None:
+    """Let the system take back the memory of weights that `module` keeps narrow, until they are used again.
+
+    Those that are mapped from a file are dropped and read from it again; nothing is ever lost. Elsewhere than on Linux
+    this does nothing.
+    """
+    if sys.platform != "linux":
+        return
+    advise = ctypes.CDLL(None).madvise
+    for p in module.parameters():
+        if p.device.type == "cpu" and p.dtype in (torch.float16, torch.bfloat16):
+            first = -(-p.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+            length = (p.data_ptr() + p.numel() * p.itemsize - first) // mmap.PAGESIZE * mmap.PAGESIZE
+            if length > 0:
+                advise(ctypes.c_void_p(first), ctypes.c_size_t(length), PAGE_OUT)

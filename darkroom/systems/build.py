@@ -57,6 +57,7 @@ class LatentDiffusion(nn.Module):
     def __init__(self, system: System) -> None:
         super().__init__()
         self.system = system
+        self.spares_memory = False  # parts may leave memory while others work
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
         self.conditioner = Conditioner([_embedder(config) for config in system.embedders])

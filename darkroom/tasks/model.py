@@ -75,4 +75,5 @@ def _compute_wide(model: LatentDiffusion) -> None:
     widen(model.conditioner, narrow_from=LARGE)
     huge = sum(p.numel() for p in model.unet.parameters()) >= 2**30
     widen(model.unet, narrow_from=LARGE if huge else None)
+    model.spares_memory = huge
     allow_minimal_filtering(model)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from darkroom.diffusion.guidance import known_region
 from darkroom.diffusion.samplers.options import with_options
 from darkroom.errors import InputError
+from darkroom.nn.precision import page_out
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Clock, clip_skip, guided, towards_target
 from darkroom.tasks.images import to_bytes
@@ -107,6 +108,8 @@ class Pipeline:
                 with torch.inference_mode():
                     x = _enlarge(model, x, second)
                 x, step = yield from self._pass(indices, second, x)
+        if model.spares_memory:
+            page_out(model.unet)
         with torch.inference_mode():
             # At the end of a stretch that is not the schedule's the clean estimate is what can be looked at.
             shown = x if shared.request.stretch[1] == 1 else step.x0
@@ -124,6 +127,8 @@ class Pipeline:
         clock = Clock()
         with torch.inference_mode():
             x, sigmas, whole, noise, denoise = self._begin(plans, first, clock)
+        if self.model.spares_memory:
+            page_out(self.model.conditioner)
         steps = with_options(shared.sampler, shared.sampler_options)(denoise, x, sigmas, noise)
         # Prompts change by the steps of the whole schedule; over a picture by those that are run, as A1111 counts.
         skipped = 0 if shared.starts_from_image else int((whole == sigmas[0]).nonzero()[0])

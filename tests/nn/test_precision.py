@@ -1,16 +1,19 @@
 """Computing wider than weights are stored, and what a device computes fast in."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from narrow import narrow
+from safetensors.torch import save_file
 from torch import nn
 
+from darkroom.checkpoints.open_file import open_weights
 from darkroom.models.unet import UNet
 from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.lora import LowRank, attach
-from darkroom.nn.precision import fast_half, widen
+from darkroom.nn.precision import fast_half, page_out, widen
 from darkroom.systems.build import LatentDiffusion, build
 
 NARROW_FROM = 2000  # of a network for tests all but the first and last layers
@@ -83,3 +86,16 @@ def test_processors_without_bf16_products_have_no_fast_half(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert fast_half("cpu") == half
+
+
+def test_mapped_weights_leave_memory_and_come_back(tmp_path: Path) -> None:
+    wanted = torch.randn(2**22).half()
+    save_file({"w": wanted}, tmp_path / "w.safetensors")
+    weight = open_weights(tmp_path / "w.safetensors")["w"].load()
+    module = nn.Module()
+    module.weight = nn.Parameter(weight, requires_grad=False)
+    weight[5] = 7  # as merging an adapter changes it
+    wanted[5] = 7
+    assert torch.equal(weight, wanted)
+    page_out(module)
+    assert torch.equal(weight, wanted)

@@ -10,6 +10,7 @@ from darkroom.errors import InputError
 from darkroom.nn.precision import fast_half
 from darkroom.systems.native import save_system
 from darkroom.tasks import model as tasks_model
+from darkroom.tasks import pipeline as tasks_pipeline
 from darkroom.tasks.model import load_model
 from darkroom.tasks.pipeline import Pipeline
 from darkroom.types import Request
@@ -39,3 +40,15 @@ def test_unknown_predictions_are_refused(tmp_path: Path) -> None:
         load_model("picturebook", prediction="sharpness")
     save_system(load_model("picturebook").model, tmp_path / "own", {})
     assert load_model(str(tmp_path / "own")).name == "own"
+
+
+def test_parts_of_huge_models_leave_memory_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model("picturebook").model
+    request = Request("a red house", steps=2)
+    (before,) = Pipeline(model).generate([request])
+    left: list[object] = []
+    monkeypatch.setattr(tasks_pipeline, "page_out", left.append)
+    model.spares_memory = True
+    (after,) = Pipeline(model).generate([request])
+    assert left == [model.conditioner, model.unet]
+    assert (after.pixels == before.pixels).all()
