@@ -15,17 +15,24 @@ from darkroom.tasks.prompt.grammar import LoraTag
 __all__ = ["find_lora", "prompt_loras"]
 
 ENDINGS = (".safetensors", ".pt", ".ckpt", ".bin")
+# As Diffusers and PEFT name the file in a folder of its own; the folder's name then is the LoRA's.
+FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin")
 
 
 def find_lora(name: str, folders: Sequence[Path]) -> Path:
-    """The file that `name` means: a path, or the stem of a file in or below one of `folders`."""
-    if Path(name).is_file():
-        return Path(name)
+    """The file that `name` means: a path, or the stem of a file in or below one of `folders`.
+
+    A folder that holds one LoRA, as Diffusers and PEFT write them, stands for it.
+    """
+    path = Path(name)
+    for candidate in (path, *(path / file for file in FILES)):
+        if candidate.is_file():
+            return candidate
     known: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.suffix in ENDINGS and path.is_file():
-                known.setdefault(path.stem, path)
+                known.setdefault(path.parent.name if path.name in FILES else path.stem, path)
     if name in known:
         return known[name]
     if not folders:
