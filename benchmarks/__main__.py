@@ -6,11 +6,13 @@ import argparse
 import copy
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.measure import count_flop, error, in_turns, machine, peak_speed
+from benchmarks.peers import openvino
 from benchmarks.report import BASE, Row, table
 from benchmarks.works import WORKS, Ready, Work
 from darkroom.errors import InputError
@@ -55,26 +57,26 @@ def measure(work: Work, dtype: torch.dtype, device: torch.device, rounds: int, *
 def reference(ready: Ready) -> tuple[Tensor, int]:
     """The exact answer and the operations that it takes; the copy in float32 is gone afterwards."""
     peer = copy.deepcopy(ready.networks.peer).float()
-    exact = ready.peer(peer, torch.float32)
-    return exact, count_flop(lambda: ready.peer(peer, torch.float32))
+    exact = ready.peer(peer, *ready.inputs)
+    return exact, count_flop(lambda: ready.peer(peer, *ready.inputs))
 
 
 def contenders(ready: Ready, dtype: torch.dtype, *, compiled: bool) -> dict[str, Callable[[], Tensor]]:
-    ours, peer = ready.networks.ours, ready.networks.peer
+    ours, peer, inputs = ready.networks.ours, ready.networks.peer, ready.inputs_in(dtype)
     # As `tasks.model` loads it; a copy, so that the peer keeps its own layout.
     ours = copy.deepcopy(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if dtype == torch.float32:
         allow_minimal_filtering(ours)
-    found = {"darkroom": lambda: ready.ours(ours, dtype), BASE: lambda: ready.peer(peer, dtype)}
+    found: dict[str, Callable[[], Tensor]] = {
+        "darkroom": lambda: ready.ours(ours, *inputs),
+        BASE: lambda: ready.peer(peer, *inputs),
+    }
     if compiled:
         fast = torch.compile(copy.deepcopy(peer))
-        found["diffusers compiled"] = lambda: ready.peer(_module(fast), dtype)
+        found["diffusers compiled"] = lambda: ready.peer(fast, *inputs)
+    if find_spec("openvino") is not None and inputs[0].device.type == "cpu":
+        found["OpenVINO"] = openvino(ready, dtype)
     return found
-
-
-def _module(compiled: object) -> nn.Module:
-    assert isinstance(compiled, nn.Module)
-    return compiled
 
 
 if __name__ == "__main__":

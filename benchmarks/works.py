@@ -18,13 +18,21 @@ from darkroom.systems.system import SYSTEMS, System
 __all__ = ["WORKS", "Ready", "Work"]
 
 
+Call = Callable[..., Tensor]  # of a network and the inputs
+
+
 @dataclass(frozen=True)
 class Ready:
-    """Networks and how to run them on the same input. The calls take the network, so that it can be changed."""
+    """Networks, their input in float32, and how each side is called with both."""
 
     networks: Pair
-    ours: Callable[[nn.Module, torch.dtype], Tensor]
-    peer: Callable[[nn.Module, torch.dtype], Tensor]
+    inputs: tuple[Tensor, ...]
+    ours: Call
+    peer: Call
+
+    def inputs_in(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Timesteps and whole numbers stay as they are."""
+        return tuple(i.to(dtype) if i.dim() > 1 and i.is_floating_point() else i for i in self.inputs)
 
 
 @dataclass(frozen=True)
@@ -44,20 +52,23 @@ def step(system: System, side: int) -> Work:
         x = torch.randn(2, c.in_channels, side // 8, side // 8, generator=g).to(device)
         t = torch.tensor([500.0, 500.0], device=device)
         tokens = torch.randn(2, 77, c.context_dim or 0, generator=g).to(device)
+        inputs = [x, t, tokens]
         sizes = [e for e in system.embedders if isinstance(e, NumbersConfig)]
         if sizes:
-            numbers = torch.tensor([[side, side, 0, 0, side, side]] * 2, device=device)
             pooled = torch.randn(2, c.vector_dim - 6 * sizes[0].width, generator=g).to(device)
-            vector = torch.cat([pooled, sinusoid(numbers, sizes[0].width).flatten(1)], dim=1)
+            inputs += [pooled, torch.tensor([[side, side, 0, 0, side, side]] * 2, device=device)]
 
-        def ours(net: nn.Module, dtype: torch.dtype) -> Tensor:
-            return net(x.to(dtype), t, tokens.to(dtype), vector.to(dtype) if sizes else None)
+        def ours(net: nn.Module, x: Tensor, t: Tensor, tokens: Tensor, *rest: Tensor) -> Tensor:
+            if not rest:
+                return net(x, t, tokens)
+            pooled, numbers = rest
+            return net(x, t, tokens, torch.cat([pooled, sinusoid(numbers, sizes[0].width).flatten(1)], dim=1))
 
-        def peer(net: nn.Module, dtype: torch.dtype) -> Tensor:
-            extra = {"text_embeds": pooled.to(dtype), "time_ids": numbers} if sizes else None
-            return net(x.to(dtype), t, tokens.to(dtype), added_cond_kwargs=extra).sample
+        def peer(net: nn.Module, x: Tensor, t: Tensor, tokens: Tensor, *rest: Tensor) -> Tensor:
+            extra = {"text_embeds": rest[0], "time_ids": rest[1]} if rest else None
+            return net(x, t, tokens, added_cond_kwargs=extra).sample
 
-        return Ready(pair(system, "unet", dtype, device), ours, peer)
+        return Ready(pair(system, "unet", dtype, device), tuple(inputs), ours, peer)
 
     return Work(f"guided step, {system.title}, {side} px", prepare)
 
@@ -67,8 +78,9 @@ def decode(system: System, side: int) -> Work:
         z = torch.randn(1, system.autoencoder.latent_channels, side // 8, side // 8).to(device)
         return Ready(
             pair(system, "vae", dtype, device),
-            lambda net, dtype: net.decode(z.to(dtype)),  # type: ignore[operator]
-            lambda net, dtype: net.decode(z.to(dtype)).sample,  # type: ignore[operator]
+            (z,),
+            lambda net, z: net.decode(z),
+            lambda net, z: net.decode(z).sample,
         )
 
     return Work(f"decode, {side} px", prepare)
@@ -79,8 +91,9 @@ def encode(system: System, side: int) -> Work:
         images = (torch.rand(1, 3, side, side) * 2 - 1).to(device)
         return Ready(
             pair(system, "vae", dtype, device),
-            lambda net, dtype: net.encode(images.to(dtype)),  # type: ignore[operator]
-            lambda net, dtype: net.encode(images.to(dtype)).latent_dist.mode(),  # type: ignore[operator]
+            (images,),
+            lambda net, images: net.encode(images),
+            lambda net, images: net.encode(images).latent_dist.mode(),
         )
 
     return Work(f"encode, {side} px", prepare)
@@ -95,8 +108,9 @@ def text(system: System, component: str) -> Work:
         tokens = torch.randint(0, smallest, (2, towers[0].tower.length)).to(device)
         return Ready(
             pair(system, component, dtype, device),
-            lambda net, dtype: net(tokens).tokens,
-            lambda net, dtype: net(tokens).last_hidden_state,
+            (tokens,),
+            lambda net, tokens: net(tokens).tokens,
+            lambda net, tokens: net(tokens).last_hidden_state,
         )
 
     return Work(f"text encoder, {system.title}, {component}", prepare)

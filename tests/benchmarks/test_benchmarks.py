@@ -29,7 +29,7 @@ def test_both_sides_do_the_same_work(work: Work) -> None:
         ready = work.prepare(torch.float32, CPU)
         exact, flop = reference(ready)
         assert exact.abs().max() > 1e-3
-        assert flop == count_flop(lambda: ready.ours(ready.networks.ours, torch.float32))
+        assert flop == count_flop(lambda: ready.ours(ready.networks.ours, *ready.inputs))
         for run in contenders(ready, torch.float32, compiled=False).values():
             assert error(run(), exact) < 1e-4
 
