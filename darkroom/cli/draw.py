@@ -91,6 +91,7 @@ def draw(
         files = _files(picture.plan, chosen, refiner)
         text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}", files)
         path = output.folder / f"{number + index:05d}-{picture.plan.request.seed}.{output.format}"
+        output.folder.mkdir(parents=True, exist_ok=True)
         write_picture(path, pixels, text)
         writing += time.perf_counter() - start
         written.append(path)

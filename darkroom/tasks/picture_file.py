@@ -41,8 +41,7 @@ def check_writable(folder: Path) -> None:
 def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int = 95) -> None:
     """Write uint8 (H, W, 3) in the format of the path's ending, with `parameters`, whole or not at all.
 
-    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs. The folder is made
-    if need be.
+    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs.
     """
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
@@ -52,7 +51,6 @@ def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int 
     comment = UNICODE + parameters.encode("utf-16-be")
     if FORMATS[ending] == "JPEG" and len(comment) > MAX_JPEG:
         raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         if FORMATS[ending] == "PNG":
             info = PngInfo()

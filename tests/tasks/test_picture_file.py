@@ -18,6 +18,7 @@ def test_a_folder_is_tried_and_nothing_stays_behind(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     check_writable(tmp_path / "a" / "b")
     assert [p.name for p in tmp_path.rglob("*")] == ["a"]
+    (tmp_path / "a" / "b").mkdir()
     write_picture(tmp_path / "a" / "b" / "c.png", PIXELS, "a cat")
     check_writable(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b" / "c.png").is_file()
