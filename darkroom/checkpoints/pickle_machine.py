@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from darkroom.checkpoints.harmful import is_harmful
 from darkroom.errors import InputError
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "PersistentId",
     "PickleError",
     "Pickled",
-    "is_harmful",
     "load_pickle",
 ]
 
@@ -204,32 +204,6 @@ class _Machine:
         state, target = self.pop(), self.top()
         if isinstance(target, Call):
             target.state = state
-
-
-# By these, programs are run and files written. No checkpoint has any business with them.
-_HARMFUL_ANYWHERE = {"os", "posix", "nt", "subprocess"}  # a name may reach them through a third module
-_HARMFUL_MODULES = {
-    "commands",
-    "shutil",
-    "socket",
-    "sys",
-    "runpy",
-    "pty",
-    "importlib",
-    "ctypes",
-    "webbrowser",
-    "urllib",
-}
-_HARMFUL_MODULES |= {"requests", "http", "pickle", "_pickle", "pip", "pdb", "bdb"}
-_HARMFUL_FUNCTIONS = {"eval", "exec", "execfile", "compile", "open", "open_code", "file", "__import__", "breakpoint"}
-
-
-def is_harmful(name: str) -> bool:
-    """Whether "module.attribute" is something by which a pickle would do harm if anybody looked it up."""
-    pieces = name.split(".")
-    if pieces[-2:-1] in (["builtins"], ["__builtin__"], ["__builtins__"], ["io"], ["_io"]):
-        return pieces[-1] in _HARMFUL_FUNCTIONS
-    return pieces[0] in _HARMFUL_MODULES or not _HARMFUL_ANYWHERE.isdisjoint(pieces) or name.startswith("torch.hub.")
 
 
 DICTS = {"collections.OrderedDict", "builtins.dict", "__builtin__.dict"}

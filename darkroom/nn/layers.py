@@ -19,7 +19,8 @@ class Linear(nn.Linear):
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` that computes in the precision of its input where its weight is stored in a narrower one.
 
-    With `minimal_filtering` 3×3 kernels may take a quarter of the products, at three times float32's rounding error.
+    With `minimal_filtering` 3×3 kernels may take a quarter of the products, at two to three times PyTorch's rounding
+    error.
     """
 
     minimal_filtering = False

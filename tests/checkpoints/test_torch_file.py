@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import torch
 
+from darkroom.checkpoints.harmful import is_harmful
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.pickle_machine import Call, Global, PickleError, is_harmful, load_pickle
+from darkroom.checkpoints.pickle_machine import Call, Global, PickleError, load_pickle
 from darkroom.errors import InputError
 
 # Seconds of processor time. A second is what is promised of a usual machine; what is caught here would take minutes.
