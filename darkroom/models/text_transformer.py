@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from darkroom.nn.attention import Attention
 from darkroom.nn.layers import Linear
 
-__all__ = ["TextTransformer", "TextTransformerConfig"]
+__all__ = ["TextLayer", "TextTransformer", "TextTransformerConfig"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TextTransformer(nn.Module):
         self.position_embedding = nn.Embedding(c.length, c.width)
         for table in (self.token_embedding, self.position_embedding):
             nn.init.normal_(table.weight, 0.0, 0.02)
-        self.layers = nn.ModuleList(_Layer(c) for _ in range(c.layers))
+        self.layers = nn.ModuleList(TextLayer(c) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
         self.to_logits = Linear(c.width, c.vocabulary) if c.logits else None
 
@@ -47,7 +47,9 @@ class TextTransformer(nn.Module):
         return self.norm(x)
 
 
-class _Layer(nn.Module):
+class TextLayer(nn.Module):
+    """LayerNorm and self-attention, LayerNorm and a feed-forward four times as wide, both on a branch."""
+
     def __init__(self, c: TextTransformerConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(c.width)

@@ -27,6 +27,7 @@ from darkroom.conditioning.vectors import Vectors, VectorsConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import DeepFeatures, UNet
+from darkroom.nn.token_merging import TokenMerging
 from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig, System
 from darkroom.systems.tiling import tiled
@@ -89,19 +90,28 @@ class LatentDiffusion(nn.Module):
         pairs = zip(inputs, negative_prompts, strict=True)
         return self.encode([self.conditioner.unconditional(i, negative) for i, negative in pairs])
 
-    def network(self, x: Tensor, t: Tensor, conditioning: Conditioning, reuse: DeepFeatures | None = None) -> Tensor:
+    def network(
+        self,
+        x: Tensor,
+        t: Tensor,
+        conditioning: Conditioning,
+        reuse: DeepFeatures | None = None,
+        merging: TokenMerging | None = None,
+    ) -> Tensor:
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
         if conditioning.channels is not None:
             x = torch.cat([x, conditioning.channels.to(x.dtype)], dim=1)
-        return self.unet(x, t, conditioning.tokens, conditioning.vector, reuse)
+        return self.unet(x, t, conditioning.tokens, conditioning.vector, reuse, merging)
 
-    def denoiser(self, conditioning: Conditioning, *, deep_every: int = 1) -> Denoise:
+    def denoiser(self, conditioning: Conditioning, *, deep_every: int = 1, merge_tokens: float = 0.0) -> Denoise:
         """The estimate of clean latents under `conditioning`, as samplers want it.
 
-        `deep_every`: the deep levels of the network are computed at so many-th evaluations only.
+        `deep_every`: the deep levels of the network are computed at so many-th evaluations only. `merge_tokens`: this
+        share of the tokens is merged into others before self-attention at the finest resolution.
         """
         reuse = DeepFeatures(deep_every) if deep_every > 1 else None
-        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning, reuse))
+        merging = TokenMerging(merge_tokens) if merge_tokens > 0 else None
+        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning, reuse, merging))
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).
@@ -112,19 +122,20 @@ class LatentDiffusion(nn.Module):
         if tile is not None and noise is None:
             f = self.autoencoder.config.factor
             return tiled(self.encode_images, images, tile * f, tile // 4 * f, Fraction(1, f))
-        return self._first_stage().encode(images, noise) * self.system.latent_scale
+        self.widen_overflowing_stage()
+        return self.autoencoder.encode(images, noise) * self.system.latent_scale
 
     def decode_latents(self, latents: Tensor, *, tile: int | None = None) -> Tensor:
         """Scaled latents to images in [−1, 1] (not clamped); `tile` as in `encode_images`."""
         if tile is not None:
             return tiled(self.decode_latents, latents, tile, tile // 4, self.autoencoder.config.factor)
-        return self._first_stage().decode(latents / self.system.latent_scale)
+        self.widen_overflowing_stage()
+        return self.autoencoder.decode(latents / self.system.latent_scale)
 
-    def _first_stage(self) -> Autoencoder:
-        """The autoencoder, in float32 from its first use on where float16 would give black pictures."""
+    def widen_overflowing_stage(self) -> None:
+        """Make the autoencoder float32 where float16 would give black pictures; done by its first use, too."""
         if self.system.stage_overflows and self.autoencoder.quant_conv.weight.dtype == torch.float16:
             self.autoencoder.float()
-        return self.autoencoder
 
 
 def _embedder(config: EmbedderConfig) -> Embedder:
