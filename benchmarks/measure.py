@@ -7,18 +7,28 @@ import gc
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["Figures", "count_flop", "error", "in_turns", "machine", "peak_speed"]
+__all__ = ["Figures", "Turn", "counted", "error", "in_turns", "machine", "peak_speed", "timed"]
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One run of one contender."""
+
+    seconds: float
+    peak: int | None  # bytes beyond what was resident when it began, at the most; None: not known here
+    parts: Mapping[str, float] = field(default_factory=dict)  # seconds of what the run consists of
+    answer: Tensor | None = None  # what can be compared with other contenders'
 
 
 @dataclass(frozen=True)
@@ -26,36 +36,51 @@ class Figures:
     """What one contender took."""
 
     seconds: tuple[float, ...]  # one a round
-    peak: int | None  # bytes beyond what was resident when a round began, the most of any round; None: not known here
+    peak: int | None  # the most of any turn, the unmeasured first one included: some keep what they took then
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
 
-def in_turns(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Figures]:
-    """Each contender once unmeasured, then all of them one after another, `rounds` times.
+def timed(run: Callable[[], Tensor | None]) -> Callable[[], Turn]:
+    """`run` with a watch, in this process."""
+
+    def turn() -> Turn:
+        gc.collect()
+        before = _reset_peak()
+        start = time.perf_counter()
+        answer = run()
+        _settle()
+        seconds = time.perf_counter() - start
+        after = _peak()
+        return Turn(seconds, None if before is None or after is None else after - before, answer=answer)
+
+    return turn
+
+
+def in_turns(runs: Mapping[str, Callable[[], Turn]], rounds: int) -> tuple[dict[str, Figures], dict[str, Tensor]]:
+    """Each contender once unmeasured, then all of them one after another, `rounds` times; and the first answers.
 
     What disturbs the machine for a while then disturbs all of them, and every round gives one ratio. The first goes
     first in one round and last in the next.
     """
-    for run in contenders.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    peaks: dict[str, list[int]] = {name: [] for name in contenders}
+    turns = {name: [run()] for name, run in runs.items()}
+    answers = {name: first.answer for name, (first,) in turns.items() if first.answer is not None}
+    for found in turns.values():
+        found[0] = replace(found[0], answer=None)
     for index in range(rounds):
-        order = list(contenders)[:: 1 if index % 2 == 0 else -1]
-        for name in order:
-            gc.collect()
-            before = _reset_peak()
-            start = time.perf_counter()
-            contenders[name]()
-            _settle()
-            seconds[name].append(time.perf_counter() - start)
-            after = _peak()
-            if before is not None and after is not None:
-                peaks[name].append(after - before)
-    return {name: Figures(tuple(seconds[name]), max(peaks[name], default=None)) for name in contenders}
+        for name in list(runs)[:: 1 if index % 2 == 0 else -1]:
+            turns[name].append(replace(runs[name](), answer=None))
+    return {name: _figures(found) for name, found in turns.items()}, answers
+
+
+def _figures(turns: Sequence[Turn]) -> Figures:
+    measured = turns[1:]
+    peaks = [t.peak for t in turns if t.peak is not None]
+    parts = {name: tuple(t.parts[name] for t in measured) for name in measured[0].parts}
+    return Figures(tuple(t.seconds for t in measured), max(peaks, default=None), parts)
 
 
 def error(found: Tensor, exact: Tensor) -> float:
@@ -63,12 +88,13 @@ def error(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact.double()).abs().max() / exact.double().abs().max())
 
 
-def count_flop(run: Callable[[], object]) -> int:
-    """Operations of matrix products, convolutions and attention, two for each multiplication and addition."""
+def counted(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
+    """The answer, and the operations of matrix products, convolutions and attention: two for each multiplication and
+    addition."""
     counter = FlopCounterMode(display=False)
     with counter:
-        run()
-    return counter.get_total_flops()
+        answer = run()
+    return answer, counter.get_total_flops()
 
 
 def peak_speed(dtype: torch.dtype, device: torch.device, seconds: float = 2.0) -> float:
