@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.one_network import decode, encode, step, text
 from benchmarks.pictures import picture
+from benchmarks.training import SMALL, train
 from benchmarks.work import Work
 from darkroom.registry import Registry
 from darkroom.systems.system import SYSTEMS
@@ -26,3 +27,4 @@ WORKS.add("text-sd2", text(SD2, "text_encoder"))
 WORKS.add("text-sdxl", text(SDXL, "text_encoder_2"))
 WORKS.add("picture-sd1-512", picture(SD1, 512))
 WORKS.add("picture-sdxl-1024", picture(SDXL, 1024))
+WORKS.add("train-108m", train(SMALL, 16, 32))
