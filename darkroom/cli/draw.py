@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Models:
     switch: float
     device: str
     dtype: str
+    memory: str = "auto"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def draw(
 
     imported = time.perf_counter()
     kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
-    base = load_model(chosen.name, chosen.device, kind, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
+    load = partial(load_model, device=chosen.device, dtype=kind, memory=chosen.memory, compile=chosen.compiled)
+    base = load(chosen.name, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
     if not told and "caption" in base.model.conditioner.embedders:
         raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")
     if like is not None:
@@ -75,7 +79,7 @@ def draw(
     if chosen.refiner is not None:
         from darkroom.tasks.refine import refine
 
-        refiner = load_model(chosen.refiner, chosen.device, kind)
+        refiner = load(chosen.refiner)
         events = refine(pipeline, Pipeline(refiner.model, chosen.lora_folders), requests, chosen.switch)
     else:
         events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)

@@ -17,5 +17,7 @@ def find_device(name: str) -> torch.device:
     if torch.backends.mps.is_available():
         here.append("mps")
     if name not in here:
-        raise InputError(f"there is no device {name!r} here; there are: {', '.join(here)}")
+        lacks = name.startswith("cuda") and not torch.backends.cuda.is_built()
+        why = "; this PyTorch is built without CUDA" if lacks else ""
+        raise InputError(f"there is no device {name!r} here; there are: {', '.join(here)}{why}")
     return torch.device(name)

@@ -59,6 +59,7 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.system = system
         self.spares_memory = False  # parts may leave memory while others work
+        self.compiled = False  # the UNet's blocks are compiled and take no live adapters
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
         self.conditioner = Conditioner([_embedder(config) for config in system.embedders])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.plan import Plan, side_step
 from darkroom.tasks.start import tile_for
 
-__all__ = ["available_memory", "fitting_batch", "needed_memory"]
+__all__ = ["available_memory", "enough_memory", "fitting_batch", "needed_memory"]
 
 # Feature maps of the finest level that live at once beside the skips: input, norms, convolution's workspace, output.
 LIVE = 8
@@ -27,7 +28,9 @@ GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "me
 def available_memory(device: torch.device) -> int:
     """Bytes that a run on `device` may still take."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What PyTorch keeps for later counts as used to the device.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     return min((_free_on_machine(), *_free_in_groups(Path("/sys/fs/cgroup"))))
 
 
@@ -64,7 +67,8 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     """
     unet, stage = model.unet.config, model.autoencoder.config
     h, w = height // stage.factor, width // stage.factor
-    size = torch.finfo(model.dtype).bits // 8
+    size = model.dtype.itemsize
+    widened = model.system.stage_overflows and model.dtype == torch.float16
     finest = unet.model_channels * unet.channel_mult[0]
     places = h * w
     skips = sum(
@@ -73,9 +77,20 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     step = rows * (skips + LIVE * 2 * finest * places) * size
     tile = tile_for(h, w)
     shown = places if tile is None or gradient else min(places, tile * tile)
-    decode = LIVE * stage.channels * shown * (stage.factor // stage.patch_size) ** 2 * size
+    decode = LIVE * stage.channels * shown * (stage.factor // stage.patch_size) ** 2 * (4 if widened else size)
     together = KEPT * (step + rows * decode) if gradient else max(step, decode)
     return together + 4 * 3 * height * width * 4  # the picture itself, in float32, while it is put together
+
+
+@contextmanager
+def enough_memory(work: str) -> Iterator[None]:
+    """Where the device runs out of memory during `work`, `InputError` with what to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"{work} takes more memory than the device has left; try --memory low, a smaller size or fewer at once"
+        ) from None
 
 
 def fitting_batch(model: LatentDiffusion, plan: Plan, batch: int) -> int:

@@ -20,7 +20,7 @@ from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Clock, clip_skip, guided, towards_target
 from darkroom.tasks.images import to_bytes
 from darkroom.tasks.inputs import embedder_inputs, fitted
-from darkroom.tasks.memory import fitting_batch
+from darkroom.tasks.memory import enough_memory, fitting_batch
 from darkroom.tasks.plan import Plan, plan
 from darkroom.tasks.prompt_loras import prompt_loras
 from darkroom.tasks.start import (
@@ -97,7 +97,8 @@ class Pipeline:
         for members, size in zip(groups.values(), sizes):
             for start in range(0, len(members), size):
                 indices = tuple(members[start : start + size])
-                yield from self._batch(indices, [plans[i] for i in indices])
+                with enough_memory(f"drawing {len(indices)} of {plans[members[0]].width}x{plans[members[0]].height}"):
+                    yield from self._batch(indices, [plans[i] for i in indices])
 
     def _batch(self, indices: tuple[int, ...], plans: list[Plan]) -> Iterator[Progress | tuple[int, Picture]]:
         model, shared = self.model, plans[0]

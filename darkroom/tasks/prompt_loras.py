@@ -44,7 +44,9 @@ def find_lora(name: str, folders: Sequence[Path]) -> Path:
 
 @contextmanager
 def prompt_loras(model: LatentDiffusion, tags: Sequence[LoraTag], folders: Sequence[Path]) -> Iterator[None]:
-    """`tags` live on `model` while this is open; afterwards it is bit for bit what it was."""
+    """`tags` on `model` while this is open, live or in the weights of a compiled one; afterwards it is bit for bit what
+    it was.
+    """
     if not tags:
         yield
         return
@@ -52,7 +54,7 @@ def prompt_loras(model: LatentDiffusion, tags: Sequence[LoraTag], folders: Seque
         (read_lora(find_lora(tag.name, folders), model.system, model.dtype, model.device), tag.unet, tag.text)
         for tag in tags
     ]
-    applied = apply_loras(model, loras)
+    applied = apply_loras(model, loras, merged=model.compiled)
     try:
         yield
     finally:

@@ -200,6 +200,8 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--class", 5), "the input 'class' is given, which tiny does not read"),
         (("--device", "abacus"), "there is no device 'abacus' here; there are: cpu"),
         (("--ema", "perhaps"), "unknown choice of averaged weights 'perhaps'; known are: auto, yes, no"),
+        (("--memory", "high"), "unknown memory 'high'; known are: auto, low"),
+        (("--memory", "low", "--compile"), "take either --compile or --memory low"),
         (("--threads", 0), "the number of threads is 0"),
         (("--pag-scale", "nan"), "the scale of perturbed attention is nan"),
         (("--region", "0,0,2,1:a dog"), "the region (0.0, 0.0, 2.0, 1.0) is wrong"),

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from narrow import narrow
 
 from darkroom.errors import InputError
-from darkroom.systems.build import LatentDiffusion
+from darkroom.systems.build import LatentDiffusion, build
 from darkroom.tasks import memory
 from darkroom.tasks.pipeline import Pipeline, Progress
 from darkroom.types import Request
@@ -60,3 +61,23 @@ def test_memory_is_that_of_the_machine_or_of_its_container(tmp_path: Path, monke
     (tmp_path / "memory/memory.limit_in_bytes").write_text("50\n")
     (tmp_path / "memory/memory.usage_in_bytes").write_text("60\n")
     assert list(memory._free_in_groups(tmp_path)) == [950, 0]
+
+
+def test_memory_that_runs_out_is_told_with_what_to_try(pipeline: Pipeline) -> None:
+    def exhaust(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    hook = pipeline.model.unet.register_forward_hook(exhaust)
+    try:
+        with pytest.raises(InputError, match=r"drawing 1 of 32x32 takes more memory .*; try --memory low, a smaller"):
+            pipeline.generate([CAT])
+    finally:
+        hook.remove()
+    assert pipeline.generate([CAT])[0].pixels.shape == (32, 32, 3)
+
+
+def test_a_first_stage_that_is_widened_takes_as_much_as_a_wide_one() -> None:
+    for name, same in (("sdxl-base", True), ("sd-v1-5", False)):
+        half, wide = (build(narrow(name), "meta", t) for t in (torch.float16, torch.float32))
+        needed = [memory.needed_memory(m, 1024, 1024, 2) for m in (half, wide)]
+        assert (needed[0] == needed[1]) == same

@@ -1,5 +1,6 @@
 """Models by name, in the precision that suits the machine."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +53,31 @@ def test_parts_of_huge_models_leave_memory_while_others_work(monkeypatch: pytest
     (after,) = Pipeline(model).generate([request])
     assert left == [model.conditioner, model.unet]
     assert (after.pixels == before.pixels).all()
+
+
+def test_low_memory_keeps_weights_narrow_and_gives_the_same_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_model, "fast_half", lambda device: None)
+    monkeypatch.setattr(tasks_model, "LARGE", 2**14)
+    plain, low = load_model("picturebook").model, load_model("picturebook", memory="low").model
+    assert {p.dtype for p in plain.unet.parameters()} == {torch.float32}
+    assert torch.bfloat16 in {p.dtype for p in low.unet.parameters()}
+    assert (plain.spares_memory, low.spares_memory) == (False, True)
+    request = Request("a red house", steps=2)
+    wanted, found = (Pipeline(m).generate([request])[0].pixels for m in (plain, low))
+    assert np.array_equal(wanted, found)
+    with pytest.raises(InputError, match="unknown memory 'high'; known are: auto, low"):
+        load_model("picturebook", memory="high")
+    with pytest.raises(InputError, match="take either --compile or --memory low"):
+        load_model("picturebook", memory="low", compile=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_compiled_models_draw_the_same_picture(tiny_folder: Path) -> None:
+    plain, compiled = (load_model(str(tiny_folder), dtype=torch.float32, compile=c).model for c in (False, True))
+    request = Request("a red house", steps=2)
+    wanted, found = (Pipeline(m).generate([request])[0].pixels.astype(int) for m in (plain, compiled))
+    assert compiled.compiled
+    assert np.abs(wanted - found).max() <= 1

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,17 @@ def test_unknown_and_foreign_loras_are_named(model: LatentDiffusion, loras: Path
     (loras / "broken.safetensors").write_bytes(b"\x08")
     with pytest.raises(InputError, match=r"broken\.safetensors"):
         pipeline.generate([Request("<lora:broken:1>", width=64, height=64, steps=2)])
+
+
+def test_compiled_models_take_loras_into_their_weights(model: LatentDiffusion, loras: Path) -> None:
+    request = Request("a cat <lora:ink:1> <lora:words:1>", width=64, height=64, steps=2)
+    plain = replace(request, prompt="a cat")
+    pipeline = Pipeline(model, [loras])
+    live, before = (pipeline.generate([r])[0].latent for r in (request, plain))
+    weights = {name: p.clone() for name, p in model.named_parameters()}
+    model.compiled = True
+    merged, after = (pipeline.generate([r])[0].latent for r in (request, plain))
+    torch.testing.assert_close(merged, live, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(live, before, rtol=1e-2, atol=1e-2)
+    assert all(torch.equal(p, weights[name]) for name, p in model.named_parameters())
