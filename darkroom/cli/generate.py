@@ -154,6 +154,10 @@ def generate(
         str | None, typer.Option(help="noise, velocity or data, against what the file says.", rich_help_panel=MODELS)
     ] = None,
     ema: Annotated[str, typer.Option(help="Averaged weights: auto, yes or no.", rich_help_panel=MODELS)] = "auto",
+    memory: Annotated[str, typer.Option(help="auto, or low: slower, in less.", rich_help_panel=MODELS)] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Make kernels first; pays for many pictures.", rich_help_panel=MODELS)
+    ] = False,
     refiner: Annotated[str | None, typer.Option(help="A model that draws the end.", rich_help_panel=MODELS)] = None,
     switch_at: Annotated[
         float, typer.Option(help="Share of the schedule that the base draws.", rich_help_panel=MODELS)
@@ -304,7 +308,7 @@ def generate(
     told = bool(prompts) or any(r.prompt or r.inputs or r.image is not None for r in requests)
     draw(
         requests,
-        Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype),
+        Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype, memory, compiled),
         Output(output, form, axes, preview, taesd),
         found,
         began,
