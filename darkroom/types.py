@@ -136,6 +136,7 @@ class Request:
     target_strength: float = 1.0
     extras: Guidance = Guidance()
     deep_every: int = 1  # deep features are computed at every so many-th evaluation only: faster, not the same picture
+    merge_tokens: float = 0.0  # share of tokens merged for self-attention at the finest level, 0 to 0.75; the same
     regions: tuple[Region, ...] = ()
     emphasis: str = "a1111"
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before

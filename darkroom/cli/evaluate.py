@@ -45,6 +45,9 @@ def picturebook(
     ] = None,
     perturbed_attention: Annotated[float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.")] = 0.0,
     deep_every: Annotated[int, typer.Option(help="Compute deep features at every so many-th step only.")] = 1,
+    merge_tokens: Annotated[
+        float, typer.Option(metavar="SHARE", help="Merge this share of tokens in self-attention.")
+    ] = 0.0,
     weights: Annotated[
         Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
     ] = None,
@@ -74,6 +77,7 @@ def picturebook(
         schedule=schedule,
         extras=Guidance(interval=shares("--interval", interval), perturbed_attention=perturbed_attention),
         deep_every=deep_every,
+        merge_tokens=merge_tokens,
     )
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if output is None else files.enter_context(whole_file(output))

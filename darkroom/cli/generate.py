@@ -131,6 +131,10 @@ def generate(
         int,
         typer.Option(help="Compute deep features at every so many-th step only: faster, other pictures."),
     ] = 1,
+    merge_tokens: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Merge this share of tokens in self-attention: faster, other pictures."),
+    ] = 0.0,
     emphasis: Annotated[str, typer.Option(help="a1111, no_norm, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
     clip_skip: Annotated[int | None, typer.Option(help="Last CLIP layer: 1, 2 …", rich_help_panel=GUIDE)] = None,
     seed_mode: Annotated[
@@ -267,6 +271,7 @@ def generate(
         ),
         regions=tuple(region_of(entry) for entry in region or []),
         deep_every=deep_every,
+        merge_tokens=merge_tokens,
         emphasis=emphasis,
         clip_skip=clip_skip,
         seed_mode=seed_mode,

@@ -14,6 +14,7 @@ from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, gro
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.resample import Downsample, Upsample
+from darkroom.nn.token_merging import TokenMerging
 
 __all__ = ["DeepFeatures", "UNet", "UNetConfig"]
 
@@ -46,6 +47,13 @@ class UNetConfig:
     def embedding_dim(self) -> int:
         return 4 * self.model_channels
 
+    @property
+    def merging_level(self) -> int | None:
+        """The finest level whose transformers attend to the picture itself: there tokens can be merged."""
+        cross_only = self.cross_only or (False,) * len(self.depth)
+        levels = [i for i, (depth, cross) in enumerate(zip(self.depth, cross_only)) if depth and not cross]
+        return levels[0] if levels and self.attention == "transformer" else None
+
     def head_count(self, channels: int) -> int:
         if self.head_width is not None:
             return channels // self.head_width
@@ -56,8 +64,11 @@ class UNetConfig:
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention where the level has it, then the resampling."""
 
-    def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None) -> None:
+    def __init__(
+        self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None, *, merges: bool
+    ) -> None:
         super().__init__()
+        self.merges = merges  # tokens, where the caller wants that
         self.blocks = nn.ModuleList(blocks)
         self.attentions = nn.ModuleList(attentions)  # empty or as many as blocks
         self.resample: nn.Module | None = resample
@@ -113,7 +124,7 @@ class UNet(nn.Module):
             if i < last:
                 resample = self._res_block(n, n, "down") if c.resblock_updown else Downsample(n)
                 skips.append(n)
-            down.append(Level(blocks, attentions, resample))
+            down.append(Level(blocks, attentions, resample, merges=i == c.merging_level))
         self.down = nn.ModuleList(down)
 
         self.mid_block1 = self._res_block(n, n)
@@ -130,7 +141,7 @@ class UNet(nn.Module):
             resample = None
             if i > 0:
                 resample = self._res_block(n, n, "up") if c.resblock_updown else Upsample(n)
-            up.append(Level(blocks, attentions, resample))
+            up.append(Level(blocks, attentions, resample, merges=i == c.merging_level))
         self.up = nn.ModuleList(up)  # in the order of execution: the coarsest level first
 
         self.norm_out = group_norm(n)
@@ -163,11 +174,13 @@ class UNet(nn.Module):
         tokens: Tensor | None = None,
         vector: Tensor | None = None,
         reuse: DeepFeatures | None = None,
+        merging: TokenMerging | None = None,
     ) -> Tensor:
         """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
 
         Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). With `reuse` only the finest level is
-        computed where the deep features of a former call will do.
+        computed where the deep features of a former call will do; with `merging` fewer tokens attend to each other at
+        the configuration's merging level.
         """
         dtype = self.conv_in.weight.dtype
         embedding = self.time_embedding(sinusoid(t, self.config.model_channels).to(dtype))  # (B, E)
@@ -179,7 +192,7 @@ class UNet(nn.Module):
         skips = [x]
         finest, *deeper = cast("Iterable[Level]", self.down)
         *coarser, last = cast("Iterable[Level]", self.up)
-        x = self._down(finest, x, embedding, tokens, skips)
+        x = self._down(finest, x, embedding, tokens, merging, skips)
 
         def deep() -> Tensor:
             y = x
@@ -187,7 +200,7 @@ class UNet(nn.Module):
                 y = self._resample(finest.resample, y, embedding)
                 skips.append(y)
             for level in deeper:
-                y = self._down(level, y, embedding, tokens, skips)
+                y = self._down(level, y, embedding, tokens, merging, skips)
                 if level.resample is not None:
                     y = self._resample(level.resample, y, embedding)
                     skips.append(y)
@@ -195,29 +208,51 @@ class UNet(nn.Module):
             y = self._run(self.mid_attention, y, tokens)
             y = self._run(self.mid_block2, y, embedding)
             for level in coarser:
-                y = self._up(level, y, embedding, tokens, skips)
+                y = self._up(level, y, embedding, tokens, merging, skips)
             return y
 
         x = deep() if reuse is None else reuse.of(deep, rows=x.shape[0])
-        x = self._up(last, x, embedding, tokens, skips)
+        x = self._up(last, x, embedding, tokens, merging, skips)
         return self.conv_out(normed_silu(self.norm_out, x))
 
-    def _down(self, level: Level, x: Tensor, embedding: Tensor, tokens: Tensor | None, skips: list[Tensor]) -> Tensor:
+    def _down(
+        self,
+        level: Level,
+        x: Tensor,
+        embedding: Tensor,
+        tokens: Tensor | None,
+        merging: TokenMerging | None,
+        skips: list[Tensor],
+    ) -> Tensor:
         """The blocks of a level going down; their outputs go onto `skips`. Resampling is the caller's."""
         for i, block in enumerate(level.blocks):
             x = self._run(block, x, embedding)
-            if level.attentions:
-                x = self._run(level.attentions[i], x, tokens)
+            x = self._attend(level, i, x, tokens, merging)
             skips.append(x)
         return x
 
-    def _up(self, level: Level, x: Tensor, embedding: Tensor, tokens: Tensor | None, skips: list[Tensor]) -> Tensor:
+    def _up(
+        self,
+        level: Level,
+        x: Tensor,
+        embedding: Tensor,
+        tokens: Tensor | None,
+        merging: TokenMerging | None,
+        skips: list[Tensor],
+    ) -> Tensor:
         """A level going up, which takes its skips from the end of `skips`, and the resampling to the next."""
         for i, block in enumerate(level.blocks):
             x = self._run(block, torch.cat([x, skips.pop()], dim=1), embedding)
-            if level.attentions:
-                x = self._run(level.attentions[i], x, tokens)
+            x = self._attend(level, i, x, tokens, merging)
         return x if level.resample is None else self._resample(level.resample, x, embedding)
+
+    def _attend(self, level: Level, i: int, x: Tensor, tokens: Tensor | None, merging: TokenMerging | None) -> Tensor:
+        """The attention behind block `i`, where the level has it."""
+        if not level.attentions:
+            return x
+        if merging is not None and level.merges:
+            return level.attentions[i](x, tokens, merging)
+        return self._run(level.attentions[i], x, tokens)
 
     def _run(self, block: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention, attention
 from darkroom.nn.layers import Conv2d, Linear
+from darkroom.nn.token_merging import Groups, TokenMerging
 
 __all__ = [
     "AttentionBlock",
@@ -140,8 +141,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, dropout=dropout)
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:  # (B, N, dim), (B, M, context_dim)
-        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
+    def forward(self, x: Tensor, context: Tensor | None, groups: Groups | None = None) -> Tensor:
+        """x (B, N, dim), context (B, M, context_dim); with `groups` of tokens these attend in place of tokens."""
+        y = self.norm1(x) if groups is None else groups.merge(self.norm1(x))
+        y = self.attn1(y, context if self.cross_only else None)
+        x = x + (y if groups is None else groups.unmerge(y))
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
@@ -177,7 +181,8 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = zero(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Tensor:  # (B, C, H, W), (B, M, context_dim)
+    def forward(self, x: Tensor, context: Tensor | None, merging: TokenMerging | None = None) -> Tensor:
+        """x (B, C, H, W), context (B, M, context_dim)."""
         height, width = x.shape[-2:]
         y = self.norm(x)
         if not self.linear:
@@ -186,7 +191,7 @@ class SpatialTransformer(nn.Module):
         if self.linear:
             y = self.proj_in(y)
         for block in self.blocks:
-            y = block(y, context)
+            y = block(y, context, None if merging is None else merging.groups(y, height, width))
         if self.linear:
             y = self.proj_out(y)
         y = y.unflatten(1, (height, width)).permute(0, 3, 1, 2)

@@ -69,7 +69,7 @@ def _stretch(
         return encode_prompt(model, rows, request.emphasis)
 
     def estimate(conditioning: Conditioning) -> Denoise:
-        return model.denoiser(conditioning, deep_every=request.deep_every)
+        return model.denoiser(conditioning, deep_every=request.deep_every, merge_tokens=request.merge_tokens)
 
     def told(part: int) -> list[dict[str, Any]]:
         said = [flat(p.prompt.parts[part].prompt, step, total, p.former_steps) for p in plans]
@@ -99,7 +99,7 @@ def _stretch(
         if composes and unconditional is not None:
             conditional = g.composed(unconditional, list(zip(estimates, (p.weight for p in parts))), 1.0)
         if regions:
-            conditional = _regional(model, plans, inputs, conditional, encode, step, total)
+            conditional = _regional(model, plans, inputs, conditional, lambda rows: estimate(encode(rows)), step, total)
         conditional = g.once(conditional)
 
     result = conditional
@@ -132,7 +132,7 @@ def _regional(
     plans: Sequence[Plan],
     inputs: Sequence[Mapping[str, Any]],
     base: Denoise,
-    encode: Callable[[Sequence[Mapping[str, Any]]], Conditioning],
+    estimate: Callable[[Sequence[Mapping[str, Any]]], Denoise],
     step: int,
     total: int,
 ) -> Denoise:
@@ -145,7 +145,7 @@ def _regional(
     for i, mask in enumerate(masks):
         said = [flat(p.region_prompts[i].parts[0].prompt, step, total, p.former_steps) for p in plans]
         rows = [{**row, "caption": caption} for row, caption in zip(inputs, said)]
-        parts.append((model.denoiser(encode(rows), deep_every=shared.request.deep_every), mask))
+        parts.append((estimate(rows), mask))
     return g.regional([(denoise, mask.to(model.device)) for denoise, mask in parts])
 
 

@@ -17,6 +17,7 @@ from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.samplers.options import options_of, with_options
 from darkroom.diffusion.spacing import given, resolve, split_name
 from darkroom.errors import InputError
+from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.systems.system import System
 from darkroom.tasks.checks import (
     check_guidance,
@@ -63,7 +64,8 @@ class Plan:
         return (
             (self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule, self.strength),
             (r.sigmas, tuple(sorted(self.sampler_options.items())), r.stretch, r.hires, r.extras, r.emphasis),
-            (r.deep_every, r.clip_skip, r.seed_mode, r.target_strength, tuple((p.box, p.weight) for p in r.regions)),
+            (r.deep_every, r.merge_tokens, r.clip_skip, r.seed_mode, r.target_strength),
+            tuple((p.box, p.weight) for p in r.regions),
             tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
             (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
             tuple(sorted((k, _shape(v)) for k, v in r.inputs.items() if _shape(v))),
@@ -143,6 +145,10 @@ def plan(request: Request, system: System) -> Plan:
     EMPHASES.name(request.emphasis)
     if request.deep_every < 1:
         raise InputError(f"deep features are to come at every {request.deep_every} steps, wanted is at least 1")
+    if not 0 <= request.merge_tokens <= HIGHEST_SHARE:
+        raise InputError(f"the share of tokens to merge is {request.merge_tokens}, wanted is 0 to {HIGHEST_SHARE}")
+    if request.merge_tokens and system.unet.merging_level is None:
+        raise InputError(f"{system.name} has no transformers whose tokens could be merged")
     if request.hires is not None:
         check_hires(request.hires)
         if request.mask is not None or request.stretch[1] != 1:

@@ -6,6 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from darkroom.models.unet import DeepFeatures, UNet, UNetConfig
+from darkroom.nn.token_merging import TokenMerging
 
 SD1 = UNetConfig(
     in_channels=4,
@@ -178,6 +179,30 @@ def test_deep_features_serve_the_next_evaluations() -> None:
     assert torch.equal(found[2], plain[2])
     net(x[:1], t[:1], tokens[:1], vector[:1], reuse)  # of another number of rows: they do not serve
     assert len(runs) == 3
+
+
+def test_tokens_are_merged_at_the_finest_level_that_attends_to_the_picture() -> None:
+    for config, level in (
+        (SD1, 0),
+        (SDXL, 1),
+        (PLAIN, None),
+        (replace(SD1, depth=(1, 1, 1, 1), cross_only=(True, True, False, False)), 2),
+    ):
+        assert config.merging_level == level
+    config = replace(SMALL, channel_mult=(1, 1, 1), depth=(0, 1, 1))
+    net = randomise(UNet(config))
+    x, t, tokens, vector = small_inputs(config)
+    counts: dict[str, int] = {}
+    for name, module in net.named_modules():
+        if name.endswith("attn1"):
+            module.register_forward_hook(lambda _m, args, _y, name=name: counts.update({name: args[0].shape[1]}))
+    plain = net(x, t, tokens, vector)
+    before = dict(counts)
+    merged = net(x, t, tokens, vector, merging=TokenMerging(0.5))
+    fewer = {name for name, count in counts.items() if count == before[name] // 2}
+    assert fewer == {name for name in counts if name.startswith(("down.1.", "up.1."))}
+    assert all(counts[name] == before[name] for name in counts.keys() - fewer)
+    assert not torch.allclose(merged, plain)
 
 
 def their_name(name: str) -> str:

@@ -10,6 +10,7 @@ from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.outpaint import extended
 from darkroom.tasks.pipeline import Pipeline, Progress
+from darkroom.tasks.plan import plan
 from darkroom.tasks.refine import refine
 from darkroom.types import Guidance, HighResolution, Region, Request
 
@@ -145,6 +146,26 @@ def test_deep_features_are_computed_less_often(pipeline: Pipeline) -> None:
     assert np.array_equal(draw(pipeline), plain)  # nothing stays behind
 
 
+def test_merged_tokens_give_other_pictures_alone_as_in_a_batch(pipeline: Pipeline) -> None:
+    plain = draw(pipeline)
+    assert np.array_equal(draw(pipeline, merge_tokens=0.0), plain)
+    merged = draw(pipeline, merge_tokens=0.5)
+    assert not np.array_equal(merged, plain)
+    assert np.array_equal(draw(pipeline, merge_tokens=0.5), merged)
+    others = [replace(CAT, merge_tokens=0.5, seed=s) for s in (8, CAT.seed, 9)]
+    assert np.abs(pipeline.generate(others)[1].pixels.astype(int) - merged).max() <= 1
+    everywhere = Region(CAT.prompt, (0.0, 0.0, 1.0, 1.0))
+    assert not np.array_equal(
+        draw(pipeline, merge_tokens=0.5, regions=(everywhere,)), draw(pipeline, regions=(everywhere,))
+    )
+
+
+def test_without_transformers_no_tokens_can_be_merged(tiny_model: LatentDiffusion) -> None:
+    blocks = replace(tiny_model.system.unet, attention="block")
+    with pytest.raises(InputError, match="tiny has no transformers whose tokens could be merged"):
+        plan(replace(CAT, merge_tokens=0.5), replace(tiny_model.system, unet=blocks))
+
+
 def test_regions_draw_their_prompts_where_they_are(pipeline: Pipeline) -> None:
     whole = Region(CAT.prompt, (0.0, 0.0, 1.0, 1.0))
     assert np.abs(draw(pipeline) - draw(pipeline, prompt="a blue dog", regions=(whole,))).max() <= 1
@@ -276,6 +297,8 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight in"),
         ({"emphasis": "loud"}, "unknown emphasis 'loud'; known are: "),
         ({"deep_every": 0}, "deep features are to come at every 0 steps"),
+        ({"merge_tokens": 0.8}, "the share of tokens to merge is 0.8, wanted is 0 to 0.75"),
+        ({"merge_tokens": float("nan")}, "the share of tokens to merge is nan"),
         ({"seed_mode": "random"}, "unknown seed mode 'random'"),
         ({"clip_skip": 2}, "tiny has no CLIP text encoder"),
         ({"sigmas": (1.0, 2.0)}, "do not fall"),

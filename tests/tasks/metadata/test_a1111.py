@@ -52,6 +52,8 @@ def requests(draw: st.DrawFn) -> Request:
             st.sampled_from([Guidance(), Guidance(rescale=0.7, interval=(0.1, 0.9)), Guidance(projected=True)])
         ),
         regions=draw(st.sampled_from([(), (Region("a cat", (0.0, 0.0, 0.5, 1.0)),)])),
+        deep_every=draw(st.integers(1, 3)),
+        merge_tokens=draw(st.sampled_from([0.0, 0.5])),
         emphasis=draw(st.sampled_from(["a1111", "no_norm", "comfy", "compel"])),
         seed_mode=draw(st.sampled_from(["darkroom", "a1111", "comfy", "diffusers"])),
         variation_seed=draw(st.none() | st.integers(0, 99)),
