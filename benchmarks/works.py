@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.one_network import decode, encode, step, text
 from benchmarks.pictures import picture
+from benchmarks.processes import command, load, start
 from benchmarks.training import SMALL, train
 from benchmarks.work import Work
 from darkroom.registry import Registry
@@ -28,3 +29,6 @@ WORKS.add("text-sdxl", text(SDXL, "text_encoder_2"))
 WORKS.add("picture-sd1-512", picture(SD1, 512))
 WORKS.add("picture-sdxl-1024", picture(SDXL, 1024))
 WORKS.add("train-108m", train(SMALL, 16, 32))
+WORKS.add("load-sd1", load(SD1))
+WORKS.add("start-sd1-512", start(SD1, 512))
+WORKS.add("picturebook", command())
