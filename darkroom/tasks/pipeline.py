@@ -157,7 +157,7 @@ class Pipeline:
         noise = starting_noise(plans, shape, model.device)
         inputs = [embedder_inputs(p, model, g) for p, g in zip(plans, embedder_generators(plans, noise))]
         start = varied(plans, noise.draw())
-        whole, sigmas = (s.to(model.device) for s in levels(shared, model.process))
+        whole, sigmas = levels(shared, model.process)  # on the CPU: steps that depend on them wait for no device
         denoise = guided(model, plans, inputs, whole, clock)
         known = first
         if shared.starts_from_image and first is None:

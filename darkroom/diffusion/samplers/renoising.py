@@ -53,7 +53,7 @@ def restart(
             steps, times = (total // 4, 2) if total >= 36 else (9, 1)
             sigmas = torch.cat([_karras(float(sigmas[-2]), float(sigmas[0]), total - steps * times), sigmas[-1:].cpu()])
             restarts = ((0.1, 2.0, steps, times),)
-    sigmas = sigmas.to(x.device, torch.float64 if x.dtype == torch.float64 else torch.float32)
+    sigmas = sigmas.to("cpu", torch.float64 if x.dtype == torch.float64 else torch.float32)
     path = [(sigmas[i], sigmas[i + 1]) for i in range(len(sigmas) - 1)]
     for low, high, steps, times in restarts:
         at = min(range(len(path)), key=lambda k: abs(float(path[k][1]) - low))

@@ -1,0 +1,45 @@
+"""Steps on a device: nothing is read back, for which the processor would wait, and nothing of two devices meets.
+
+The device "meta" stands for every other than the CPU: it holds no values that could be read, and mixes as little.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from darkroom.diffusion import guidance as g
+from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.types import Denoise
+
+PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "velocity")
+X = torch.empty(2, 4, 8, 8, device="meta")
+
+
+def denoiser() -> Denoise:
+    return PROCESS.denoiser(lambda x, t: x * 0.5 * t.view(-1, 1, 1, 1))
+
+
+def noise(sigma: Tensor, following: Tensor) -> Tensor:
+    return torch.empty_like(X)
+
+
+@pytest.mark.parametrize("name", list(SAMPLERS))
+def test_samplers(name: str) -> None:
+    sigmas = torch.cat([torch.linspace(10, 0.1, 21, dtype=torch.float64), torch.zeros(1)])
+    steps = list(SAMPLERS[name](denoiser(), X, sigmas, noise))
+    assert {(step.x.device.type, step.x.shape) for step in steps} == {("meta", X.shape)}
+
+
+def test_guidance() -> None:
+    conditional, unconditional = g.paired(denoiser())
+    guided = g.classifier_free(conditional, unconditional, 5.0)
+    guided = g.rescaled(g.once(guided), conditional, 0.7)
+    guided = g.perturbed_attention(guided, conditional, denoiser(), 2.0)
+    guided = g.dynamic_threshold(guided, 0.99, like=conditional)
+    guided = g.interval(guided, conditional, 0.1, 10.0)
+    guided = g.composed(unconditional, [(guided, 1.0)], 1.0)
+    guided = g.known_region(guided, X, X[:, :1], X)
+    sigma = torch.tensor(3.0, dtype=torch.float64)
+    assert guided(X, sigma).device == X.device
+    assert g.adaptive_projected(conditional, unconditional, 4.0)(X, sigma).device == X.device
