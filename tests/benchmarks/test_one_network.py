@@ -26,11 +26,13 @@ def test_both_sides_do_the_same_work(work: Work, tmp_path: Path) -> None:
     """Tolerance: rounding of sums in another order."""
     found = work.prepare(Settings(torch.float32, CPU, tmp_path))
     assert found.exact is not None
+    assert found.flop is not None
     assert found.exact.abs().max() > 1e-3
-    for run in found.runs.values():
+    for name, run in found.runs.items():
         answer, flop = counted(lambda run=run: answer_of(run()))
         assert error(answer, found.exact) < 1e-4
-        assert flop == found.flop
+        # What our kernels in C do is not counted.
+        assert 0 < flop <= found.flop if name == "darkroom" else flop == found.flop
 
 
 def answer_of(turn: Turn) -> torch.Tensor:
