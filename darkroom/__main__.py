@@ -1,5 +1,5 @@
 """`python -m darkroom` is the command `darkroom`."""
 
-from darkroom.cli import main
+from darkroom.cli import run
 
-main()
+run()
