@@ -39,11 +39,11 @@ def test_what_cannot_be_parsed_ends_with_2(arguments: list[str], message: str, t
 
 
 def test_the_process_ends_at_once_but_with_all_that_it_said(tmp_path: Path) -> None:
-    late = "import atexit, sys\natexit.register(lambda: print('late'))\n"
+    late = "import atexit, sys\natexit.register(lambda: print('too late'))\n"
     done = python(f"{late}sys.argv = ['darkroom', 'systems']\nfrom darkroom.cli import run\nrun()", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "sdxl-base" in done.stdout  # through a pipe, which is written when it is flushed
-    assert "late" not in done.stdout
+    assert "SDXL" in done.stdout  # through a pipe, which is written when it is flushed
+    assert "too late" not in done.stdout
     refused = subprocess.run(
         [sys.executable, "-m", "darkroom", "inspect", "nothing"], cwd=tmp_path, capture_output=True, text=True
     )
