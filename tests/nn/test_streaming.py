@@ -11,6 +11,9 @@ from darkroom.nn.lora import LowRank, attach, merge
 from darkroom.nn.streaming import Streaming
 
 CPU = torch.device("cpu")
+CUDA = pytest.param(
+    torch.device("cuda"), marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+)
 
 
 class Block(nn.Module):
@@ -38,13 +41,19 @@ class Network(nn.Module):
         return x
 
 
-@pytest.fixture
-def pair() -> tuple[Network, Network, Streaming]:
+@pytest.fixture(params=[CPU, CUDA])
+def pair(request: pytest.FixtureRequest) -> tuple[Network, Network, Streaming]:
     """A network, its copy whose blocks are streamed, and what streams them."""
     torch.manual_seed(0)
     plain = Network().eval().requires_grad_(False)
     streamed = copy.deepcopy(plain)
-    return plain, streamed, Streaming([streamed], (Block,), CPU)
+    streamed.first.to(request.param)
+    return plain.to(request.param), streamed, Streaming([streamed], (Block,), request.param)
+
+
+def rows(network: Network) -> Tensor:
+    """An input where the network computes."""
+    return torch.randn(2, 8).to(network.first.weight.device)
 
 
 def in_buffers(network: nn.Module, streaming: Streaming) -> set[str]:
@@ -55,7 +64,7 @@ def in_buffers(network: nn.Module, streaming: Streaming) -> set[str]:
 
 def test_the_result_is_the_same_in_any_order(pair: tuple[Network, Network, Streaming]) -> None:
     plain, streamed, _ = pair
-    x = torch.randn(2, 8)
+    x = rows(plain)
     with torch.inference_mode():
         for order in ((3, 0, 2, 1), (3, 0, 2, 1), (0, 2), (3, 3, 1, 0, 3), (3, 0, 2, 1)):  # guesses right and wrong
             assert torch.equal(plain(x, order), streamed(x, order))
@@ -68,7 +77,7 @@ def test_only_the_block_that_works_is_on_the_device(pair: tuple[Network, Network
         block.register_forward_hook(lambda *_: seen.append(in_buffers(streamed, streaming)))
     assert sum(b.numel() for b in streaming.buffers) < 2 * (2 * 64 * 8 + 64 + 8) * 4 + 2 * 4 * 256  # of the largest
     with torch.inference_mode():
-        streamed(torch.randn(2, 8))
+        streamed(rows(streamed))
     assert seen == [{n for n, _ in streamed.named_parameters() if f"blocks.{i}." in n} for i in (3, 0, 2, 1)]
     assert in_buffers(streamed, streaming) == set()
 
@@ -81,16 +90,18 @@ def test_the_next_block_is_copied_before_the_present_one_works(pair: tuple[Netwo
         following = {3: 0, 0: 2, 2: 1}.get(list(streamed.blocks).index(block))
         if following is not None:
             weight = streamed.blocks[following].wide.weight
-            bytes_ = weight.flatten().view(torch.uint8)
-            found.append(any(torch.equal(b[: len(bytes_)], bytes_) for b in streaming.buffers))
+            wanted = weight.flatten().view(torch.uint8)
+            if weight.device != streaming.buffers[0].device:
+                torch.cuda.synchronize()
+            found.append(any(torch.equal(b[: len(wanted)].cpu(), wanted) for b in streaming.buffers))
 
     for block in streamed.blocks:
         block.register_forward_pre_hook(look)  # behind that of the streaming
     with torch.inference_mode():
-        streamed(torch.randn(2, 8))
+        streamed(rows(streamed))
         assert found == [False] * 3  # not known yet
         found.clear()
-        streamed(torch.randn(2, 8))
+        streamed(rows(streamed))
     assert found == [True] * 3
 
 
@@ -103,10 +114,10 @@ def test_an_error_in_the_middle_leaves_the_network_as_it_was(pair: tuple[Network
 
     handle = streamed.blocks[2].wide.register_forward_hook(fail)
     with torch.inference_mode(), pytest.raises(ValueError, match="in the middle"):
-        streamed(torch.randn(2, 8))
+        streamed(rows(streamed))
     handle.remove()
     assert {name: p.data_ptr() for name, p in streamed.named_parameters()} == before
-    x = torch.randn(2, 8)
+    x = rows(plain)
     with torch.inference_mode():
         assert torch.equal(plain(x), streamed(x))
 
@@ -117,12 +128,13 @@ def test_adapters_live_and_merged(dora: bool, pair: tuple[Network, Network, Stre
     torch.manual_seed(1)
     magnitude = torch.rand(64) if dora else None
     adapters = {"blocks.1.wide": LowRank(torch.randn(2, 8), torch.randn(64, 2), magnitude=magnitude)}
-    x = torch.randn(2, 8)
+    x = rows(plain)
+    adapters["blocks.1.wide"].to(x.device)
     with torch.inference_mode():
         bare = streamed(x)
         for change in (attach, lambda network, adapters: merge(network, [(adapters, 1.0)])):
             changed = [change(network, adapters) for network in (plain, streamed)]
-            assert torch.equal(plain(x), streamed(x))
+            torch.testing.assert_close(streamed(x), plain(x), rtol=0, atol=0 if x.device == CPU else 1e-5)
             assert not torch.equal(streamed(x), bare)
             for c in changed:
                 c.detach() if hasattr(c, "detach") else c.undo()
@@ -132,9 +144,9 @@ def test_adapters_live_and_merged(dora: bool, pair: tuple[Network, Network, Stre
 def test_gradients_are_refused(pair: tuple[Network, Network, Streaming]) -> None:
     _, streamed, streaming = pair
     with pytest.raises(InputError, match="no gradient goes through a model whose weights are streamed"):
-        streamed(torch.randn(2, 8).requires_grad_())
+        streamed(rows(streamed).requires_grad_())
     assert in_buffers(streamed, streaming) == set()
-    streamed(torch.randn(2, 8))  # gradients are on, yet none is wanted
+    streamed(rows(streamed))  # gradients are on, yet none is wanted
 
 
 def test_layouts_and_types_are_kept() -> None:
