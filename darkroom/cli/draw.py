@@ -39,6 +39,7 @@ class Models:
     dtype: str
     memory: str = "auto"
     compiled: bool = False
+    quantize: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,14 @@ def draw(
 
     imported = time.perf_counter()
     kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
-    load = partial(load_model, device=chosen.device, dtype=kind, memory=chosen.memory, compile=chosen.compiled)
+    load = partial(
+        load_model,
+        device=chosen.device,
+        dtype=kind,
+        memory=chosen.memory,
+        compile=chosen.compiled,
+        quantize=chosen.quantize,
+    )
     base = load(chosen.name, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
     if not told and "caption" in base.model.conditioner.embedders:
         raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")
@@ -149,6 +157,8 @@ def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str,
         files["VAE"] = path.name
     if refiner is not None:
         files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{chosen.switch:g}"}
+    if chosen.quantize is not None:
+        files["Quantisation"] = chosen.quantize
     found = {tag.name: find_lora(tag.name, chosen.lora_folders) for tag in plan.prompt.loras}
     hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items() if path.suffix == ".safetensors"]
     return files | ({"Lora hashes": ", ".join(hashes)} if hashes else {})

@@ -48,6 +48,7 @@ def picturebook(
     merge_tokens: Annotated[
         float, typer.Option(metavar="SHARE", help="Merge this share of tokens in self-attention.")
     ] = 0.0,
+    quantize: Annotated[str | None, typer.Option(help="int8 or fp8 for large linear layers.")] = None,
     weights: Annotated[
         Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
     ] = None,
@@ -69,7 +70,7 @@ def picturebook(
 
     find_device(device)
     listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
-    pipeline = Pipeline(load_model(model, device).model)
+    pipeline = Pipeline(load_model(model, device, quantize=quantize).model)
     settings = Request(
         steps=steps,
         guidance=guidance,

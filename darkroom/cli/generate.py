@@ -159,6 +159,10 @@ def generate(
     ] = None,
     ema: Annotated[str, typer.Option(help="Averaged weights: auto, yes or no.", rich_help_panel=MODELS)] = "auto",
     memory: Annotated[str, typer.Option(help="auto, or low: slower, in less.", rich_help_panel=MODELS)] = "auto",
+    quantize: Annotated[
+        str | None,
+        typer.Option(help="int8 or fp8 for large linear layers: faster, other pictures.", rich_help_panel=MODELS),
+    ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Make kernels first; pays for many pictures.", rich_help_panel=MODELS)
     ] = False,
@@ -313,7 +317,20 @@ def generate(
     told = bool(prompts) or any(r.prompt or r.inputs or r.image is not None for r in requests)
     draw(
         requests,
-        Models(model, vae, prediction, ema, tuple(lora_dir or ()), refiner, switch_at, device, dtype, memory, compiled),
+        Models(
+            model,
+            vae,
+            prediction,
+            ema,
+            tuple(lora_dir or ()),
+            refiner,
+            switch_at,
+            device,
+            dtype,
+            memory,
+            compiled,
+            quantize,
+        ),
         Output(output, form, axes, preview, taesd),
         found,
         began,

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.errors import InputError
+from darkroom.nn.quantised import QuantisedLinear
+
 __all__ = ["Adapter", "Attached", "Full", "Hadamard", "Kronecker", "LowRank", "Merged", "attach", "merge"]
 
 Layer = nn.Linear | nn.Conv2d
@@ -79,7 +82,8 @@ class LowRank(Adapter):
         if self.magnitude is not None or self.mid is not None:
             return super().addition(layer, x)
         rank = self.down.shape[0]
-        y = _run(layer, x, self.down.reshape(rank, *layer.weight.shape[1:]).to(x.dtype))
+        shape = layer.weight.shape[1:] if isinstance(layer, nn.Conv2d) else (-1,)  # a quantised weight must be unpacked
+        y = _run(layer, x, self.down.reshape(rank, *shape).to(x.dtype))
         up = self.up.flatten(1).to(x.dtype)
         up = up[..., None, None] if isinstance(layer, nn.Conv2d) else up
         return (F.conv2d(y, up) if isinstance(layer, nn.Conv2d) else F.linear(y, up)) * self.scale
@@ -198,6 +202,8 @@ def merge(model: nn.Module, loras: Sequence[tuple[Mapping[str, Adapter], float]]
     changes: dict[str, Tensor] = {}
     for adapters, strength in loras:
         for name, adapter in adapters.items():
+            if isinstance(model.get_submodule(name), QuantisedLinear):
+                raise InputError(f"{name} is quantised and takes no merged adapters; live ones it does")
             weight = model.get_parameter(f"{name}.weight")
             change = adapter.float().to(weight.device).difference(weight.float()) * strength
             changes[name] = changes[name] + change if name in changes else change

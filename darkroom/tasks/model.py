@@ -15,7 +15,9 @@ from darkroom.errors import InputError
 from darkroom.nn.device import find_device
 from darkroom.nn.layers import allow_minimal_filtering
 from darkroom.nn.precision import fast_half, widen
+from darkroom.nn.quantised import find_format
 from darkroom.systems.build import LatentDiffusion
+from darkroom.systems.quantising import quantise_system
 from darkroom.systems.streaming import stream
 from darkroom.tasks.memory import enough_memory
 
@@ -49,6 +51,7 @@ def load_model(
     ema: str = "auto",
     memory: str = "auto",
     compile: bool = False,
+    quantize: str | None = None,
 ) -> LoadedModel:
     """The system that `name` means: a checkpoint's file or folder, the shipped model, or a hub id.
 
@@ -57,7 +60,8 @@ def load_model(
     `dtype` None: the half precision that is fast on `device`, or else float32 from the weights as they are stored.
     `memory`: "low" holds no more in memory than the work of the moment needs, which takes longer. On a GPU weights stay
     in the host's memory and come block by block; on the CPU they stay narrow and parts that wait leave memory, as
-    "auto" does it with huge models. `compile`: the denoiser's blocks become kernels made for the device.
+    "auto" does it with huge models. `compile`: the denoiser's blocks become kernels made for the device. `quantize`:
+    large linear layers are rounded to "int8" or "fp8" once they are read, and compute in it.
     """
     if prediction is not None and prediction not in PREDICTIONS:
         raise InputError(f"unknown prediction {prediction!r}; known are: {', '.join(PREDICTIONS)}")
@@ -66,6 +70,10 @@ def load_model(
     low, on_cpu = memory == "low", find_device(device).type == "cpu"
     if low and compile:
         raise InputError("compiled kernels want their weights in place: take either --compile or --memory low")
+    if quantize is not None:
+        find_format(quantize, find_device(device))  # refused before anything is read
+        if compile or (low and not on_cpu):
+            raise InputError("quantised layers are neither compiled nor streamed: take --quantize without the other")
     told = None if prediction is None else PREDICTIONS[prediction]
     kind = fast_half(device) if dtype is None else dtype
     place = "cpu" if low else device
@@ -74,6 +82,8 @@ def load_model(
         model = loaded.model
         if vae is not None:
             model.autoencoder = load_first_stage(vae, model.system.autoencoder, kind, place)
+        if quantize is not None:
+            quantise_system(model, quantize)
         if kind is None:
             _compute_wide(model, low=low)
         if on_cpu:  # what was not laid out so while it was read

@@ -18,7 +18,7 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
         save_file({"w": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
     vae = tmp_path / "stage.safetensors"
     save_file({"w": torch.ones(1)}, vae)
-    chosen = Models("m", str(vae), None, "auto", (tmp_path,), "r", 0.8, "cpu", "fp32")
+    chosen = Models("m", str(vae), None, "auto", (tmp_path,), "r", 0.8, "cpu", "fp32", quantize="int8")
     made = plan(Request("a <lora:one:0.5> and <lora:two:1> and <lora:one:1>"), tiny_model.system)
     found = _files(made, chosen, LoadedModel(tiny_model, "refiner_1.0", vae))
     digest = lora_hash(tmp_path / "one.safetensors")
@@ -27,6 +27,7 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
         "VAE": "stage.safetensors",
         "Refiner": f"refiner_1.0 [{model_hash(vae)}]",
         "Refiner switch at": "0.8",
+        "Quantisation": "int8",
         "Lora hashes": f"one: {digest}, two: {digest}",
     }
     plain = Models("m", None, None, "auto", (), None, 0.8, "cpu", "fp32")

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.checkpoints.lora import write_lora
 from darkroom.errors import InputError
+from darkroom.nn.lora import LowRank
 from darkroom.nn.precision import fast_half
+from darkroom.nn.quantised import QuantisedLinear
 from darkroom.systems.native import save_system
 from darkroom.tasks import model as tasks_model
 from darkroom.tasks import pipeline as tasks_pipeline
@@ -41,6 +44,37 @@ def test_unknown_predictions_are_refused(tmp_path: Path) -> None:
         load_model("picturebook", prediction="sharpness")
     save_system(load_model("picturebook").model, tmp_path / "own", {})
     assert load_model(str(tmp_path / "own")).name == "own"
+
+
+def test_quantised_models_draw_about_the_same_and_take_loras(tmp_path: Path) -> None:
+    try:
+        model = load_model("picturebook", quantize="int8").model
+    except InputError:
+        pytest.skip("this processor has no fast products in int8")
+    plain = load_model("picturebook").model
+    kept = sum(p.numel() for p in model.parameters())
+    assert kept < 0.9 * sum(p.numel() for p in plain.parameters())
+    assert sum(isinstance(m, QuantisedLinear) for m in model.unet.modules()) == 8  # feed-forward layers of four blocks
+    torch.manual_seed(0)
+    adapter = LowRank(torch.randn(4, 288) / 17, torch.randn(2304, 4) / 2)
+    path = tmp_path / "one.safetensors"
+    write_lora(path, {"unet.mid_attention.blocks.0.ff.proj_in": adapter}, plain.system, {})
+    drawn = {}
+    for prompt in ("a red house", f"a red house <lora:{path}:1>"):
+        pair = [Pipeline(m).generate([Request(prompt, steps=3)])[0].pixels.astype(int) for m in (model, plain)]
+        drawn[prompt] = pair[0]
+        assert 0 < np.abs(pair[0] - pair[1]).mean() < 3
+    without, with_lora = drawn.values()
+    assert np.abs(without - with_lora).mean() > 3  # the LoRA is felt
+    with pytest.raises(InputError, match="no gradients pass quantised layers"):
+        Pipeline(model).generate([Request("a red house", steps=3, target=without.astype(np.uint8))])
+
+
+def test_what_cannot_be_quantised_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InputError, match="cpu has no fast products in fp8"):
+        load_model("nosuch", quantize="fp8")
+    with pytest.raises(InputError, match=r"quantised layers are neither compiled nor streamed|has no fast products"):
+        load_model("nosuch", quantize="int8", compile=True)
 
 
 def test_parts_of_huge_models_leave_memory_while_others_work(monkeypatch: pytest.MonkeyPatch) -> None:

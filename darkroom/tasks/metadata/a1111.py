@@ -42,8 +42,8 @@ _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None
 _EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word it is its own
 # Settings that say nothing about the request, or that are read by others.
 _SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
-# Files besides the model: settings of a picture, but not of its request.
-_FILES = ("VAE", "Refiner", "Refiner switch at")
+# Files besides the model, and how that was loaded: settings of a picture, but not of its request.
+_FILES = ("VAE", "Refiner", "Refiner switch at", "Quantisation")
 
 
 def parameters_text(
