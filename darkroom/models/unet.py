@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from darkroom.nn.attention import Context
 from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, normed_silu, zero
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
@@ -171,14 +172,15 @@ class UNet(nn.Module):
         self,
         x: Tensor,
         t: Tensor,
-        tokens: Tensor | None = None,
+        tokens: Context | Tensor | None = None,
         vector: Tensor | None = None,
         reuse: DeepFeatures | None = None,
         merging: TokenMerging | None = None,
     ) -> Tensor:
         """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
 
-        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). With `reuse` only the finest level is
+        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). A `Context` in place of tokens keeps
+        what layers make of them for the calls that follow. With `reuse` only the finest level is
         computed where the deep features of a former call will do; with `merging` fewer tokens attend to each other at
         the configuration's merging level.
         """
@@ -220,7 +222,7 @@ class UNet(nn.Module):
         level: Level,
         x: Tensor,
         embedding: Tensor,
-        tokens: Tensor | None,
+        tokens: Context | Tensor | None,
         merging: TokenMerging | None,
         skips: list[Tensor],
     ) -> Tensor:
@@ -236,7 +238,7 @@ class UNet(nn.Module):
         level: Level,
         x: Tensor,
         embedding: Tensor,
-        tokens: Tensor | None,
+        tokens: Context | Tensor | None,
         merging: TokenMerging | None,
         skips: list[Tensor],
     ) -> Tensor:
@@ -246,7 +248,9 @@ class UNet(nn.Module):
             x = self._attend(level, i, x, tokens, merging)
         return x if level.resample is None else self._resample(level.resample, x, embedding)
 
-    def _attend(self, level: Level, i: int, x: Tensor, tokens: Tensor | None, merging: TokenMerging | None) -> Tensor:
+    def _attend(
+        self, level: Level, i: int, x: Tensor, tokens: Context | Tensor | None, merging: TokenMerging | None
+    ) -> Tensor:
         """The attention behind block `i`, where the level has it."""
         if not level.attentions:
             return x
@@ -254,7 +258,7 @@ class UNet(nn.Module):
             return level.attentions[i](x, tokens, merging)
         return self._run(level.attentions[i], x, tokens)
 
-    def _run(self, block: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, condition: Context | Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, x, condition, use_reentrant=False)  # type: ignore[return-value]
         return block(x, condition)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from darkroom.nn.layers import Linear
 from darkroom.nn.native.attention import attention_kernel, native_attention
 
-__all__ = ["Attention", "attention"]
+__all__ = ["Attention", "Context", "attention"]
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, causal: bool = False, upcast: bool = False) -> Tensor:
@@ -46,6 +46,23 @@ def _kernel_for(q: Tensor, k: Tensor, v: Tensor) -> ctypes.CDLL | None:
     return attention_kernel()
 
 
+class Context:
+    """Tokens (B, M, dim) that cross-attention reads at every step of a run: layers make their keys and values once.
+
+    For as long as weights stay the same, without gradients.
+    """
+
+    def __init__(self, tokens: Tensor) -> None:
+        self.tokens = tokens
+        self._made: dict[Attention, tuple[Tensor, Tensor]] = {}
+
+    def keys_and_values(self, layer: Attention) -> tuple[Tensor, Tensor]:
+        """Those of `layer`, each (B, M, heads·d)."""
+        if layer not in self._made:
+            self._made[layer] = (layer.to_k(self.tokens), layer.to_v(self.tokens))
+        return self._made[layer]
+
+
 class Attention(nn.Module):
     """Self-attention (`context_dim` None) or cross-attention. q, k and v have no bias, the output has one."""
 
@@ -62,7 +79,16 @@ class Attention(nn.Module):
         self.to_out = Linear(inner, dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:  # (B, N, dim), (B, M, context_dim)
-        context = x if context is None else context
-        y = attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, upcast=self.upcast)
+    def forward(self, x: Tensor, context: Context | Tensor | None = None) -> Tensor:
+        """x (B, N, dim); the context (B, M, context_dim) is x itself by default."""
+        k, v = self._keys_and_values(x if context is None else context)
+        y = attention(self.to_q(x), k, v, self.heads, upcast=self.upcast)
         return self.dropout(self.to_out(y))
+
+    def _keys_and_values(self, context: Context | Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(context, Context):
+            # Compilers want tensors alone, and what is made without gradients serves nobody who wants them.
+            if not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                return context.keys_and_values(self)
+            context = context.tokens
+        return self.to_k(context), self.to_v(context)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.nn.attention import Attention, attention
+from darkroom.nn.attention import Attention, Context, attention
 from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.token_merging import Groups, TokenMerging
 
@@ -141,7 +141,7 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, dropout=dropout)
 
-    def forward(self, x: Tensor, context: Tensor | None, groups: Groups | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context | Tensor | None, groups: Groups | None = None) -> Tensor:
         """x (B, N, dim), context (B, M, context_dim); with `groups` of tokens these attend in place of tokens."""
         y = self.norm1(x) if groups is None else groups.merge(self.norm1(x))
         y = self.attn1(y, context if self.cross_only else None)
@@ -181,7 +181,7 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = zero(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, context: Tensor | None, merging: TokenMerging | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Context | Tensor | None, merging: TokenMerging | None = None) -> Tensor:
         """x (B, C, H, W), context (B, M, context_dim)."""
         height, width = x.shape[-2:]
         y = self.norm(x)
@@ -212,7 +212,7 @@ class AttentionBlock(nn.Module):
         self.to_v = Linear(channels, channels)
         self.to_out = zero(Linear(channels, channels))
 
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:  # (B, C, H, W)
+    def forward(self, x: Tensor, context: Context | Tensor | None = None) -> Tensor:  # (B, C, H, W)
         height, width = x.shape[-2:]
         y = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (B, H·W, C)
         y = self.to_out(attention(self.to_q(y), self.to_k(y), self.to_v(y), self.heads))

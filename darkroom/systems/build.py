@@ -27,6 +27,7 @@ from darkroom.conditioning.vectors import Vectors, VectorsConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import DeepFeatures, UNet
+from darkroom.nn.attention import Context
 from darkroom.nn.token_merging import TokenMerging
 from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig, System
@@ -91,28 +92,24 @@ class LatentDiffusion(nn.Module):
         pairs = zip(inputs, negative_prompts, strict=True)
         return self.encode([self.conditioner.unconditional(i, negative) for i, negative in pairs])
 
-    def network(
-        self,
-        x: Tensor,
-        t: Tensor,
-        conditioning: Conditioning,
-        reuse: DeepFeatures | None = None,
-        merging: TokenMerging | None = None,
-    ) -> Tensor:
+    def network(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
-        if conditioning.channels is not None:
-            x = torch.cat([x, conditioning.channels.to(x.dtype)], dim=1)
-        return self.unet(x, t, conditioning.tokens, conditioning.vector, reuse, merging)
+        return self.unet(_beside(x, conditioning.channels), t, conditioning.tokens, conditioning.vector)
 
     def denoiser(self, conditioning: Conditioning, *, deep_every: int = 1, merge_tokens: float = 0.0) -> Denoise:
-        """The estimate of clean latents under `conditioning`, as samplers want it.
+        """The estimate of clean latents under `conditioning` for one run, as samplers want it.
 
         `deep_every`: the deep levels of the network are computed at so many-th evaluations only. `merge_tokens`: this
         share of the tokens is merged into others before self-attention at the finest resolution.
         """
+        context = None if conditioning.tokens is None else Context(conditioning.tokens)
         reuse = DeepFeatures(deep_every) if deep_every > 1 else None
         merging = TokenMerging(merge_tokens) if merge_tokens > 0 else None
-        return self.process.denoiser(lambda x, t: self.network(x, t, conditioning, reuse, merging))
+        return self.process.denoiser(
+            lambda x, t: self.unet(
+                _beside(x, conditioning.channels), t, context, conditioning.vector, reuse=reuse, merging=merging
+            )
+        )
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).
@@ -137,6 +134,10 @@ class LatentDiffusion(nn.Module):
         """Make the autoencoder float32 where float16 would give black pictures; done by its first use, too."""
         if self.system.stage_overflows and self.autoencoder.quant_conv.weight.dtype == torch.float16:
             self.autoencoder.float()
+
+
+def _beside(x: Tensor, channels: Tensor | None) -> Tensor:
+    return x if channels is None else torch.cat([x, channels.to(x.dtype)], dim=1)
 
 
 def _embedder(config: EmbedderConfig) -> Embedder:

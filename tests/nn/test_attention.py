@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from darkroom.nn.attention import attention
+from darkroom.nn.attention import Attention, Context, attention
 from darkroom.nn.native.attention import attention_kernel, native_attention
 
 
@@ -52,3 +52,23 @@ def test_every_way_of_attending_gives_the_same() -> None:
     rounded = attention(q.detach().bfloat16(), k.bfloat16(), v.bfloat16(), 3, upcast=True)
     assert rounded.dtype == torch.bfloat16
     assert (rounded.float() - fused).abs().max() < 2e-2 * fused.abs().max()
+
+
+def test_keys_and_values_of_a_context_are_made_once_and_only_without_gradients() -> None:
+    torch.manual_seed(0)
+    layer, other = (Attention(8, 6, heads=2, head_dim=4) for _ in range(2))
+    x, tokens = torch.randn(2, 5, 8), torch.randn(2, 3, 6)
+    context = Context(tokens)
+    made: list[int] = []
+    layer.to_k.register_forward_hook(lambda *_: made.append(1))
+    with torch.no_grad():
+        for step in range(3):
+            assert torch.equal(layer(x + step, context), layer(x + step, tokens))
+        assert torch.equal(other(x, context), other(x, tokens))  # every layer has its own
+    assert len(made) == 3 + 1
+    layer(x, context).sum().backward()
+    plain = layer.to_k.weight.grad
+    assert plain is not None
+    layer.zero_grad()
+    layer(x, tokens).sum().backward()
+    assert torch.equal(plain, layer.to_k.weight.grad)

@@ -86,6 +86,9 @@ def test_one_step_of_every_kind_of_system(name: str, folder: Path):
     side = size // c.factor
     x = torch.randn(2, c.latent_channels, side, side)
     outputs = [model.denoiser(given)(x, torch.tensor(1.0)) for given in (told, null)]
+    denoise = model.denoiser(told)
+    denoise(x, torch.tensor(2.0))
+    assert torch.equal(denoise(x, torch.tensor(1.0)), outputs[0])  # whatever is kept from step to step
     for x0 in outputs:
         assert x0.shape == x.shape
         assert torch.isfinite(x0).all()
