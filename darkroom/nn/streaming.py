@@ -55,8 +55,7 @@ class Streaming:
         if device.type == "cuda":
             self._copies = torch.cuda.Stream(device)
             self._copies.wait_stream(torch.cuda.current_stream(device))  # former users of the buffers' memory
-            for p in (p for b in self.blocks for p in b.parameters()):
-                p.data = p.data.pin_memory()
+            _pin(p for b in self.blocks for p in b.parameters())
         for block in self.blocks:
             block.register_forward_pre_hook(self._begin)
         for network in networks:
@@ -118,6 +117,15 @@ def _mark(stream: torch.cuda.Stream) -> torch.cuda.Event:
     event = torch.cuda.Event()
     event.record(stream)
     return event
+
+
+def _pin(parameters: Iterable[nn.Parameter]) -> None:
+    """Move them to pinned memory, as many as the system allows; from elsewhere copies take longer."""
+    for p in parameters:
+        try:
+            p.data = p.data.pin_memory()
+        except RuntimeError:
+            return
 
 
 def _spread(parameters: Iterable[nn.Parameter]) -> tuple[list[int], int]:
