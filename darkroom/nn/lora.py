@@ -199,17 +199,21 @@ def merge(model: nn.Module, loras: Sequence[tuple[Mapping[str, Adapter], float]]
 
     To add another one later, undo and merge all: the way back must be exact.
     """
-    changes: dict[str, Tensor] = {}
+    by_layer: dict[str, list[tuple[Adapter, float]]] = {}
     for adapters, strength in loras:
         for name, adapter in adapters.items():
             if isinstance(model.get_submodule(name), QuantisedLinear):
                 raise InputError(f"{name} is quantised and takes no merged adapters; live ones it does")
-            weight = model.get_parameter(f"{name}.weight")
-            change = adapter.float().to(weight.device).difference(weight.float()) * strength
-            changes[name] = changes[name] + change if name in changes else change
+            by_layer.setdefault(name, []).append((adapter, strength))
     originals: dict[nn.Parameter, Tensor] = {}
-    for name, change in changes.items():
-        weight = model.get_parameter(f"{name}.weight")
-        originals[weight] = weight.to("cpu", copy=True)
-        weight.copy_(weight.float() + change)
+    try:
+        for name, found in by_layer.items():  # one at a time: all changes in float32 take twice a network's memory
+            weight = model.get_parameter(f"{name}.weight")
+            wide = weight.float()
+            changes = [adapter.float().to(weight.device).difference(wide) * strength for adapter, strength in found]
+            originals[weight] = weight.to("cpu", copy=True)
+            weight.copy_(wide + sum(changes, start=torch.zeros_like(wide)))
+    except BaseException:
+        Merged(originals).undo()
+        raise
     return Merged(originals)

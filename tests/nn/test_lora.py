@@ -95,6 +95,13 @@ def test_merging_in_half_precision_comes_off_exactly(net: Net) -> None:
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
 
 
+def test_merging_that_fails_in_the_middle_leaves_the_weights_as_they_were(net: Net) -> None:
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    with pytest.raises(RuntimeError, match="shape"):
+        merge(net, [({**ADAPTERS["convolution"](), "linear": LowRank(r(3, 8), r(9, 3))}, 1.0)])
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+
+
 def test_a_fresh_adapter_changes_nothing_and_learns(net: Net) -> None:
     before = net(X)
     attached = attach(net, {n: LowRank.fresh(getattr(net, n), 2, alpha=1) for n in ("conv", "point", "linear")})
