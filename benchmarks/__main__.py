@@ -21,7 +21,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def main() -> None:
-    listed = "\n".join(f"  {name:16} {work.title}" for name, work in WORKS.items())
+    listed = "\n".join(f"  {name:17} {work.title}" for name, work in WORKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="This project beside its peers: the same random weights, the same work, in turns.",
