@@ -23,7 +23,7 @@ from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
 
 # The loop's inner step, without its files and pictures.
-from darkroom.training.loop import _State, _step
+from darkroom.training.loop import TrainingState, training_step
 from darkroom.training.objective import Loss
 
 __all__ = ["SMALL", "train"]
@@ -107,10 +107,10 @@ def train(system: System, side: int, batch_size: int) -> Work:
 
 def our_step(objective: LatentsInMemory, config: LoopConfig) -> Callable[[], Tensor]:
     """A step of the loop: the loss and the norm of the gradients."""
-    state = _State(objective, config)
+    state = TrainingState(objective, config)
 
     def run() -> Tensor:
-        numbers = _step(objective, state, config)
+        numbers = training_step(objective, state, config)
         state.step += 1
         return torch.tensor([numbers["loss/diffusion"], numbers["gradient/diffusion"]])
 

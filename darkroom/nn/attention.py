@@ -25,23 +25,26 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int, *, causal: bool = Fal
         return native_attention(kernel, q, k, v).transpose(1, 2).flatten(2)  # its scores are float32 in any case
     if upcast:
         q, k, v = q.float(), k.float(), v.float()
-    if _training_on_cpu(q, k) and not causal:
-        # The fused kernel's backward pass is slower than three batched products.
+    if _by_products(q, k) and not causal:
         y = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1).to(v.dtype) @ v
     else:
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return y.transpose(1, 2).flatten(2).to(dtype)
 
 
-def _training_on_cpu(q: Tensor, k: Tensor) -> bool:
+def _by_products(q: Tensor, k: Tensor) -> bool:
+    """Whether three batched products beat the fused kernel: with its backward pass, in half precision on the CPU."""
     small = q.shape[-2] * k.shape[-2] <= 512 * 512  # the scores are kept for the backward pass
-    return q.device.type == "cpu" and small and torch.is_grad_enabled() and q.requires_grad
+    half = q.device.type == "cpu" and q.dtype != torch.float32
+    return half and small and torch.is_grad_enabled() and q.requires_grad
 
 
 def _kernel_for(q: Tensor, k: Tensor, v: Tensor) -> ctypes.CDLL | None:
     """Ours for bf16 without gradients, where processors have its products but no matrix tiles."""
     gradients = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if q.device.type != "cpu" or q.dtype != torch.bfloat16 or gradients or k.shape != v.shape:
+        return None
+    if torch.compiler.is_compiling():  # which does not see into the library
         return None
     return attention_kernel()
 

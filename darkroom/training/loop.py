@@ -24,11 +24,11 @@ from darkroom.training.objective import Objective
 from darkroom.training.run_folder import CHECKPOINT, claim, settled
 from darkroom.whole_file import whole_file
 
-__all__ = ["train"]
+__all__ = ["TrainingState", "train", "training_step"]
 
 
-class _State:
-    """What must be restored, listed once."""
+class TrainingState:
+    """Networks, optimisers, running means and counts: what must be restored to go on exactly, listed once."""
 
     def __init__(self, objective: Objective, config: LoopConfig) -> None:
         self.step = 0
@@ -92,13 +92,13 @@ def train(
     config = settled(config, folder)
     claim(folder, recipe, config)
     objective.networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = _State(objective, config)
+    state = TrainingState(objective, config)
     if (folder / CHECKPOINT).exists():
         state.load(folder / CHECKPOINT)
     begin, began_at = time.monotonic(), state.seconds
     with Log(folder, state.step, config, state.tally) as log:
         while state.step < config.steps:
-            losses = _step(objective, state, config)
+            losses = training_step(objective, state, config)
             state.step += 1
             state.seconds = began_at + time.monotonic() - begin
             log.step(state.step, losses, config.rate(state.step - 1), state.seconds)
@@ -116,7 +116,7 @@ def train(
     return state.step
 
 
-def _step(objective: Objective, state: _State, config: LoopConfig) -> dict[str, float]:
+def training_step(objective: Objective, state: TrainingState, config: LoopConfig) -> dict[str, float]:
     """One change of every optimiser's parameters."""
     numbers: dict[str, float] = {}
     objective.networks.train()
@@ -152,7 +152,7 @@ def _autocast(config: LoopConfig) -> torch.autocast:
 
 
 @contextmanager
-def _finished(objective: Objective, state: _State) -> Iterator[None]:
+def _finished(objective: Objective, state: TrainingState) -> Iterator[None]:
     """Inside the block the networks are as they would be used: running means in place, no dropout."""
     with state.ema.in_place():
         objective.networks.eval()
@@ -160,7 +160,7 @@ def _finished(objective: Objective, state: _State) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _sample(objective: Objective, state: _State, config: LoopConfig, folder: Path) -> None:
+def _sample(objective: Objective, state: TrainingState, config: LoopConfig, folder: Path) -> None:
     with _finished(objective, state), _autocast(config):
         grid = objective.pictures(torch.Generator().manual_seed(config.seed))
     if grid is None:
