@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
-from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, normed_silu
+from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm
 from darkroom.nn.layers import Conv2d
+from darkroom.nn.normed import normed_convolution
 from darkroom.nn.resample import Downsample, Upsample
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
@@ -49,12 +52,14 @@ class Level(nn.Module):
         self.attentions = nn.ModuleList(attentions)
         self.resample = resample
 
-    def forward(self, x: Tensor) -> Tensor:
+    def layers(self) -> Iterator[nn.Module]:
+        """In the order of execution. Whoever calls them one by one need not keep what the level began with."""
         for i, block in enumerate(self.blocks):
-            x = block(x)
+            yield block
             if self.attentions:
-                x = self.attentions[i](x)
-        return x if self.resample is None else self.resample(x)
+                yield self.attentions[i]
+        if self.resample is not None:
+            yield self.resample
 
 
 class Mid(nn.Module):
@@ -91,9 +96,9 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
-        for level in self.levels:
-            x = level(x)
-        return self.conv_out(normed_silu(self.norm_out, self.mid(x)))
+        for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
+            x = layer(x)
+        return normed_convolution(self.norm_out, self.conv_out, self.mid(x))
 
 
 class Decoder(nn.Module):
@@ -116,9 +121,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
-        for level in self.levels:
-            x = level(x)
-        x = self.conv_out(normed_silu(self.norm_out, x))
+        for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
+            x = layer(x)
+        x = normed_convolution(self.norm_out, self.conv_out, x)
         return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
 
 

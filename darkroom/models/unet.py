@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from darkroom.nn.attention import Context
-from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, normed_silu, zero
+from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, zero
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
+from darkroom.nn.normed import normed_convolution
 from darkroom.nn.resample import Downsample, Upsample
 from darkroom.nn.token_merging import TokenMerging
 
@@ -215,7 +216,7 @@ class UNet(nn.Module):
 
         x = deep() if reuse is None else reuse.of(deep, rows=x.shape[0])
         x = self._up(last, x, embedding, tokens, merging, skips)
-        return self.conv_out(normed_silu(self.norm_out, x))
+        return normed_convolution(self.norm_out, self.conv_out, x)
 
     def _down(
         self,

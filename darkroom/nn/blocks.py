@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention, Context, attention
 from darkroom.nn.layers import Conv2d, Linear
+from darkroom.nn.normed import added, normed_convolution, normed_silu, plus
 from darkroom.nn.token_merging import Groups, TokenMerging
 
 __all__ = [
@@ -19,18 +20,12 @@ __all__ = [
     "SpatialTransformer",
     "TransformerBlock",
     "group_norm",
-    "normed_silu",
     "zero",
 ]
 
 M = TypeVar("M", bound=nn.Module)
 
 BLOCK = 2048  # tokens of a feed-forward layer that the CPU takes at a time
-
-
-def _plus(y: Tensor, other: Tensor) -> Tensor:
-    """The sum, in the place of `y`, which nobody else holds, where no gradients are wanted."""
-    return y.add_(other) if y.dtype == other.dtype and not torch.is_grad_enabled() else y + other
 
 
 def zero(module: M) -> M:
@@ -42,11 +37,6 @@ def zero(module: M) -> M:
 
 def group_norm(channels: int, eps: float = 1e-5) -> nn.GroupNorm:
     return nn.GroupNorm(32, channels, eps=eps)
-
-
-def normed_silu(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """SiLU of `norm` of x (B, C, H, W); without gradients no third map of that size is made."""
-    return F.silu(norm(x), inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
@@ -81,18 +71,19 @@ class ResBlock(nn.Module):
         self.skip = Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:  # (B, n_in, H, W), (B, E)
-        y = self.conv1(self._resampled(normed_silu(self.norm1, x)))
+        if self.resample is None:
+            y = normed_convolution(self.norm1, self.conv1, x)
+        else:
+            y = self.conv1(self._resampled(normed_silu(self.norm1, x)))
         if self.embedding is not None and embedding is not None:
             shift = self.embedding(F.silu(embedding))[..., None, None]  # (B, n_out or 2·n_out, 1, 1)
             if self.scale_shift:
                 scale, shift = shift.chunk(2, dim=1)
-                y = F.silu(self.norm2(y) * (1 + scale) + shift)
-            else:
-                y = normed_silu(self.norm2, _plus(y, shift))
-        else:
-            y = normed_silu(self.norm2, y)
-        y = self.conv2(self.dropout(y))
-        return _plus(y, self.skip(self._resampled(x)))
+                y = self.conv2(self.dropout(F.silu(self.norm2(y) * (1 + scale) + shift)))
+                return plus(y, self.skip(self._resampled(x)))
+            y = plus(y, shift)
+        y = normed_convolution(self.norm2, self.conv2, y, dropout=self.dropout, in_place=True)
+        return added(y, self.skip, self._resampled(x))
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":

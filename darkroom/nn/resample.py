@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.layers import Conv2d
+from darkroom.nn.stripes import is_large, stripe_rows
 
 __all__ = ["Downsample", "Upsample"]
 
@@ -48,11 +49,14 @@ class Upsample(nn.Module):
             dtype=x.dtype,
             memory_format=torch.channels_last,
         )
-        x = F.pad(x, (1, 1, 1, 1))
-        for i, kernel in enumerate(self._summed(x.dtype)):
-            row, column = divmod(i, 2)
-            part = x[:, :, row : row + height + 1, column : column + width + 1]
-            y[:, :, row::2, column::2] = F.conv2d(part, kernel, self.conv.bias)
+        rows = stripe_rows(x) if is_large(x) else height
+        for top in range(0, height, rows):
+            bottom = min(height, top + rows)
+            stripe = F.pad(x[:, :, max(0, top - 1) : bottom + 1], (1, 1, int(top == 0), int(bottom == height)))
+            for i, kernel in enumerate(self._summed(x.dtype)):
+                row, column = divmod(i, 2)
+                part = stripe[:, :, row : row + bottom - top + 1, column : column + width + 1]
+                y[:, :, 2 * top + row : 2 * bottom : 2, column::2] = F.conv2d(part, kernel, self.conv.bias)
         return y
 
     def _whole(self, x: Tensor) -> bool:

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from darkroom.nn import stripes
 from darkroom.nn.resample import Upsample
 
 
@@ -20,6 +21,16 @@ def test_enlarging_by_small_kernels_is_the_convolution_of_the_enlarged_map(shape
     torch.manual_seed(0)
     layer, x = Upsample(6).eval(), torch.randn(shape)
     assert not layer._whole(x)
+    assert torch.allclose(layer(x), plain(layer, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("height", [1, 6, 7, 12, 23])
+@torch.no_grad()
+def test_large_maps_are_enlarged_by_stripes(height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer, x = Upsample(6).eval(), torch.randn(2, 6, height, 5)
+    monkeypatch.setattr(stripes, "LARGE", 1)
+    monkeypatch.setattr(stripes, "STRIPE", 1)
     assert torch.allclose(layer(x), plain(layer, x), atol=1e-5)
 
 
