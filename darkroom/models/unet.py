@@ -95,6 +95,15 @@ class DeepFeatures:
         return self._kept
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What blocks read besides the map."""
+
+    embedding: Tensor  # of time and vector
+    tokens: Context | Tensor | None
+    merging: TokenMerging | None
+
+
 class UNet(nn.Module):
     """Predicts noise, velocity or data from a noisy latent; which of them, it does not know."""
 
@@ -181,9 +190,9 @@ class UNet(nn.Module):
         """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
 
         Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). A `Context` in place of tokens keeps
-        what layers make of them for the calls that follow. With `reuse` only the finest level is
-        computed where the deep features of a former call will do; with `merging` fewer tokens attend to each other at
-        the configuration's merging level.
+        what layers make of them for the calls that follow. With `reuse` only the finest level is computed where the
+        deep features of a former call will do; with `merging` fewer tokens attend to each other at the configuration's
+        merging level.
         """
         dtype = self.conv_in.weight.dtype
         embedding = self.time_embedding(sinusoid(t, self.config.model_channels).to(dtype))  # (B, E)
@@ -191,11 +200,13 @@ class UNet(nn.Module):
             assert vector is not None, "this UNet reads a vector"
             embedding = embedding + self.vector_embedding(vector if self.config.vector == "table" else vector.to(dtype))
 
+        given = _Given(embedding, tokens, merging)
+
         x = self.conv_in(x.to(dtype))
         skips = [x]
         finest, *deeper = cast("Iterable[Level]", self.down)
         *coarser, last = cast("Iterable[Level]", self.up)
-        x = self._down(finest, x, embedding, tokens, merging, skips)
+        x = self._down(finest, x, given, skips)
 
         def deep() -> Tensor:
             y = x
@@ -203,7 +214,7 @@ class UNet(nn.Module):
                 y = self._resample(finest.resample, y, embedding)
                 skips.append(y)
             for level in deeper:
-                y = self._down(level, y, embedding, tokens, merging, skips)
+                y = self._down(level, y, given, skips)
                 if level.resample is not None:
                     y = self._resample(level.resample, y, embedding)
                     skips.append(y)
@@ -211,53 +222,34 @@ class UNet(nn.Module):
             y = self._run(self.mid_attention, y, tokens)
             y = self._run(self.mid_block2, y, embedding)
             for level in coarser:
-                y = self._up(level, y, embedding, tokens, merging, skips)
+                y = self._up(level, y, given, skips)
             return y
 
         x = deep() if reuse is None else reuse.of(deep, rows=x.shape[0])
-        x = self._up(last, x, embedding, tokens, merging, skips)
+        x = self._up(last, x, given, skips)
         return normed_convolution(self.norm_out, self.conv_out, x)
 
-    def _down(
-        self,
-        level: Level,
-        x: Tensor,
-        embedding: Tensor,
-        tokens: Context | Tensor | None,
-        merging: TokenMerging | None,
-        skips: list[Tensor],
-    ) -> Tensor:
+    def _down(self, level: Level, x: Tensor, given: _Given, skips: list[Tensor]) -> Tensor:
         """The blocks of a level going down; their outputs go onto `skips`. Resampling is the caller's."""
         for i, block in enumerate(level.blocks):
-            x = self._run(block, x, embedding)
-            x = self._attend(level, i, x, tokens, merging)
+            x = self._attend(level, i, self._run(block, x, given.embedding), given)
             skips.append(x)
         return x
 
-    def _up(
-        self,
-        level: Level,
-        x: Tensor,
-        embedding: Tensor,
-        tokens: Context | Tensor | None,
-        merging: TokenMerging | None,
-        skips: list[Tensor],
-    ) -> Tensor:
+    def _up(self, level: Level, x: Tensor, given: _Given, skips: list[Tensor]) -> Tensor:
         """A level going up, which takes its skips from the end of `skips`, and the resampling to the next."""
         for i, block in enumerate(level.blocks):
-            x = self._run(block, torch.cat([x, skips.pop()], dim=1), embedding)
-            x = self._attend(level, i, x, tokens, merging)
-        return x if level.resample is None else self._resample(level.resample, x, embedding)
+            x = self._run(block, torch.cat([x, skips.pop()], dim=1), given.embedding)
+            x = self._attend(level, i, x, given)
+        return x if level.resample is None else self._resample(level.resample, x, given.embedding)
 
-    def _attend(
-        self, level: Level, i: int, x: Tensor, tokens: Context | Tensor | None, merging: TokenMerging | None
-    ) -> Tensor:
+    def _attend(self, level: Level, i: int, x: Tensor, given: _Given) -> Tensor:
         """The attention behind block `i`, where the level has it."""
         if not level.attentions:
             return x
-        if merging is not None and level.merges:
-            return level.attentions[i](x, tokens, merging)
-        return self._run(level.attentions[i], x, tokens)
+        if given.merging is not None and level.merges:
+            return level.attentions[i](x, given.tokens, given.merging)
+        return self._run(level.attentions[i], x, given.tokens)
 
     def _run(self, block: nn.Module, x: Tensor, condition: Context | Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
