@@ -42,12 +42,12 @@ class Ready:
 def contest(ready: Ready, dtype: torch.dtype, *, compiled: bool = False) -> Contest:
     """All contenders on the networks and input of `ready`."""
     ours, peer, inputs = ready.networks.ours, ready.networks.peer, ready.inputs_in(dtype)
-    with torch.inference_mode():  # as a checkpoint is loaded: tensors of inference mode keep no versions
+    with torch.inference_mode():
         exact, flop = _reference(ready)
-        # As `tasks.model` loads it; a copy, so that the peer keeps its own layout.
-        ours = copy.deepcopy(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if dtype == torch.float32:
-            allow_minimal_filtering(ours)
+    # As `tasks.model` loads it: not in inference mode, whose tensors keep no versions. The peer keeps its own layout.
+    ours = copy.deepcopy(ours).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if dtype == torch.float32:
+        allow_minimal_filtering(ours)
     found: dict[str, Callable[[], Tensor]] = {
         "darkroom": lambda: ready.ours(ours, *inputs),
         BASE: lambda: ready.peer(peer, *inputs),

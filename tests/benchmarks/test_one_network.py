@@ -35,6 +35,13 @@ def test_both_sides_do_the_same_work(work: Work, tmp_path: Path) -> None:
         assert 0 < flop <= found.flop if name == "darkroom" else flop == found.flop
 
 
+def test_ours_enlarges_by_summed_kernels_as_a_loaded_model_does(tmp_path: Path) -> None:
+    found = decode(narrow("sd-v1-5"), 32).prepare(Settings(torch.float32, CPU, tmp_path))
+    _, flop = counted(lambda: answer_of(found.runs["darkroom"]()))
+    assert found.flop is not None
+    assert flop < found.flop
+
+
 def answer_of(turn: Turn) -> torch.Tensor:
     assert turn.answer is not None
     return turn.answer
