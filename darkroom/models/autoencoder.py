@@ -35,6 +35,7 @@ class AutoencoderConfig:
     latent_channels: int  # what the diffusion model sees
     bottleneck: KLConfig | VQConfig
     patch_size: int = 1  # pixels folded into channels at both ends: cheap, for small stages
+    refine_channels: int = 0  # of two convolutions of the decoder behind the patches, which else show as a grid
     image_channels: int = 3
 
     @property
@@ -74,6 +75,19 @@ class Mid(nn.Module):
         if self.attention is not None:
             x = self.attention(x)
         return self.block2(x)
+
+
+class Refine(nn.Module):
+    """Two convolutions at full resolution: (B, n, H, W) to (B, 3, H, W). No norm, which would blur no grid."""
+
+    def __init__(self, n: int, image_channels: int) -> None:
+        super().__init__()
+        self.conv1 = Conv2d(n, n, 3, padding=1)
+        self.conv_out = Conv2d(n, image_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.conv1(F.silu(x))
+        return self.conv_out(F.silu(x))
 
 
 class Encoder(nn.Module):
@@ -117,14 +131,17 @@ class Decoder(nn.Module):
             levels.append(Level(blocks, attentions, Upsample(n) if i > 0 else None))
         self.levels = nn.ModuleList(levels)  # in the order of execution: the coarsest level first
         self.norm_out = group_norm(n, EPS)
-        self.conv_out = Conv2d(n, c.image_channels * c.patch_size**2, 3, padding=1)
+        last = c.refine_channels or c.image_channels
+        self.conv_out = Conv2d(n, last * c.patch_size**2, 3, padding=1)
+        self.refine = Refine(last, c.image_channels) if c.refine_channels else None
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
         for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
             x = layer(x)
         x = normed_convolution(self.norm_out, self.conv_out, x)
-        return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
+        x = F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
+        return x if self.refine is None else self.refine(x)
 
 
 class Autoencoder(nn.Module):
@@ -145,7 +162,8 @@ class Autoencoder(nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight whose gradients balance the adversarial term (papers B.2)."""
-        return self.decoder.conv_out.weight  # type: ignore[return-value]
+        last = self.decoder.conv_out if self.decoder.refine is None else self.decoder.refine.conv_out
+        return last.weight  # type: ignore[return-value]
 
     def moments(self, images: Tensor) -> Tensor:
         """KL: mean and log-variance (B, 2C, h, w). VQ: the latent before quantisation (B, C, h, w)."""
