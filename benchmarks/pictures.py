@@ -17,10 +17,10 @@ from benchmarks.measure import counted, timed
 from benchmarks.stable_diffusion_cpp import stable_diffusion_cpp
 from benchmarks.work import BASE, Contest, Settings, Work
 from darkroom.checkpoints.diffusers_config import pipeline_class
+from darkroom.checkpoints.model import load_model
+from darkroom.engine.pipeline import Pipeline
 from darkroom.nn.precision import fast_half
 from darkroom.systems.system import System
-from darkroom.tasks.model import load_model
-from darkroom.tasks.pipeline import Pipeline
 from darkroom.types import Request
 
 __all__ = ["Drawn", "by_diffusers", "by_us", "picture"]

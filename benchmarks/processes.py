@@ -44,8 +44,8 @@ before = resident('VmRSS')
 
 IMPORT_US = """
 import torch
-from darkroom.tasks.model import load_model
-from darkroom.tasks.pipeline import Pipeline
+from darkroom.checkpoints.model import load_model
+from darkroom.engine.pipeline import Pipeline
 from darkroom.types import Request
 """
 IMPORT_PEER = "import torch\nfrom diffusers import {pipeline}"

@@ -10,7 +10,7 @@ from darkroom.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from darkroom.tasks.metadata import Found
+    from darkroom.requests.records import Found
     from darkroom.types import Request
 
 __all__ = [
@@ -49,7 +49,7 @@ def read_pictures(**paths: Path | None) -> dict[str, Any]:
     """The pictures in the files, by what they are for."""
     if not any(paths.values()):
         return dict.fromkeys(paths)
-    from darkroom.tasks.images import read_mask, read_numbers, read_pixels
+    from darkroom.pictures.images import read_mask, read_numbers, read_pixels
 
     readers = {"mask": read_mask, "segmentation": read_numbers, "depth": read_numbers}
     return {k: None if path is None else readers.get(k, read_pixels)(path) for k, path in paths.items()}

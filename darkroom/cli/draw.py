@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from darkroom.tasks.metadata import Found
-    from darkroom.tasks.model import LoadedModel
-    from darkroom.tasks.pipeline import Picture, Pipeline
-    from darkroom.tasks.plan import Plan
-    from darkroom.tasks.xyz import Axis
+    from darkroom.checkpoints.model import LoadedModel
+    from darkroom.engine.pipeline import Picture, Pipeline
+    from darkroom.requests.plan import Plan
+    from darkroom.requests.records import Found
+    from darkroom.requests.xyz import Axis
     from darkroom.types import Request, Step
 
 __all__ = ["Models", "Output", "draw"]
@@ -61,11 +61,11 @@ def draw(
     import torch
 
     from darkroom import __version__
-    from darkroom.tasks.metadata.a1111 import parameters_text
-    from darkroom.tasks.model import load_model
-    from darkroom.tasks.picture_file import write_picture
-    from darkroom.tasks.pipeline import Pipeline, Progress
-    from darkroom.tasks.upscale import enlarges, upscale
+    from darkroom.checkpoints.model import load_model
+    from darkroom.engine.pipeline import Pipeline, Progress
+    from darkroom.engine.upscale import enlarges, upscale
+    from darkroom.pictures.picture_file import write_picture
+    from darkroom.requests.records.a1111 import parameters_text
 
     imported = time.perf_counter()
     kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
@@ -85,7 +85,7 @@ def draw(
     pipeline = Pipeline(base.model, chosen.lora_folders)
     refiner: LoadedModel | None = None
     if chosen.refiner is not None:
-        from darkroom.tasks.refine import refine
+        from darkroom.engine.refine import refine
 
         refiner = load(chosen.refiner)
         events = refine(pipeline, Pipeline(refiner.model, chosen.lora_folders), requests, chosen.switch)
@@ -119,9 +119,9 @@ def draw(
         else:
             write(event[0], event[1], event[1].pixels)
     if output.axes:
-        from darkroom.tasks.xyz import grid_sheet
+        from darkroom.requests.xyz import grid_sheet
 
-        write(0, pictures[0], grid_sheet([pictures[i] for i in range(len(requests))], output.axes))
+        write(0, pictures[0], grid_sheet([pictures[i].pixels for i in range(len(requests))], output.axes))
     done = time.perf_counter()
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
@@ -148,7 +148,7 @@ def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
 def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str, object]:
     """The files besides the model that a picture was made with, as A1111 writes them."""
     from darkroom.checkpoints.fingerprint import lora_hash, model_hash
-    from darkroom.tasks.prompt_loras import find_lora
+    from darkroom.engine.prompt_loras import find_lora
 
     files: dict[str, object] = {}
     if chosen.vae is not None:
@@ -168,7 +168,7 @@ def _preview(pipeline: Pipeline, output: Output) -> Callable[[Step], None] | Non
     """What writes the clean estimate of a step to the preview's file."""
     if output.preview is None:
         return None
-    from darkroom.tasks.preview import Preview
+    from darkroom.engine.preview import Preview
     from darkroom.whole_file import whole_file
 
     path, preview = output.preview, Preview(pipeline.model, output.taesd)

@@ -59,12 +59,12 @@ def picturebook(
     """Draw a list of held-out prompts and report how many pictures keep what was promised."""
     from contextlib import ExitStack
 
+    from darkroom.checkpoints.model import load_model
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
+    from darkroom.engine.pipeline import Pipeline
     from darkroom.evaluation.judging import load_judge
     from darkroom.evaluation.picturebook import benchmark, print_report, write_report
     from darkroom.nn.device import find_device
-    from darkroom.tasks.model import load_model
-    from darkroom.tasks.pipeline import Pipeline
     from darkroom.types import Guidance, Request
     from darkroom.whole_file import whole_file
 

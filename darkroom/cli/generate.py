@@ -23,8 +23,8 @@ from darkroom.cli.draw import Models, Output, draw
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
-    from darkroom.tasks.metadata import Found
-    from darkroom.tasks.xyz import Axis
+    from darkroom.requests.records import Found
+    from darkroom.requests.xyz import Axis
 
 __all__ = ["generate"]
 
@@ -217,7 +217,7 @@ def generate(
         if value not in known:
             raise InputError(f"unknown {name} {value!r}; known are: {', '.join(known)}")
 
-    from darkroom.tasks.picture_file import FORMATS, check_writable
+    from darkroom.pictures.picture_file import FORMATS, check_writable
 
     if form not in FORMATS:
         raise InputError(f"unknown format {form!r}; known are: {', '.join(FORMATS)}")
@@ -242,7 +242,7 @@ def generate(
     given = {"class": class_label, "boxes": read_boxes(boxes), "noise_level": noise_level}
     inputs |= {k: v for k, v in given.items() if v is not None}
     if outpaint is not None:
-        from darkroom.tasks.outpaint import extended
+        from darkroom.pictures.outpaint import extended
 
         if pixels["image"] is None:
             raise InputError("outpainting needs a picture to add to: give it with --init-img")
@@ -286,7 +286,7 @@ def generate(
     prompts = [*(prompts or []), *(prompt or [])]
     found: Found | None = None
     if like is not None:
-        from darkroom.tasks.metadata import read_picture
+        from darkroom.requests.records import read_picture
 
         found = read_picture(like)
         request = alike(found, request, said)
@@ -299,14 +299,14 @@ def generate(
     named = [tags + prompt for prompt in prompts or [""]]
     axes: list[Axis] = []
     if x or y or z:
-        from darkroom.tasks.xyz import grid_requests, parse_axis
+        from darkroom.requests.xyz import grid_requests, parse_axis
 
         if (y and not x) or (z and not y) or len(named) > 1 or batch > 1 or frames is not None:
             raise InputError("a grid takes one prompt and its axes in the order -x, -y, -z, without --frames or -b")
         axes = [parse_axis(axis) for axis in (x, y, z) if axis]
         requests = grid_requests(replace(request, prompt=named[0]), axes)
     elif frames is not None:
-        from darkroom.tasks.interpolation import interpolated
+        from darkroom.requests.interpolation import interpolated
 
         if len(named) > 2 or batch > 1:
             raise InputError("frames go from one prompt to a second, without -b")

@@ -15,13 +15,13 @@ from rich.table import Table
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
+from darkroom.engine.pipeline import Pipeline, Progress
 from darkroom.errors import InputError
 from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import Findings, look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
-from darkroom.tasks.images import grid, to_tensor
-from darkroom.tasks.pipeline import Pipeline, Progress
+from darkroom.pictures.images import grid, to_tensor
 from darkroom.types import Request
 
 __all__ = ["Report", "Share", "benchmark", "print_report", "write_report"]

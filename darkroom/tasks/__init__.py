@@ -1,1 +1,1 @@
-"""Requests in, steps and pictures out."""
+"""How each task begins and is guided."""

@@ -18,12 +18,12 @@ from darkroom.errors import InputError
 from darkroom.models.unet import UNet
 from darkroom.nn.attention import Attention
 from darkroom.nn.blocks import AttentionBlock
+from darkroom.prompts.grammar import Sentence
+from darkroom.prompts.schedule import changes, flat
+from darkroom.prompts.weights import encode_prompt
+from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.inputs import picture_tensor
-from darkroom.tasks.plan import Plan
-from darkroom.tasks.prompt.grammar import Sentence
-from darkroom.tasks.prompt.schedule import changes, flat
-from darkroom.tasks.prompt.weights import encode_prompt
 from darkroom.types import Denoise, Region
 
 __all__ = ["Clock", "clip_skip", "guided", "towards_target"]

@@ -16,9 +16,9 @@ from darkroom.conditioning.image_prompt import ImagePrompt, PromptImage
 from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig, Small
 from darkroom.conditioning.masked_image import Masked
 from darkroom.errors import InputError
+from darkroom.pictures.images import to_tensor
+from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.images import to_tensor
-from darkroom.tasks.plan import Plan
 
 __all__ = ["embedder_inputs", "fitted", "picture_tensor"]
 

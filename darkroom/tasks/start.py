@@ -15,9 +15,9 @@ from darkroom.diffusion.seeds import PATHS, SEED_MODES, StartingNoise, slerp
 from darkroom.diffusion.slices import between, for_strength
 from darkroom.diffusion.spacing import given, spaced
 from darkroom.errors import InputError
+from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.inputs import fitted, picture_tensor
-from darkroom.tasks.plan import Plan
 from darkroom.types import NoiseSource
 
 __all__ = [

@@ -18,8 +18,8 @@ from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
+from darkroom.pictures.images import grid, to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
-from darkroom.tasks.images import grid, to_bytes, to_tensor
 from darkroom.training.config import LoopConfig
 from darkroom.training.export import load_network, write_network
 from darkroom.training.objective import Loss

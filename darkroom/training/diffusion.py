@@ -23,11 +23,11 @@ from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
+from darkroom.pictures.images import grid, to_bytes, to_tensor
+from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
 from darkroom.systems.native import load_system, save_system
 from darkroom.systems.system import SYSTEMS, System
-from darkroom.tasks.images import grid, to_bytes, to_tensor
-from darkroom.tasks.plan import side_step
 from darkroom.training.config import LoopConfig
 from darkroom.training.export import fill, read_network
 from darkroom.training.objective import Loss

@@ -10,8 +10,8 @@ from benchmarks.measure import error
 from benchmarks.pictures import by_diffusers, by_us, load_diffusers, picture
 from benchmarks.work import Settings
 from darkroom.checkpoints.load import load_checkpoint
+from darkroom.engine.pipeline import Pipeline
 from darkroom.systems import SYSTEMS
-from darkroom.tasks.pipeline import Pipeline
 from darkroom.types import Request
 
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from darkroom.cli import main
-from darkroom.tasks.metadata import read_picture
-from darkroom.tasks.metadata.a1111 import parse_parameters
-from darkroom.tasks.picture_file import write_picture
+from darkroom.pictures.picture_file import write_picture
+from darkroom.requests.records import read_picture
+from darkroom.requests.records.a1111 import parse_parameters
 from darkroom.types import Guidance, HighResolution
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}

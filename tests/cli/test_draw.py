@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import save_file
 
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
+from darkroom.checkpoints.model import LoadedModel
 from darkroom.cli.draw import Models, _files
+from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.model import LoadedModel
-from darkroom.tasks.plan import plan
 from darkroom.types import Request
 
 

@@ -12,13 +12,13 @@ from PIL import Image
 
 from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.picturebook.prompts import sample_prompts
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.evaluation import picturebook
 from darkroom.evaluation.judging import Findings
 from darkroom.evaluation.picturebook import QUESTIONS, Report, Share, benchmark, print_report, write_report
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.pipeline import Pipeline
 from darkroom.training.judge import SURROUNDINGS
 from darkroom.types import Request
 

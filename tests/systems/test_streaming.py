@@ -12,11 +12,11 @@ from narrow_checkpoints import write_vocabulary
 from torch import nn
 
 from darkroom.conditioning.boxes import Box
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.systems import SYSTEMS
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.streaming import stream
-from darkroom.tasks.pipeline import Pipeline
 from darkroom.types import Guidance, Request
 
 

@@ -8,10 +8,10 @@ import pytest
 from narrow import narrow
 from narrow_checkpoints import randomise, write_vocabulary
 
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.models import vocabulary
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.tasks.pipeline import Pipeline
 from darkroom.types import Request
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -21,9 +21,9 @@ from darkroom.checkpoints.convert import Content, write_diffusers, write_origina
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.source import open_source
+from darkroom.engine.pipeline import Picture, Pipeline
+from darkroom.engine.refine import refine
 from darkroom.models import vocabulary
-from darkroom.tasks.pipeline import Picture, Pipeline
-from darkroom.tasks.refine import refine
 from darkroom.types import Request
 
 STEPS, SEED, PROMPT = 6, 11, "a red cat house"

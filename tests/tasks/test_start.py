@@ -7,8 +7,8 @@ import torch
 
 from darkroom.diffusion.brownian_tree import BrownianTree, philox_normal
 from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.plan import plan
 from darkroom.tasks.start import starting_noise, starting_scale, step_noise
 from darkroom.types import NoiseSource, Request
 

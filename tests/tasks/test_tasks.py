@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.engine.pipeline import Pipeline, Progress
+from darkroom.engine.refine import refine
 from darkroom.errors import InputError
+from darkroom.pictures.outpaint import extended
+from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.outpaint import extended
-from darkroom.tasks.pipeline import Pipeline, Progress
-from darkroom.tasks.plan import plan
-from darkroom.tasks.refine import refine
 from darkroom.types import Guidance, HighResolution, Region, Request
 
 CAT = Request("a red cat on a meadow", seed=3, steps=6)

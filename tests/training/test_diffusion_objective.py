@@ -13,9 +13,9 @@ from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
+from darkroom.pictures.images import to_tensor
 from darkroom.systems.native import load_system
 from darkroom.systems.picturebook import PICTUREBOOK
-from darkroom.tasks.images import to_tensor
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe, LatentCache
 from darkroom.training.export import write_network

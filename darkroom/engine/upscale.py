@@ -1,0 +1,71 @@
+"""Super-resolution of pictures of any size: in tiles that share their borders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from darkroom.engine.pipeline import Picture, Pipeline, Progress
+from darkroom.errors import InputError
+from darkroom.pictures.images import to_bytes, to_tensor
+from darkroom.requests.plan import side_step
+from darkroom.systems.build import LatentDiffusion
+from darkroom.systems.tiling import tiled
+from darkroom.types import Request
+
+__all__ = ["enlarges", "upscale"]
+
+
+def enlarges(model: LatentDiffusion) -> bool:
+    """Whether the system is one for super-resolution: it reads a small picture position by position."""
+    return "low_resolution" in model.conditioner.embedders
+
+
+def upscale(
+    pipeline: Pipeline, requests: Sequence[Request], *, tile: int = 128, overlap: int = 32
+) -> Iterator[Progress | tuple[int, Picture]]:
+    """As `Pipeline.run` for a super-resolution system, with pictures of any size as the requests' `image`.
+
+    Those that the system does not take whole, above `tile` pixels a side or of odd sides, go through in tiles that
+    share `overlap` and fade into each other; tile number i is drawn from the request's seed + i. Sides are filled up by
+    reflection and cut again. The result has the sides of the picture times the factor of the first stage.
+    """
+    model = pipeline.model
+    if not enlarges(model):
+        raise InputError(f"{model.system.name} is no super-resolution system: it reads no small picture")
+    step = side_step(model.system) // model.system.autoencoder.factor
+    if tile % step or not 0 <= overlap <= tile // 2:
+        raise InputError(f"tiles of {tile} that share {overlap}: wanted are multiples of {step}, at most half shared")
+    for request in requests:
+        if request.image is None:
+            raise InputError(f"{model.system.name} enlarges a picture: one must be given")
+    for number, request in enumerate(requests):
+        height, width = request.image.shape[:2]
+        if max(height, width) <= tile and not height % step and not width % step:
+            for event in pipeline.run([request]):
+                yield event if isinstance(event, Progress) else (number, event[1])
+        else:
+            yield number, _in_tiles(pipeline, request, tile, overlap, step)
+
+
+def _in_tiles(pipeline: Pipeline, request: Request, tile: int, overlap: int, step: int) -> Picture:
+    scale = pipeline.model.system.autoencoder.factor
+    height, width = request.image.shape[:2]
+    x = to_tensor(request.image[None])
+    down, right = -height % step, -width % step
+    # What is missing may be more than the picture holds; then its border is repeated.
+    x = F.pad(x, (0, right, 0, down), mode="reflect" if down < height and right < width else "replicate")
+    pictures: list[Picture] = []
+
+    def enlarged(part: Tensor) -> Tensor:
+        seed = request.seed + len(pictures)
+        one = replace(request, image=to_bytes(part)[0], seed=seed, width=None, height=None)
+        pictures.extend(pipeline.generate([one]))
+        return to_tensor(pictures[-1].pixels[None])
+
+    y = to_bytes(tiled(enlarged, x, tile, overlap, scale))[0, : height * scale, : width * scale]
+    plan = replace(pictures[0].plan, request=request, width=width * scale, height=height * scale)
+    return Picture(y, plan, pictures[0].latent)

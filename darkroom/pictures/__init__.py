@@ -1,0 +1,1 @@
+"""Pixels in and out: reading any picture, writing with records inside, labels, grids."""

@@ -1,0 +1,97 @@
+"""What a prompt says at each step: editing and alternation resolved, weights multiplied out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from darkroom.prompts.grammar import Alternate, Break, Edit, Node, Sentence, Text, Weighted
+
+__all__ = ["Flat", "Piece", "changes", "flat"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text of one weight; `breaks`: it begins a new chunk."""
+
+    text: str
+    weight: float = 1.0
+    breaks: bool = False
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A prompt at one step."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join((" " if p.breaks else "") + p.text for p in self.pieces)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is nothing but text."""
+        return all(p.weight == 1 and not p.breaks for p in self.pieces)
+
+
+def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> Flat:
+    """What `sentence` says at `step` (0-based) of `total`; in a second pass, `former` steps went before.
+
+    A1111 counts steps from 1 but looks its table up by the 0-based step, so the first entry rules the first two steps;
+    so it is here, for its pictures to be reproduced. Its second pass counts on: shares from 1 to 2, steps from where
+    the first pass ended; what was to change before has changed.
+    """
+    pieces: list[Piece] = []
+    breaks = False
+    for text, weight in _walk(sentence.nodes, _Count(max(step, 1), total, former), 1.0):
+        if text is None:
+            breaks = True
+        elif pieces and pieces[-1].weight == weight and not breaks:
+            pieces[-1] = Piece(pieces[-1].text + text, weight, pieces[-1].breaks)
+        else:
+            pieces.append(Piece(text, weight, breaks))
+            breaks = False
+    if pieces:
+        pieces[0] = Piece(pieces[0].text.lstrip(), pieces[0].weight, pieces[0].breaks)
+        pieces[-1] = Piece(pieces[-1].text.rstrip(), pieces[-1].weight, pieces[-1].breaks)
+    return Flat(tuple(pieces))
+
+
+def changes(sentence: Sentence, total: int, former: int = 0) -> list[int]:
+    """The steps (0-based, rising, without the first) at which `sentence` says something else than the step before."""
+    if not _moves(sentence.nodes):
+        return []
+    said = [flat(sentence, step, total, former) for step in range(total)]
+    return [i for i in range(1, total) if said[i] != said[i - 1]]
+
+
+def _moves(nodes: Sequence[Node]) -> bool:
+    return any(isinstance(n, (Edit, Alternate)) or (isinstance(n, Weighted) and _moves(n.nodes)) for n in nodes)
+
+
+@dataclass(frozen=True)
+class _Count:
+    step: int  # from 1 on
+    total: int
+    former: int
+
+    def before(self, edit: Edit) -> bool:
+        when = (edit.when - bool(self.former)) * self.total if edit.share else edit.when - self.former
+        return self.step <= min(self.total, int(when))
+
+
+def _walk(nodes: Sequence[Node], count: _Count, weight: float) -> Iterator[tuple[str | None, float]]:
+    """(text, weight) in order; None for BREAK."""
+    for node in nodes:
+        match node:
+            case Text(text):
+                yield text, weight
+            case Break():
+                yield None, weight
+            case Weighted(inside, own):
+                yield from _walk(inside, count, weight * own)
+            case Alternate(options):
+                yield from _walk(options[(count.step - 1) % len(options)], count, weight)
+            case Edit(before, after):
+                yield from _walk(before if count.before(node) else after, count, weight)

@@ -1,0 +1,1 @@
+"""What is asked for: checks, plans, grids, interpolation, and the records of it that pictures carry."""

@@ -1,0 +1,208 @@
+"""From a request to everything that a run needs: checked, with the defaults of the system filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.image_prompt import ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolutionConfig
+from darkroom.conditioning.masked_image import MaskedImageConfig
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.samplers.options import options_of, with_options
+from darkroom.diffusion.spacing import given, resolve, split_name
+from darkroom.errors import InputError
+from darkroom.nn.token_merging import HIGHEST_SHARE
+from darkroom.prompts.grammar import Prompt, parse
+from darkroom.prompts.schedule import changes
+from darkroom.prompts.weights import EMPHASES
+from darkroom.requests.checks import (
+    check_guidance,
+    check_hires,
+    check_inputs,
+    check_pictures,
+    check_regions,
+    check_seeds,
+)
+from darkroom.systems.system import System
+from darkroom.types import Request
+
+__all__ = ["Plan", "plan", "side_step"]
+
+MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A request without gaps."""
+
+    request: Request
+    prompt: Prompt
+    negative: Prompt
+    region_prompts: tuple[Prompt, ...]
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    sampler: str
+    schedule: str
+    sampler_options: Mapping[str, Any]
+    step: int  # sides are multiples of this
+    strength: float  # 1 without a picture to start from
+    starts_from_image: bool
+    former_steps: int = 0  # of the first pass, in the second of a high-resolution fix
+
+    @property
+    def batch_key(self) -> tuple[object, ...]:
+        """Requests of one key can share a batch: all that the rows of a batch have in common."""
+        r = self.request
+        return (
+            (self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule, self.strength),
+            (r.sigmas, tuple(sorted(self.sampler_options.items())), r.stretch, r.hires, r.extras, r.emphasis),
+            (r.deep_every, r.merge_tokens, r.clip_skip, r.seed_mode, r.target_strength),
+            tuple((p.box, p.weight) for p in r.regions),
+            tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
+            (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
+            tuple(sorted((k, _shape(v)) for k, v in r.inputs.items() if _shape(v))),
+        )
+
+    def mask(self) -> np.ndarray:
+        """The request's mask at the picture's size: bool (height, width)."""
+        mask = Image.fromarray(np.asarray(self.request.mask) > 0)
+        return np.array(mask.resize((self.width, self.height), Image.Resampling.NEAREST), bool)
+
+    def soft_mask(self) -> np.ndarray:
+        """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""
+        mask = Image.fromarray(self.mask().astype(np.uint8) * 255)
+        if self.request.mask_blur:
+            mask = mask.filter(ImageFilter.GaussianBlur(self.request.mask_blur))
+        return np.asarray(mask, np.float32) / 255
+
+    def _composition(self, prompt: Prompt) -> object:
+        """What prompts of a batch have in common: the weights of their parts; edited prompts agree as a whole."""
+        if any(changes(part.prompt, self.steps) for part in prompt.parts):
+            return str(prompt)
+        return tuple(part.weight for part in prompt.parts)
+
+    @property
+    def second_size(self) -> tuple[int, int]:
+        """Width and height of the second pass of a high-resolution fix."""
+        assert self.request.hires is not None, "only for requests with a second pass"
+        scale, step = self.request.hires.scale, self.step
+        return round(self.width * scale / step) * step, round(self.height * scale / step) * step
+
+
+def side_step(system: System) -> int:
+    """Sides of pictures are multiples of this: the UNet halves the latent at every level but the first."""
+    return system.autoencoder.factor * 2 ** (len(system.unet.channel_mult) - 1)
+
+
+def plan(request: Request, system: System) -> Plan:
+    """Check `request` against `system`; every fault is an `InputError` naming value and what would be accepted."""
+    d = system.defaults
+    reads = {type(e) for e in system.embedders}
+    check_pictures(request)
+    check_inputs(request, system)
+    width, height = _size(request, system, LowResolutionConfig in reads)
+    steps = d.steps if request.steps is None else request.steps
+    if request.sigmas is not None:
+        steps = len(given(request.sigmas)) - 1
+    if not 1 <= steps <= system.schedule.steps:
+        raise InputError(f"the number of steps is {steps}, wanted is 1 to {system.schedule.steps}")
+    guidance = d.guidance if request.guidance is None else request.guidance
+    check_guidance(guidance, request.target_strength, request.extras)
+    check_regions(request.regions)
+    check_seeds(request)
+    sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
+    sampler = SAMPLERS.name(sampler)
+    schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
+    options = dict(request.sampler_options)
+    if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
+        options["eta"] = d.eta
+    schedule = resolve(schedule, sampler)
+    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, Diffusers' configurations).
+    ends_early = d.sampler == "DDIM" and schedule == "leading" and request.sigmas is None
+    if ends_early and "end" not in options and "end" in options_of(sampler):
+        alpha_bar = float(system.schedule.alphas_cumprod()[0])
+        options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
+    with_options(sampler, options)  # checks them
+    # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
+    starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
+    starts = starts or (request.image is not None and request.strength is not None)
+    usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
+    strength = usual if request.strength is None else request.strength
+    if not 0 <= strength <= 1:
+        raise InputError(f"the strength is {strength}, wanted is 0 to 1")
+    if MaskedImageConfig in reads and (request.image is None or request.mask is None):
+        raise InputError(f"{system.name} repaints parts of pictures: a picture and a mask must be given")
+    if DepthMapConfig in reads and request.image is None and "depth" not in request.inputs:
+        raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
+    EMPHASES.name(request.emphasis)
+    if request.deep_every < 1:
+        raise InputError(f"deep features are to come at every {request.deep_every} steps, wanted is at least 1")
+    if not 0 <= request.merge_tokens <= HIGHEST_SHARE:
+        raise InputError(f"the share of tokens to merge is {request.merge_tokens}, wanted is 0 to {HIGHEST_SHARE}")
+    if request.merge_tokens and system.unet.merging_level is None:
+        raise InputError(f"{system.name} has no transformers whose tokens could be merged")
+    if request.hires is not None:
+        check_hires(request.hires)
+        if request.mask is not None or request.stretch[1] != 1:
+            raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
+    return Plan(
+        request=request,
+        prompt=parse(request.prompt),
+        negative=_one_part(request.negative_prompt, "the negative prompt"),
+        region_prompts=tuple(_one_part(r.prompt, f"the region {r.box}") for r in request.regions),
+        width=width,
+        height=height,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        schedule=schedule,
+        sampler_options=options,
+        step=side_step(system),
+        strength=strength if starts else 1.0,
+        starts_from_image=starts,
+    )
+
+
+def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
+    """Width and height: as asked for, else those of the picture to start from, else the system's."""
+    step = side_step(system)
+    width, height = system.defaults.width, system.defaults.height
+    small = request.inputs.get("low_resolution", request.image)
+    if enlarges and small is not None:
+        # The small picture lies beside the latent, position by position.
+        height, width = (s * system.autoencoder.factor for s in _sides(small))
+    elif request.image is not None:
+        height, width = (max(step, s - s % step) for s in _sides(request.image))
+    width = width if request.width is None else request.width
+    height = height if request.height is None else request.height
+    for name, value in (("width", width), ("height", height)):
+        if value % step or not step <= value <= MAX_SIDE:
+            raise InputError(
+                f"{name} is {value}; {system.name} makes sides of {step} to {MAX_SIDE} in multiples of {step}"
+            )
+    return width, height
+
+
+def _sides(picture: Any) -> tuple[int, int]:
+    shape = picture.shape
+    return (shape[0], shape[1]) if isinstance(picture, np.ndarray) else (shape[-2], shape[-1])
+
+
+def _one_part(text: str, where: str) -> Prompt:
+    """A prompt in which AND is a word; LoRAs are the whole picture's and have no place in it."""
+    prompt = parse(text, composed=False)
+    if prompt.loras:
+        raise InputError(f"{where} names the LoRA {prompt.loras[0].name!r}; LoRAs are named in the prompt itself")
+    return prompt
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    return tuple(getattr(value, "shape", ()))

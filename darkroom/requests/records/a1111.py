@@ -1,0 +1,260 @@
+"""A1111's `parameters` text, which most tools read: prompt, negative prompt, settings as three blocks of lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+
+from darkroom.config import from_dict
+from darkroom.errors import InputError
+from darkroom.requests.plan import Plan
+from darkroom.requests.records.found import Findings, Found, shown
+from darkroom.types import Guidance, HighResolution, Region, Request
+
+__all__ = ["parameters_text", "parse_parameters"]
+
+OWN = "Darkroom"  # the setting that holds, as JSON, what the other words cannot
+PICTURES = ("image", "mask", "latent", "target")  # of a request; files hold their hashes only
+
+# Keys are bounded, or else a long line without a colon would take time with the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,60}): {0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# A1111's spelling of schedules, which it knows by exactly that.
+_SCHEDULES = {
+    "linspace": "Uniform",
+    "sgm_uniform": "SGM Uniform",
+    "ddim_uniform": "DDIM",
+    "kl_optimal": "KL Optimal",
+    "align_your_steps": "Align Your Steps",
+}
+# A1111's order of settings; what is not among them follows, the version last.
+_ORDER = (
+    *("Steps", "Sampler", "Schedule type", "CFG scale", "Seed", "Size", "Model hash", "Model", "VAE hash", "VAE"),
+    *("Variation seed", "Variation seed strength", "Denoising strength", "Clip skip", "Init image hash", "RNG"),
+)
+# Which source of noise a picture was drawn with; A1111 writes nothing where it was the GPU.
+_RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
+_EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word it is its own
+# Settings that say nothing about the request, or that are read by others.
+_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
+# Files besides the model, and how that was loaded: settings of a picture, but not of its request.
+_FILES = ("VAE", "Refiner", "Refiner switch at", "Quantisation")
+
+
+def parameters_text(
+    plan: Plan, model: str, model_hash: str, version: str, files: Mapping[str, object] | None = None
+) -> str:
+    """The text for a picture that `plan` made. Every tool reads most of it; `parse_parameters` reads all of it back.
+
+    `files`: more settings that name what the picture was made with, in A1111's words (VAE, Refiner, Lora hashes …).
+    """
+    request = plan.request
+    settings: dict[str, object] = {
+        "Steps": plan.steps,
+        "Sampler": plan.sampler,
+        "Schedule type": _SCHEDULES.get(plan.schedule, plan.schedule.capitalize()),
+        "CFG scale": f"{plan.guidance:g}",
+        "Seed": request.seed,
+        "Size": f"{plan.width}x{plan.height}",
+        "Model hash": model_hash,
+        "Model": model,
+    }
+    if request.variation_seed is not None:
+        settings["Variation seed"] = request.variation_seed
+        settings["Variation seed strength"] = f"{request.variation_strength:g}"
+    if plan.starts_from_image:
+        settings["Denoising strength"] = f"{plan.strength:g}"
+    if request.hires is not None:
+        settings["Denoising strength"] = f"{request.hires.strength:g}"
+        settings["Hires upscale"] = f"{request.hires.scale:g}"
+        settings["Hires upscaler"] = "Latent" if request.hires.enlarge == "latent" else "Lanczos"
+        if request.hires.steps is not None:
+            settings["Hires steps"] = request.hires.steps
+    if request.clip_skip is not None and request.clip_skip > 1:
+        settings["Clip skip"] = request.clip_skip
+    if request.image is not None:
+        settings["Init image hash"] = _fingerprint(request.image)
+    if request.mask is not None:
+        settings["Mask blur"] = f"{request.mask_blur:g}"
+    if "eta" in plan.sampler_options:
+        settings["Eta"] = f"{plan.sampler_options['eta']:g}"
+    if request.emphasis in _EMPHASIS:
+        settings["Emphasis"] = _EMPHASIS[request.emphasis]
+    if (rng := _RNG.get(request.seed_mode)) is not None:
+        settings["RNG"] = rng
+    settings |= files or {}
+    text = _joined(request, {**settings, "Version": version})
+    filled = _filled(plan)
+    if _comparable(parse_parameters(text).request) != _comparable(filled):
+        own = json.dumps(_comparable(filled), ensure_ascii=False, separators=(",", ":"))
+        text = _joined(request, {**settings, OWN: own, "Version": version})
+    return text
+
+
+def parse_parameters(text: str) -> Found:
+    """The request that a `parameters` text describes. `InputError` where a setting is no number."""
+    *lines, last = text.strip().split("\n")
+    settings = {key: _unquoted(value) for key, value in _PAIR.findall(last)}
+    if len(settings) < 3:
+        lines, settings = [*lines, last], {}
+    if OWN in settings:
+        return _own(settings)
+    found = Findings()
+    prompt, negative, in_negative = [], [], False
+    for line in lines:
+        if line.startswith("Negative prompt:"):
+            in_negative, line = True, line.removeprefix("Negative prompt:").strip()
+        (negative if in_negative else prompt).append(line)
+    found.text("prompt", "\n".join(prompt))
+    found.text("negative_prompt", "\n".join(negative))
+    unread = set(settings) - _SILENT
+
+    def take(key: str) -> str | None:
+        unread.discard(key)
+        return settings.get(key)
+
+    size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", take("Size") or "")
+    if size:
+        found.fields |= {"width": int(size[1]), "height": int(size[2])}
+    for key, field, kind in (
+        ("Seed", "seed", int),
+        ("Steps", "steps", int),
+        ("CFG scale", "guidance", float),
+        ("Clip skip", "clip_skip", int),
+        ("Variation seed", "variation_seed", int),
+        ("Variation seed strength", "variation_strength", float),
+        ("Mask blur", "mask_blur", float),
+    ):
+        if (value := take(key)) is not None:
+            found.fields[field] = _number(key, value, kind)
+    found.sampler(take("Sampler"))
+    found.schedule(take("Schedule type"))
+    if (eta := take("Eta")) is not None:
+        found.fields["sampler_options"] = {"eta": _number("Eta", eta, float)}
+    strength = take("Denoising strength")
+    if (scale := take("Hires upscale")) is not None:
+        steps, how = take("Hires steps"), take("Hires upscaler") or "Latent"
+        if how.split()[0].lower() not in ("latent", "lanczos"):
+            found.unmapped.append(f"Hires upscaler: {how[:80]}")
+        found.fields["hires"] = HighResolution(
+            _number("Hires upscale", scale, float),
+            0.6 if strength is None else _number("Denoising strength", strength, float),
+            None if not steps or steps == "0" else _number("Hires steps", steps, int),
+            "latent" if how.lower().startswith("latent") else "picture",
+        )
+    elif strength is not None:
+        found.fields["strength"] = _number("Denoising strength", strength, float)
+    if (emphasis := take("Emphasis")) is not None:
+        found.fields["emphasis"] = "no_norm" if emphasis == "No norm" else "a1111"
+        if emphasis not in ("No norm", "Original"):
+            found.unmapped.append(f"Emphasis: {emphasis[:80]}")
+    # Without a word the noise is the GPU's; a text without settings says nothing about it.
+    ours = settings.get("Version", "").startswith("darkroom") or not settings
+    cpu = take("RNG") == "CPU" or not settings
+    found.fields["seed_mode"] = ("darkroom" if ours else "a1111_cpu") if cpu else "a1111"
+    found.unmapped += [f"{key}: {settings[key][:80]}" for key in settings if key in unread]
+    return found.found("A1111", settings.get("Model"), settings.get("Model hash"))
+
+
+def _joined(request: Request, settings: Mapping[str, object]) -> str:
+    lines = [request.prompt]
+    if request.negative_prompt:
+        lines.append(f"Negative prompt: {request.negative_prompt}")
+    places = {key: place for place, key in enumerate(_ORDER)}
+    ordered = sorted(settings, key=lambda key: places.get(key, len(places)))
+    lines.append(", ".join(f"{key}: {_quoted(str(settings[key]))}" for key in ordered))
+    return "\n".join(lines)
+
+
+def _filled(plan: Plan) -> Request:
+    """The request with the plan's answers where it was silent."""
+    return replace(
+        plan.request,
+        width=plan.width,
+        height=plan.height,
+        steps=plan.steps,
+        guidance=plan.guidance,
+        sampler=plan.sampler,
+        schedule=plan.schedule,
+        strength=plan.strength if plan.starts_from_image else plan.request.strength,
+        sampler_options=dict(plan.sampler_options),
+    )
+
+
+def _comparable(request: Request) -> dict[str, Any]:
+    """What differs from an empty request, as JSON holds it; pictures by their hashes."""
+    usual = Request()
+    result: dict[str, Any] = {}
+    for f in fields(Request):
+        value = getattr(request, f.name)
+        if hasattr(value, "shape"):
+            result[f.name] = {"sha256": _fingerprint(value)}
+        elif value != getattr(usual, f.name):
+            result[f.name] = _plain(value)
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (Guidance, HighResolution, Region)):
+        return _plain(asdict(value))
+    if hasattr(value, "shape"):
+        return {"sha256": _fingerprint(value)}
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _own(settings: Mapping[str, str]) -> Found:
+    """The request in our own setting, exactly."""
+    try:
+        said = json.loads(settings[OWN])
+        if not isinstance(said, dict):
+            raise TypeError("no table")
+        if any(name in said and not _is_hash(said[name]) for name in PICTURES):
+            raise TypeError("a picture stands where its hash should")
+        unmapped = tuple(f"{k}: a picture of sha256 {shown(v['sha256'])}" for k, v in said.items() if _is_hash(v))
+        known = {k: v for k, v in said.items() if not _is_hash(v)}
+        if "inputs" in known:
+            pictures = [k for k, v in known["inputs"].items() if _is_hash(v)]
+            unmapped += tuple(f"inputs.{shown(k)}: a picture" for k in pictures)
+            known["inputs"] = {k: v for k, v in known["inputs"].items() if k not in pictures}
+        unmapped += tuple(f"{key}: {shown(settings[key])}" for key in _FILES if key in settings)
+        request = from_dict(Request, known, "request")
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None
+    return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, dict) and "sha256" in value
+
+
+def _fingerprint(picture: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
+
+
+def _number(key: str, value: str, kind: type) -> Any:
+    try:
+        return kind(value)
+    except (ValueError, OverflowError):
+        raise InputError(f"the picture's {key} is {value[:80]!r}, wanted is a number") from None
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if any(c in value for c in ',\n:"') else value
+
+
+def _unquoted(value: str) -> str:
+    if value.startswith('"'):
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            return value
+    return value.strip()

@@ -1,0 +1,99 @@
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.engine.pipeline import Pipeline, Progress
+from darkroom.errors import InputError
+from darkroom.requests.plan import plan
+from darkroom.systems.build import LatentDiffusion
+from darkroom.types import Request
+
+CAT = Request(prompt="a red cat", seed=3)
+HOUSE = Request(prompt="a house on the sea at night", seed=4, negative_prompt="a cat")
+
+
+@pytest.fixture
+def pipeline(tiny_model: LatentDiffusion) -> Pipeline:
+    return Pipeline(tiny_model)
+
+
+def test_the_same_request_gives_the_same_bytes_and_every_field_matters(pipeline: Pipeline) -> None:
+    def draw(request: Request) -> np.ndarray:
+        return pipeline.generate([request])[0].pixels
+
+    first = draw(CAT)
+    assert first.shape == (32, 32, 3)
+    assert first.dtype == np.uint8
+    assert np.array_equal(first, draw(CAT))
+    for change in (
+        {"prompt": "a blue cat"},
+        {"negative_prompt": "a dog"},
+        {"seed": 4},
+        {"steps": 5},
+        {"guidance": 2.0},
+        {"sampler": "Euler a"},
+        {"schedule": "trailing"},
+        {"inputs": {"crop": (50, 0)}},
+    ):
+        assert not np.array_equal(first, draw(replace(CAT, **change))), change
+
+
+@pytest.mark.parametrize("sampler", ["DPM++ 2M", "Euler a", "DPM++ 2M SDE"])
+def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str) -> None:
+    requests = [replace(r, sampler=sampler) for r in (CAT, HOUSE, replace(CAT, seed=9), replace(HOUSE, width=48))]
+    together = pipeline.generate(requests)
+    for request, picture in zip(requests, together):
+        alone = pipeline.generate([request])[0].pixels.astype(int)
+        assert np.abs(alone - picture.pixels).max() <= 1
+    assert together[3].pixels.shape == (32, 48, 3)
+
+
+def test_steps_are_shown_and_leaving_early_cancels(pipeline: Pipeline) -> None:
+    events = list(pipeline.run([CAT, HOUSE], batch_size=1))
+    assert [type(e) for e in events] == [*[Progress] * 4, tuple, *[Progress] * 4, tuple]
+    assert [e.step.index for e in events if isinstance(e, Progress)] == [0, 1, 2, 3] * 2
+    first = next(iter(pipeline.run([CAT])))
+    assert isinstance(first, Progress)
+    assert first.indices == (0,)
+
+
+def test_without_guidance_the_negative_prompt_is_not_read(pipeline: Pipeline) -> None:
+    a, b = (pipeline.generate([replace(CAT, guidance=1.0, negative_prompt=n)])[0].pixels for n in ("", "a dog"))
+    assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 100}, "width is 100; tiny makes sides of 16 to 8192 in multiples of 16"),
+        ({"height": 0}, "height is 0"),
+        ({"width": 100_000}, "width is 100000"),
+        ({"steps": 0}, "the number of steps is 0, wanted is 1 to 1000"),
+        ({"steps": -3}, "the number of steps is -3"),
+        ({"guidance": float("nan")}, "the guidance scale is nan"),
+        ({"seed": -1}, "the seed is -1"),
+        ({"sampler": "eulr"}, "unknown sampler 'eulr'; known are: Euler"),
+        ({"schedule": "karas"}, "unknown schedule 'karas'; known are: karras"),
+    ],
+)
+def test_bad_requests_are_refused_before_any_work(pipeline: Pipeline, change: dict[str, object], message: str) -> None:
+    bad = replace(CAT, **change)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        next(iter(pipeline.run([CAT, bad])))
+
+
+def test_gaps_are_filled_with_the_defaults_of_the_system(tiny_model: LatentDiffusion) -> None:
+    p = plan(Request(sampler="dpmpp_2m", schedule="Karras"), tiny_model.system)
+    assert (p.width, p.height, p.steps, p.guidance) == (32, 32, 4, 4.0)
+    assert (p.sampler, p.schedule) == ("DPM++ 2M", "karras")
+
+
+def test_a_latent_that_breaks_names_the_step(tiny_model: LatentDiffusion) -> None:
+    broken = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        broken.unet.conv_out.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match="no longer finite after step 1 of 4"):
+        Pipeline(broken).generate([CAT])

@@ -1,0 +1,241 @@
+"""Pictures of other tools, written here by hand, and of this one."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from darkroom.errors import InputError
+from darkroom.pictures.picture_file import write_picture
+from darkroom.requests.plan import plan
+from darkroom.requests.records import comfy, fooocus, invoke, read_picture
+from darkroom.requests.records.a1111 import parameters_text
+from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.types import Request
+
+PIXELS = np.zeros((8, 8, 3), np.uint8)
+
+
+def png(folder: Path, **texts: str) -> Path:
+    info = PngInfo()
+    for key, text in texts.items():
+        info.add_text(key, text)
+    Image.fromarray(PIXELS).save(folder / "picture.png", pnginfo=info)
+    return folder / "picture.png"
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "jpeg", "webp"])
+def test_every_format_carries_the_request(tmp_path: Path, ending: str) -> None:
+    request = Request("ein Häuschen, 猫 (x:1.2)\nline two", "fog", seed=5, width=64, height=64)
+    path = tmp_path / f"a.{ending}"
+    write_picture(path, PIXELS, parameters_text(plan(request, PICTUREBOOK), "m", "h", "v"))
+    found = read_picture(path)
+    assert (found.request.prompt, found.request.negative_prompt, found.request.seed) == (request.prompt, "fog", 5)
+    assert Image.open(path).size == (8, 8)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unknown_ending_and_an_unwritable_place_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown format 'gif'"):
+        write_picture(tmp_path / "a.gif", PIXELS, "")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_picture(tmp_path / "no" / "a.png", PIXELS, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_comments_of_either_byte_order_are_read(tmp_path: Path) -> None:
+    text = "a cat\nSteps: 20, Sampler: Euler, Seed: 1, Size: 64x64"
+    for encoding in ("utf-16-le", "utf-16-be"):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(encoding)
+        Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
+        assert read_picture(tmp_path / "a.jpg").request.steps == 20
+
+
+GRAPH = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 42, "steps": 30, "cfg": 6.5, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1,
+            "model": ["11", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0],
+        },
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd_xl_base_1.0.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 768, "batch_size": 1}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle", "clip": ["12", 0]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "fog", "clip": ["12", 0]}},
+    "11": {
+        "class_type": "LoraLoader",
+        "inputs": {
+            "lora_name": "styles/ink.safetensors", "strength_model": 0.8, "strength_clip": 0.5,
+            "model": ["4", 0], "clip": ["4", 1],
+        },
+    },
+    "12": {"class_type": "CLIPSetLastLayer", "inputs": {"stop_at_clip_layer": -2, "clip": ["11", 1]}},
+    "20": {"class_type": "ControlNetApply", "inputs": {"strength": 1.0}},
+}  # fmt: skip
+
+
+def test_comfyui(tmp_path: Path) -> None:
+    found = read_picture(png(tmp_path, prompt=json.dumps(GRAPH), workflow="{}"))
+    assert found.request == Request(
+        "a castle<lora:styles/ink:0.5:0.8>", "fog", 1024, 768, 42, 30, 6.5, "DPM++ 2M", "karras", clip_skip=2,
+        seed_mode="comfy",
+    )  # fmt: skip
+    assert (found.dialect, found.model) == ("ComfyUI", "sd_xl_base_1.0.safetensors")
+    assert found.unmapped == ("node ControlNetApply",)
+
+
+def test_a_graph_that_goes_in_circles_ends() -> None:
+    loop = json.loads(json.dumps(GRAPH))
+    loop["11"]["inputs"]["model"] = ["11", 0]
+    loop["6"]["inputs"] = {"conditioning": ["6", 0]}
+    loop["12"]["inputs"]["clip"] = ["12", 0]
+    found = comfy.read(loop)
+    assert found is not None
+    assert found.request.prompt.endswith("<lora:styles/ink:0.5:0.8>")
+    assert comfy.read({"1": {"class_type": "Other", "inputs": {}}}) is None
+
+
+def test_invokeai(tmp_path: Path) -> None:
+    said = {
+        "positive_prompt": "a castle", "negative_prompt": "fog", "width": 512, "height": 768, "seed": 9, "steps": 25,
+        "cfg_scale": 7, "scheduler": "dpmpp_2m_k", "clip_skip": 1, "model": {"name": "dream", "hash": "blake3:ab"},
+        "loras": [{"model": {"name": "ink"}, "weight": 0.75}], "controlnets": [{"x": 1}], "app_version": "5",
+    }  # fmt: skip
+    found = read_picture(png(tmp_path, invokeai_metadata=json.dumps(said)))
+    assert found.request == Request(
+        "a castle<lora:ink:0.75>", "fog", 512, 768, 9, 25, 7.0, "DPM++ 2M", "karras", clip_skip=2
+    )
+    assert (found.model, found.model_hash) == ("dream", "blake3:ab")
+    assert [u.partition(":")[0] for u in found.unmapped] == ["controlnets"]
+
+
+def test_fooocus(tmp_path: Path) -> None:
+    said = {
+        "prompt": "a castle", "negative_prompt": "", "steps": 30, "guidance_scale": 4.0, "seed": "77", "clip_skip": 2,
+        "sampler": "dpmpp_2m_sde", "scheduler": "karras", "resolution": "(1152, 896)", "base_model": "juggernaut",
+        "loras": [["ink.safetensors", 0.5, "ab"]], "performance": "Speed", "version": "2.5",
+    }  # fmt: skip
+    found = read_picture(png(tmp_path, parameters=json.dumps(said), fooocus_scheme="fooocus"))
+    assert found.request == Request(
+        "a castle<lora:ink:0.5>", "", 1152, 896, 77, 30, 4.0, "DPM++ 2M SDE", "karras", clip_skip=2, seed_mode="comfy"
+    )
+    assert found.unmapped == ("performance: Speed",)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.sampled_from([*GRAPH, "class_type", "inputs", "loras"]), x),
+    max_leaves=12,
+)
+
+
+@given(junk, st.sampled_from(["steps", "loras", "seed", "model", "scheduler", "resolution", "sampler", "prompt"]))
+def test_any_json_is_read_or_refused(value: object, key: str) -> None:
+    node = json.loads(json.dumps(GRAPH))
+    node["3"]["inputs"][key] = value
+    for reader, table in (
+        (comfy.read, node),
+        (comfy.read, {key: value}),
+        (comfy.read, value),
+        (invoke.read, {"positive_prompt": value, key: value}),
+        (fooocus.read, {"prompt": value, key: value}),
+    ):
+        if isinstance(table, dict):
+            with contextlib.suppress(InputError):
+                reader(table)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0" + b"\0" * 40])
+def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as a picture"):
+        read_picture(path)
+    with pytest.raises(InputError, match="there is no picture"):
+        read_picture(tmp_path / "absent.png")
+
+
+def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not say how it was made; its texts are: Comment"):
+        read_picture(png(tmp_path, Comment="hello"))
+
+
+def test_texts_without_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"characters, read are at most|cannot be read"):
+        read_picture(png(tmp_path, parameters="x" * (5 << 20)))
+
+
+def test_comfyui_says_what_of_its_sampling_is_lost() -> None:
+    graph = json.loads(json.dumps(GRAPH))
+    graph["3"]["class_type"] = "KSamplerAdvanced"
+    graph["3"]["inputs"] |= {"cfg": 0, "denoise": 0.5, "start_at_step": 5, "end_at_step": 10}
+    found = comfy.read(graph)
+    assert found is not None
+    assert found.request.guidance == 0
+    assert found.unmapped[:2] == ("denoise 0.5 of an empty latent", "only the steps 5 to 10 were drawn")
+    graph["3"]["inputs"] |= {"denoise": 1, "start_at_step": 0, "end_at_step": 10000}
+    whole = comfy.read(graph)
+    assert whole is not None
+    assert whole.unmapped == ("node ControlNetApply",)
+
+
+def test_comfyui_with_its_sampler_in_parts() -> None:
+    graph = {
+        "1": {
+            "class_type": "SamplerCustomAdvanced",
+            "inputs": {"noise": ["2", 0], "guider": ["3", 0], "sampler": ["4", 0], "sigmas": ["5", 0]},
+        },
+        "2": {"class_type": "RandomNoise", "inputs": {"noise_seed": 3}},
+        "3": {"class_type": "BasicGuider", "inputs": {"conditioning": ["6", 0]}},
+        "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler_ancestral"}},
+        "5": {"class_type": "BasicScheduler", "inputs": {"scheduler": "simple", "steps": 4, "denoise": 1.0}},
+        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle"}},
+    }
+    found = comfy.read(graph)
+    assert found is not None
+    assert found.request == Request(
+        "a castle", seed=3, steps=4, guidance=1.0, sampler="Euler a", schedule="simple", seed_mode="comfy"
+    )
+    assert found.unmapped == ()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "sampler", "schedule"),
+    [
+        ("kdpm_2", "DPM2", None),
+        ("kdpm_2_a_k", "DPM2 a", "karras"),
+        ("euler_a", "Euler a", None),
+        ("pndm", "PLMS", None),
+    ],
+)
+def test_samplers_of_invokeai(theirs: str, sampler: str, schedule: str | None) -> None:
+    request = invoke.read({"scheduler": theirs}).request
+    assert (request.sampler, request.schedule) == (sampler, schedule)
+
+
+def test_fooocus_in_the_words_of_a1111(tmp_path: Path) -> None:
+    text = "a castle\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 7, Size: 64x64"
+    found = read_picture(png(tmp_path, parameters=text, fooocus_scheme="a1111"))
+    assert (found.dialect, found.request.seed_mode, found.request.seed) == ("Fooocus", "comfy", 7)
+
+
+def test_jpeg_refuses_more_text_than_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot hold the 40000 characters"):
+        write_picture(tmp_path / "a.jpg", PIXELS, "x" * 40_000)
+    assert list(tmp_path.iterdir()) == []
+    write_picture(tmp_path / "a.jpg", PIXELS, "x" * 32_000)
+    assert read_picture(tmp_path / "a.jpg").request.prompt == "x" * 32_000
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp"])
+def test_lone_surrogates_do_not_lose_the_picture(tmp_path: Path, ending: str) -> None:
+    write_picture(tmp_path / f"a.{ending}", PIXELS, "a\udcffb")
+    assert read_picture(tmp_path / f"a.{ending}").request.prompt == "a?b"
