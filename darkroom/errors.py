@@ -1,6 +1,6 @@
-"""The one exception that users see."""
+"""The one exception that users see, and how texts from outside stand in it."""
 
-__all__ = ["InputError", "insist"]
+__all__ = ["InputError", "insist", "printable"]
 
 
 class InputError(ValueError):
@@ -15,3 +15,13 @@ def insist(holds: bool, name: str, value: object, wanted: str) -> None:
     """`InputError` that `name` has a `value` other than what is `wanted`, unless the condition `holds`."""
     if not holds:
         raise InputError(f"{name} is {value}, wanted is {wanted}")
+
+
+def printable(text: object, limit: int = 80) -> str:
+    r"""`text` from a file as a terminal may see it: on one line, at most `limit` characters of it and an ellipsis.
+
+    Characters that steer a terminal or turn the direction of writing become escapes such as `\x1b`.
+    """
+    text = str(text)
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit])
+    return "".join(escaped) + "…" * (len(text) > limit)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["whole_file"]
+__all__ = ["NewFile", "new_file", "whole_file"]
 
 
 @contextmanager
@@ -23,20 +24,73 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     target = path.resolve()  # what a link points at is written, not the link
     if target.exists() and not target.is_file():
         raise InputError(f"{path} cannot be written: it is not a regular file")
+    with _temporary(target, path) as (file, written):
+        yield file
+        file.close()
+        written.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+        os.replace(written, target)
+
+
+class NewFile:
+    """What `new_file` gives: the file to write, and once the block has ended the path that it got."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file = file
+        self.path = path
+
+
+@contextmanager
+def new_file(names: Iterable[Path]) -> Iterator[NewFile]:
+    """A file that gets the first of `names`, paths in one folder, that is free when the block ends well.
+
+    Nothing is ever replaced, whatever other processes write to the folder at the same time, and nothing stands under
+    a name before it is whole. `InputError` if the folder cannot be written to or every name is taken.
+    """
+    rest = iter(names)
+    first = next(rest)
+    with _temporary(first, first) as (file, written):
+        new = NewFile(file, first)
+        yield new
+        file.close()
+        written.chmod(0o666 & ~_umask())
+        for path in chain([first], rest):
+            if _takes_name(written, path):
+                new.path = path
+                return
+    raise InputError(f"{first} cannot be written: a file of that name is there")
+
+
+def _takes_name(written: Path, path: Path) -> bool:
+    """Give `written` the name `path`, unless something has it."""
+    try:
+        os.link(written, path)
+        return True
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: an empty file holds the name until the next line
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return False
+        os.replace(written, path)
+        return True
+
+
+@contextmanager
+def _temporary(target: Path, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A hidden file beside `target` and its path, gone at the end; errors of the system name `path`."""
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
-    fresh = Path(name)
+    written = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            yield file
-        fresh.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        os.replace(fresh, target)
+            yield file, written
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
-        fresh.unlink(missing_ok=True)
+        written.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -64,7 +64,7 @@ def draw(
     from darkroom.checkpoints.model import load_model
     from darkroom.engine.pipeline import Pipeline, Progress
     from darkroom.engine.upscale import enlarges, upscale
-    from darkroom.pictures.picture_file import write_picture
+    from darkroom.pictures.picture_file import next_number, numbered_paths, write_new_picture
     from darkroom.requests.records.a1111 import parameters_text
 
     imported = time.perf_counter()
@@ -94,7 +94,7 @@ def draw(
     loaded = time.perf_counter()
     written: list[Path] = []
     pictures: dict[int, Picture] = {}
-    number = _next_number(output.folder)
+    number = next_number(output.folder)
     writing = 0.0
 
     def write(index: int, picture: Picture, pixels: np.ndarray) -> None:
@@ -102,11 +102,10 @@ def draw(
         start = time.perf_counter()
         files = _files(picture.plan, chosen, refiner)
         text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}", files)
-        path = output.folder / f"{number + index:05d}-{picture.plan.request.seed}.{output.format}"
+        ending = f"-{picture.plan.request.seed}.{output.format}"
         output.folder.mkdir(parents=True, exist_ok=True)
-        write_picture(path, pixels, text)
+        written.append(write_new_picture(numbered_paths(output.folder, number + index, ending), pixels, text))
         writing += time.perf_counter() - start
-        written.append(path)
 
     show = _preview(pipeline, output)
     for event in events:
@@ -178,12 +177,6 @@ def _preview(pipeline: Pipeline, output: Output) -> Callable[[Step], None] | Non
             file.write(preview.jpeg(step.x0))
 
     return show
-
-
-def _next_number(folder: Path) -> int:
-    """One more than the highest number that a picture in `folder` begins with."""
-    numbers = [int(p.name[:5]) for p in folder.glob("[0-9][0-9][0-9][0-9][0-9]-*.*")]
-    return max(numbers, default=-1) + 1
 
 
 def _show(step: int, total: int, seconds: float) -> None:

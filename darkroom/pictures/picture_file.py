@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom.errors import InputError
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import new_file, whole_file
 
-__all__ = ["FORMATS", "check_writable", "user_comment", "write_picture"]
+__all__ = [
+    "FORMATS",
+    "check_writable",
+    "next_number",
+    "numbered_paths",
+    "user_comment",
+    "write_new_picture",
+    "write_picture",
+]
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
+LONGEST = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}  # pixels of a side, by what the formats can say
 UNICODE = b"UNICODE\0"  # how the comment is written: EXIF 2.3, section 4.6.5
 MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
+NUMBERED = re.compile(r"(\d{5,12})-")  # what the names of numbered pictures begin with
 
 
 def check_writable(folder: Path) -> None:
@@ -38,28 +52,56 @@ def check_writable(folder: Path) -> None:
                 made.rmdir()
 
 
-def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int = 95) -> None:
-    """Write uint8 (H, W, 3) in the format of the path's ending, with `parameters`, whole or not at all.
+def next_number(folder: Path) -> int:
+    """One more than the highest number that a file in `folder` begins with, 0 for none."""
+    found = (NUMBERED.match(p.name) for p in folder.glob("*"))
+    return max((int(f[1]) for f in found if f), default=-1) + 1
 
-    PNG: text under the key `parameters`. JPEG and WebP: EXIF's UserComment; `quality` is theirs.
+
+def numbered_paths(folder: Path, first: int, ending: str) -> Iterator[Path]:
+    """The paths in `folder` that a picture may get: `first` in five digits or more and `ending`, then the next."""
+    return (folder / f"{number:05d}{ending}" for number in count(first))
+
+
+def write_picture(path: Path, pixels: np.ndarray, parameters: str, quality: int = 95) -> None:
+    """Write uint8 (H, W, 3) to `path`, in place of what is there, whole or not at all.
+
+    The format is that of the ending. PNG holds `parameters` as a text of that name, JPEG and WebP as EXIF's
+    UserComment; `quality` is theirs. `InputError` if the ending is unknown or the file cannot be written.
     """
+    with whole_file(path) as file:
+        _write(file, path, pixels, parameters, quality)
+
+
+def write_new_picture(paths: Iterator[Path], pixels: np.ndarray, parameters: str, quality: int = 95) -> Path:
+    """`write_picture` to the first of `paths`, in one folder and of one ending, that is free; returns it."""
+    first = next(paths)
+    with new_file(chain([first], paths)) as new:
+        _write(new.file, first, pixels, parameters, quality)
+    return new.path
+
+
+def _write(file: BinaryIO, path: Path, pixels: np.ndarray, parameters: str, quality: int) -> None:
+    """The picture in the format of `path`'s ending."""
     ending = path.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
         raise InputError(f"unknown format {ending!r} of {path}; known are: {', '.join(FORMATS)}")
+    form = FORMATS[ending]
     image = Image.fromarray(pixels)
+    if max(image.size) > LONGEST[form]:
+        raise InputError(f"{path} cannot hold {image.width}x{image.height} pixels, {form} takes {LONGEST[form]} a side")
     parameters = parameters.encode(errors="replace").decode()  # lone surrogates, which no format holds
     comment = UNICODE + parameters.encode("utf-16-be")
-    if FORMATS[ending] == "JPEG" and len(comment) > MAX_JPEG:
+    if form == "JPEG" and len(comment) > MAX_JPEG:
         raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
-    with whole_file(path) as file:
-        if FORMATS[ending] == "PNG":
-            info = PngInfo()
-            info.add_text("parameters", parameters)  # as iTXt where Latin-1 does not hold it
-            image.save(file, format="PNG", pnginfo=info)
-        else:
-            exif = Image.Exif()
-            exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-            image.save(file, format=FORMATS[ending], quality=quality, exif=exif)
+    if form == "PNG":
+        info = PngInfo()
+        info.add_text("parameters", parameters)  # as iTXt where Latin-1 does not hold it
+        image.save(file, format="PNG", pnginfo=info)
+    else:
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+        image.save(file, format=form, quality=quality, exif=exif)
 
 
 def user_comment(image: Image.Image) -> str | None:
