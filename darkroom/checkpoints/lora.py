@@ -19,7 +19,7 @@ from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.source import read_json
 from darkroom.checkpoints.stored import Weights, all_finite
 from darkroom.errors import InputError
-from darkroom.nn.lora import Adapter, Attached, Full, Hadamard, Kronecker, LowRank, Merged, attach, merge
+from darkroom.nn.lora import Adapter, Adapters, Attached, Full, Hadamard, Kronecker, LowRank, Merged, attach, merge
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
 
@@ -284,7 +284,7 @@ def apply_loras(
     parts = [(lora.of(UNET), strength) for lora, strength, _ in loras]
     parts += [(lora.of(TEXT), strength) for lora, _, strength in loras]
     if merged:
-        return AppliedLoras([], merge(model, parts))
+        return AppliedLoras([], merge(model, Adapters.of(parts)))
     return AppliedLoras([attach(model, adapters, strength) for adapters, strength in parts if adapters], None)
 
 

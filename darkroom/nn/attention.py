@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,18 +54,57 @@ def _kernel_for(q: Tensor, k: Tensor, v: Tensor) -> ctypes.CDLL | None:
 class Context:
     """Tokens (B, M, dim) that cross-attention reads at every step of a run: layers make their keys and values once.
 
-    For as long as weights stay the same, without gradients.
+    For as long as weights stay the same, without gradients. `Context.cat` joins those of several runs for one call.
     """
 
     def __init__(self, tokens: Tensor) -> None:
         self.tokens = tokens
+        self._parts: tuple[Context, ...] = ()
         self._made: dict[Attention, tuple[Tensor, Tensor]] = {}
+
+    @staticmethod
+    def cat(contexts: Sequence[Context]) -> Context:
+        """The rows of all `contexts`, one after another; what layers make of them stays with each.
+
+        Sequences of unlike lengths are repeated as a whole up to the least common multiple, which changes nothing: a
+        key that stands n times has n times the share, and so has every other.
+        """
+        if len(contexts) == 1:
+            return contexts[0]
+        length = math.lcm(*(c.tokens.shape[1] for c in contexts))
+        joined = Context(torch.cat([_repeated(c.tokens, length) for c in contexts]))
+        joined._parts = tuple(contexts)
+        return joined
 
     def keys_and_values(self, layer: Attention) -> tuple[Tensor, Tensor]:
         """Those of `layer`, each (B, M, heads·d)."""
         if layer not in self._made:
-            self._made[layer] = (layer.to_k(self.tokens), layer.to_v(self.tokens))
+            if self._parts and all(layer in part._made for part in self._parts):
+                self._made[layer] = self._joined(layer)
+            else:  # for all rows at once: adapters of `layer` count the rows of the call
+                self._made[layer] = (layer.to_k(self.tokens), layer.to_v(self.tokens))
+                self._hand_out(layer)
         return self._made[layer]
+
+    def _joined(self, layer: Attention) -> tuple[Tensor, Tensor]:
+        length = self.tokens.shape[1]
+        keys, values = zip(*(part._made[layer] for part in self._parts))
+        return torch.cat([_repeated(k, length) for k in keys]), torch.cat([_repeated(v, length) for v in values])
+
+    def _hand_out(self, layer: Attention) -> None:
+        """Give the parts their keys and values, for calls that they share with others."""
+        first = 0
+        for part in self._parts:
+            batch, length = part.tokens.shape[:2]
+            if layer not in part._made:
+                k, v = (made[first : first + batch, :length] for made in self._made[layer])
+                part._made[layer] = (k.clone(), v.clone())  # views would keep all rows in memory
+            first += batch
+
+
+def _repeated(tokens: Tensor, length: int) -> Tensor:
+    """`tokens` (B, M, …) as often as `length` holds M."""
+    return tokens if tokens.shape[1] == length else tokens.repeat(1, length // tokens.shape[1], 1)
 
 
 class Attention(nn.Module):

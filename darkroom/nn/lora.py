@@ -1,12 +1,17 @@
 """Low-rank changes of a network's weights, put on and taken off from outside: LoRA, LoHa, LoKr, full, and DoRA on each.
 
-A network knows nothing of its adapters. Live ones are forward hooks that add to what a layer gives; merged ones change
-the weights and remember them. Both are relative to the weights below, so several add up in any order.
+A network knows nothing of its adapters. Live ones are forward hooks that add to what a layer gives, to all rows of a
+batch (`attach`) or to each row what its own run asks for (`adapted`); merged ones change the weights and remember them.
+All are relative to the weights below, so several add up in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +20,19 @@ from torch.nn import functional as F
 from darkroom.errors import InputError
 from darkroom.nn.quantised import QuantisedLinear
 
-__all__ = ["Adapter", "Attached", "Full", "Hadamard", "Kronecker", "LowRank", "Merged", "attach", "merge"]
+__all__ = [
+    "Adapter",
+    "Adapters",
+    "Attached",
+    "Full",
+    "Hadamard",
+    "Kronecker",
+    "LowRank",
+    "Merged",
+    "adapted",
+    "attach",
+    "merge",
+]
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -148,6 +165,73 @@ def _run(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     return F.linear(x, weight)
 
 
+@dataclass(frozen=True)
+class Adapters:
+    """What one run adds to a network: to each layer, by module name, its adapters and the strength of each.
+
+    A value, equal to another of the same adapters at the same strengths; the network knows nothing of it.
+    """
+
+    by_layer: Mapping[str, Sequence[tuple[Adapter, float]]]
+
+    @staticmethod
+    def of(loras: Iterable[tuple[Mapping[str, Adapter], float]]) -> Adapters | None:
+        """Those of several LoRAs, each (module name → adapter, strength); None where nothing is changed."""
+        by_layer: dict[str, list[tuple[Adapter, float]]] = {}
+        for adapters, strength in loras:
+            for name, adapter in adapters.items() if strength else ():
+                by_layer.setdefault(name, []).append((adapter, strength))
+        return Adapters(by_layer) if by_layer else None
+
+
+@contextmanager
+def adapted(model: nn.Module, rows: Sequence[tuple[int, Adapters | None]]) -> Iterator[None]:
+    """Calls of `model` in which each run's rows of the batch get the adapters of that run, live.
+
+    `rows` tells how many rows are whose, in the order of the batch, which is the first axis everywhere. Where one run
+    has the call to itself its adapters change whatever passes, however many rows that are. Nothing of the model is
+    touched; layers may be quantized or streamed.
+    """
+    bounds = [0]
+    for count, _ in rows:
+        bounds.append(bounds[-1] + count)
+    shares: list[tuple[slice, Adapters]] = []
+    for (first, last), (_, adapters) in zip(pairwise(bounds), rows):
+        if adapters is None:
+            continue
+        if shares and shares[-1][0].stop == first and shares[-1][1] == adapters:
+            first = shares.pop()[0].start
+        shares.append((slice(first, last), adapters))
+    total = None if len(rows) == 1 else bounds[-1]
+    hooks = []
+    try:
+        for name in dict.fromkeys(name for _, adapters in shares for name in adapters.by_layer):
+            changes = [(share, a.by_layer[name]) for share, a in shares if name in a.by_layer]
+            hooks.append(model.get_submodule(name).register_forward_hook(_adding(name, changes, total)))
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _adding(
+    name: str, changes: Sequence[tuple[slice, Sequence[tuple[Adapter, float]]]], total: int | None
+) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    """A hook that adds its own changes to each share of `total` rows; None for all there are."""
+
+    def add(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        (x,) = inputs
+        if total is not None and len(x) != total:
+            raise ValueError(f"{name} got {len(x)} rows, expected are the {total} that adapters were given for")
+        for share, adapters in changes:
+            share = slice(None) if total is None else share
+            for adapter, strength in adapters:
+                output[share] += adapter.addition(layer, x[share]) * strength  # type: ignore[arg-type]
+        return output
+
+    return add
+
+
 class Attached:
     """Live adapters on a network. `strength` may be changed at any time; `detach` leaves the network as it was."""
 
@@ -194,25 +278,25 @@ class Merged:
 
 
 @torch.no_grad()
-def merge(model: nn.Module, loras: Sequence[tuple[Mapping[str, Adapter], float]]) -> Merged:
-    """Add every (adapters, strength) to the weights of `model`, computed in float32 from the weights as they are.
+def merge(model: nn.Module, adapters: Adapters | None) -> Merged:
+    """Add `adapters` to the weights of `model`, computed in float32 from the weights as they are.
 
-    To add another one later, undo and merge all: the way back must be exact.
+    To add others later, undo and merge all: the way back must be exact.
     """
-    by_layer: dict[str, list[tuple[Adapter, float]]] = {}
-    for adapters, strength in loras:
-        for name, adapter in adapters.items():
-            if isinstance(model.get_submodule(name), QuantisedLinear):
-                raise InputError(f"{name} is quantised and takes no merged adapters; live ones it does")
-            by_layer.setdefault(name, []).append((adapter, strength))
+    by_layer = {} if adapters is None else adapters.by_layer
+    for name in by_layer:
+        if isinstance(model.get_submodule(name), QuantisedLinear):
+            raise InputError(f"{name} is quantised and takes no merged adapters; live ones it does")
     originals: dict[nn.Parameter, Tensor] = {}
     try:
         for name, found in by_layer.items():  # one at a time: all changes in float32 take twice a network's memory
             weight = model.get_parameter(f"{name}.weight")
             wide = weight.float()
-            changes = [adapter.float().to(weight.device).difference(wide) * strength for adapter, strength in found]
             originals[weight] = weight.to("cpu", copy=True)
-            weight.copy_(wide + sum(changes, start=torch.zeros_like(wide)))
+            total = torch.zeros_like(wide)
+            for adapter, strength in found:
+                total += deepcopy(adapter).to(weight.device, torch.float32).difference(wide) * strength
+            weight.copy_(wide + total)
     except BaseException:
         Merged(originals).undo()
         raise

@@ -6,6 +6,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from darkroom.models.unet import DeepFeatures, UNet, UNetConfig
+from darkroom.nn.attention import Context
+from darkroom.nn.lora import Adapters, LowRank, adapted, merge
 from darkroom.nn.token_merging import TokenMerging
 
 SD1 = UNetConfig(
@@ -163,6 +165,46 @@ def test_agrees_with_diffusers_by_parameter_order() -> None:
     x, t, tokens, _ = small_inputs(config)
     expected = peer(x, t, tokens).sample
     assert torch.allclose(ours(x, t, tokens), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SMALL,
+        replace(SMALL, linear_projections=False, cross_only=(False, True), vector="none", scale_shift=True),
+        replace(SMALL, attention="block", vector="table", resblock_updown=True),
+    ],
+)
+@torch.no_grad()
+def test_rows_with_adapters_of_their_own(config: UNetConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every layer keeps the rows of a batch along its first axis, tokens that come in a `Context` too."""
+    monkeypatch.setattr("darkroom.nn.blocks.BLOCK", 12)  # tokens that a feed-forward layer takes at a time
+    net = randomise(UNet(config))
+    generator = torch.Generator().manual_seed(2)
+
+    def random_adapters() -> Adapters | None:
+        found = {}
+        for name, layer in net.named_modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                down = torch.randn(2, *layer.weight.shape[1:], generator=generator) * layer.weight[0].numel() ** -0.5
+                up = torch.randn(layer.weight.shape[0], 2, *[1] * (layer.weight.dim() - 2), generator=generator)
+                found[name] = LowRank(down, up * 0.3)
+        return Adapters.of([(found, 1.0)])
+
+    x, t, tokens, vector = (torch.cat([v, v.flip(0)]) for v in small_inputs(config))
+    vector = torch.arange(4) if config.vector == "table" else vector
+    runs = [(1, random_adapters()), (2, random_adapters()), (1, None)]
+    contexts = [Context(part) for part in tokens.split([n for n, _ in runs])]
+    expected = []
+    for (_, adapters), *inputs in zip(runs, *(v.split([n for n, _ in runs]) for v in (x, t, tokens, vector))):
+        merged = merge(net, adapters)
+        expected.append(net(*inputs))
+        merged.undo()
+    for _ in range(2):  # keys and values made in the call, and those that were kept
+        with adapted(net, runs):
+            found = net(x, t, Context.cat(contexts), vector)
+        torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found, net(x, t, tokens, vector), atol=0.1)
 
 
 def test_deep_features_serve_the_next_evaluations() -> None:

@@ -74,3 +74,26 @@ def test_keys_and_values_of_a_context_are_made_once_and_only_without_gradients()
     layer.zero_grad()
     layer(x, tokens).sum().backward()
     assert torch.equal(plain, layer.to_k.weight.grad)
+
+
+@torch.no_grad()
+def test_joined_contexts_take_the_keys_and_values_that_each_has_made() -> None:
+    torch.manual_seed(0)
+    layer = Attention(8, 6, heads=2, head_dim=4)
+    x = torch.randn(4, 5, 8)
+    parts = [Context(torch.randn(rows, length, 6)) for rows, length in ((1, 2), (2, 3), (1, 4))]
+    made: list[int] = []
+    layer.to_k.register_forward_hook(lambda _, inputs, __: made.append(len(inputs[0])))
+    expected = torch.cat([layer(rows, part.tokens) for rows, part in zip(x.split([1, 2, 1]), parts)])
+    made.clear()
+    joined = Context.cat(parts)
+    assert joined.tokens.shape == (4, 12, 6)
+    torch.testing.assert_close(layer(x, joined), expected)
+    torch.testing.assert_close(layer(x[:1], parts[0]), expected[:1])
+    torch.testing.assert_close(layer(x[[3, 1, 2]], Context.cat([parts[2], parts[1]])), expected[[3, 1, 2]])
+    assert made == [4]  # once, for all rows of the first call
+    assert Context.cat(parts[:1]) is parts[0]
+    newcomer = Context(torch.randn(1, 3, 6))
+    torch.testing.assert_close(layer(x[:2], Context.cat([parts[0], newcomer]))[:1], expected[:1])
+    assert made == [4, 2]
+    assert layer in newcomer._made

@@ -5,7 +5,7 @@ import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from darkroom.nn.lora import Adapter, Full, Hadamard, Kronecker, LowRank, attach, merge
+from darkroom.nn.lora import Adapter, Adapters, Full, Hadamard, Kronecker, LowRank, adapted, attach, merge
 
 
 class Net(nn.Module):
@@ -61,7 +61,7 @@ def test_live_equals_merged_and_both_come_off(net: Net, name: str) -> None:
     attached.detach()
     assert not torch.allclose(live, before, atol=1e-3)
     assert torch.equal(net(X), before)
-    merged = merge(net, [(adapters, 0.7)])
+    merged = merge(net, Adapters.of([(adapters, 0.7)]))
     torch.testing.assert_close(net(X), live, rtol=1e-5, atol=1e-5)
     merged.undo()
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
@@ -69,13 +69,42 @@ def test_live_equals_merged_and_both_come_off(net: Net, name: str) -> None:
 
 def test_several_add_up_in_any_order(net: Net) -> None:
     first, second = ADAPTERS["dora per output"](), ADAPTERS["full"]()
-    merged = merge(net, [(first, 0.5), (second, -0.3)])
+    merged = merge(net, Adapters.of([(first, 0.5), (second, -0.3)]))
     expected = net(X)
     merged.undo()
     b, a = attach(net, second, -0.3), attach(net, first, 0.5)
     torch.testing.assert_close(net(X), expected, rtol=1e-5, atol=1e-5)
     a.detach()
     b.detach()
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_each_row_gets_the_adapters_of_its_own_run(net: Net, name: str) -> None:
+    weights = {k: v.clone() for k, v in net.state_dict().items()}
+    one, two = Adapters.of([(ADAPTERS[name](), 0.7)]), Adapters.of([(ADAPTERS["full"](), 1), (ADAPTERS[name](), -0.2)])
+    x = torch.cat([X, X + 1, X - 1])
+    rows = [(2, one), (3, None), (1, one), (2, one), (1, two)]
+    expected = []
+    for (_, adapters), part in zip(rows, x.split([n for n, _ in rows])):
+        merged = merge(net, adapters)
+        expected.append(net(part))
+        merged.undo()
+    with adapted(net, rows):
+        found = net(x)
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_rows_that_adapters_were_not_given_for_are_an_error_that_leaves_nothing_behind(net: Net) -> None:
+    one = Adapters.of([(ADAPTERS["linear"](), 1.0)])
+    before = net(X)
+    with pytest.raises(ValueError, match="linear got 3 rows, expected are the 4"), adapted(net, [(1, one), (3, None)]):
+        net(X)
+    assert torch.equal(net(X), before)
+    with adapted(net, [(1, one)]):  # alone all rows are its own: a prompt has a row for each of its chunks
+        assert not torch.allclose(net(X)[2], before[2])
+    assert Adapters.of([(ADAPTERS["linear"](), 0.0)]) is None
 
 
 def test_strength_can_change_while_attached(net: Net) -> None:
@@ -91,14 +120,18 @@ def test_strength_can_change_while_attached(net: Net) -> None:
 def test_merging_in_half_precision_comes_off_exactly(net: Net) -> None:
     net = net.to(torch.bfloat16)
     weights = {k: v.clone() for k, v in net.state_dict().items()}
-    merge(net, [(ADAPTERS["full"](), 1.0), (ADAPTERS["convolution"](), 0.1)]).undo()
+    full = ADAPTERS["full"]()
+    merge(
+        net, Adapters.of([({n: a.bfloat16() for n, a in full.items()}, 1.0), (ADAPTERS["convolution"](), 0.1)])
+    ).undo()
+    assert full["conv"].change.dtype == torch.bfloat16  # adapters are values that other runs share
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
 
 
 def test_merging_that_fails_in_the_middle_leaves_the_weights_as_they_were(net: Net) -> None:
     weights = {k: v.clone() for k, v in net.state_dict().items()}
     with pytest.raises(RuntimeError, match="shape"):
-        merge(net, [({**ADAPTERS["convolution"](), "linear": LowRank(r(3, 8), r(9, 3))}, 1.0)])
+        merge(net, Adapters.of([({**ADAPTERS["convolution"](), "linear": LowRank(r(3, 8), r(9, 3))}, 1.0)]))
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
 
 

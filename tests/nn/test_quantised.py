@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from darkroom.errors import InputError
 from darkroom.nn.layers import Linear
-from darkroom.nn.lora import LowRank, attach, merge
+from darkroom.nn.lora import Adapters, LowRank, attach, merge
 from darkroom.nn.quantised import Format, QuantisedLinear, find_format, quantise
 
 
@@ -107,7 +107,7 @@ def test_live_adapters_add_to_what_is_quantised_and_merged_ones_are_refused() ->
         like.detach()
         assert torch.equal(net(x), before)
         with pytest.raises(InputError, match="0 is quantised and takes no merged adapters"):
-            merge(net, [({"0": adapter}, 1.0)])
+            merge(net, Adapters.of([({"0": adapter}, 1.0)]))
 
 
 def test_quantised_layers_neither_train_nor_are_written() -> None:

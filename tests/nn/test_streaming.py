@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.errors import InputError
-from darkroom.nn.lora import LowRank, attach, merge
+from darkroom.nn.lora import Adapters, LowRank, attach, merge
 from darkroom.nn.streaming import Streaming
 
 CPU = torch.device("cpu")
@@ -132,7 +132,7 @@ def test_adapters_live_and_merged(dora: bool, pair: tuple[Network, Network, Stre
     adapters["blocks.1.wide"].to(x.device)
     with torch.inference_mode():
         bare = streamed(x)
-        for change in (attach, lambda network, adapters: merge(network, [(adapters, 1.0)])):
+        for change in (attach, lambda network, adapters: merge(network, Adapters.of([(adapters, 1.0)]))):
             changed = [change(network, adapters) for network in (plain, streamed)]
             torch.testing.assert_close(streamed(x), plain(x), rtol=0, atol=0 if x.device == CPU else 1e-5)
             assert not torch.equal(streamed(x), bare)
