@@ -148,10 +148,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training example: the picture, what is known about it and what was done to it."""
+    """One training example: the picture, what is known about it and what was done to it.
+
+    Maps among the conditions (arrays (H, W) or (H, W, C)) have the size of the picture and are cut and mirrored with it.
+    """
 
     image: Any  # uint8 array (H, W, 3), RGB; datasets stay free of torch
     conditions: Mapping[str, Any]  # by embedder key: "caption", "boxes", "class" …
     original_size: Size  # before any resizing
     crop: tuple[int, int] = (0, 0)  # top, left, cut after resizing
     target_size: Size | None = None
+    flipped: bool = False  # mirrored left to right, after the crop
+    weight: float = 1.0  # of its loss
+    loss_mask: Any = None  # float32 (H, W), what each place counts in the loss; None: all places count 1

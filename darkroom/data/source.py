@@ -67,10 +67,18 @@ class PictureBook:
         names = [(0, 0), *((1 + KIND_NAMES.index(t.kind), 1 + COLOUR_NAMES.index(t.colour)) for t in scene.things)]
         return np.array(names, np.uint8)[instances.clip(min=0)].transpose(2, 0, 1)  # a sign, −1, is no thing
 
-    def sample(self, index: int, epoch: int = 0) -> Sample:
-        size = Size(self.config.size, self.config.size)
-        caption, _ = self.caption(index, epoch)
-        return Sample(self.image(index), {"caption": caption}, original_size=size, target_size=size)
+    def name(self, index: int) -> str:
+        return f"scene {index}"
+
+    def size(self, index: int) -> Size:
+        return Size(self.config.size, self.config.size)
+
+    def key(self, index: int) -> str:
+        return f"{self.config!r}|{index}"
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        caption, _ = describe(self.scene(index), rng)
+        return Sample(self.image(index), {"caption": caption}, original_size=self.size(index))
 
 
 def shuffled(count: int, seed: int, batch: int, size: int) -> list[tuple[int, int]]:

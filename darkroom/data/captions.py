@@ -1,0 +1,63 @@
+"""From the text beside a picture to the caption of a sample, drawn anew each time (the options are kohya's)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from darkroom.errors import insist
+
+__all__ = ["CaptionConfig", "draw_caption"]
+
+
+@dataclass(frozen=True)
+class CaptionConfig:
+    """Tags are what stands between separators."""
+
+    shuffle: bool = False  # tags in random order, but those that are kept
+    keep_tokens: int = 0  # this many first tags stay in front
+    keep_separator: str = ""  # what stands before it is kept, and behind a second one; `|||` is usual
+    separator: str = ","
+    prefix: str = ""
+    suffix: str = ""
+    lines: bool = False  # of several lines one is drawn; otherwise the first line is the caption
+    drop_rate: float = 0.0  # share of samples whose caption is empty
+    tag_drop_rate: float = 0.0  # share of tags that are left out, but those that are kept
+
+    def __post_init__(self) -> None:
+        for name in ("drop_rate", "tag_drop_rate"):
+            insist(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
+        insist(self.keep_tokens >= 0, "keep_tokens", self.keep_tokens, "0 or more")
+        insist(self.separator != "", "separator", "empty", "at least one character")
+
+
+def draw_caption(text: str, config: CaptionConfig, rng: np.random.Generator) -> str:
+    """The caption that `text` gives this time."""
+    if config.drop_rate and rng.random() < config.drop_rate:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    line = lines[int(rng.integers(len(lines)))] if config.lines else lines[0]
+    if config.shuffle or config.tag_drop_rate:
+        line = _shuffled(line, config, rng)
+    elif config.keep_separator:
+        line = line.replace(config.keep_separator, config.separator)
+    return " ".join(part for part in (config.prefix, line, config.suffix) if part)
+
+
+def _shuffled(line: str, config: CaptionConfig, rng: np.random.Generator) -> str:
+    parts = [_tags(p, config) for p in line.split(config.keep_separator, 2)] if config.keep_separator else []
+    if len(parts) > 1:
+        kept, free, end = parts[0], parts[1], parts[2] if len(parts) > 2 else []
+    else:
+        tags = _tags(line, config)
+        kept, free, end = tags[: config.keep_tokens], tags[config.keep_tokens :], []
+    if config.shuffle:
+        free = [free[i] for i in rng.permutation(len(free))]
+    if config.tag_drop_rate:
+        free = [tag for tag in free if rng.random() >= config.tag_drop_rate]
+    return f"{config.separator} ".join([*kept, *free, *end])
+
+
+def _tags(text: str, config: CaptionConfig) -> list[str]:
+    return [tag.strip() for tag in text.split(config.separator) if tag.strip()]

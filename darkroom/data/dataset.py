@@ -1,0 +1,80 @@
+"""What training asks of a source of pictures. No torch, no models: arrays and plain values."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+
+from darkroom.types import Sample, Size
+
+__all__ = ["Dataset", "Joined"]
+
+
+class Dataset(Protocol):
+    """A finite list of training pictures, each found by its number. Safe to read from several processes at once."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What a user calls the picture: its path within the folder, say."""
+        ...
+
+    def size(self, index: int) -> Size:
+        """Of the picture as it will be read, upright, before any resizing; found without decoding it."""
+        ...
+
+    def key(self, index: int) -> str:
+        """Names the picture and changes when its content does; what is cached is found by it."""
+        ...
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """The picture at full size with its conditions; `rng` decides whatever is drawn anew each time.
+
+        Raises `InputError` that names a picture which cannot be read.
+        """
+        ...
+
+
+class Joined:
+    """Several datasets as one, each picture as often in an epoch as its dataset's `repeats` say.
+
+    `weights` multiply the losses of a dataset's pictures (prior preservation). Without any dataset it is empty.
+    """
+
+    def __init__(self, parts: Sequence[Dataset], repeats: Sequence[int], weights: Sequence[float]) -> None:
+        self.parts, self.weights = list(parts), list(weights)
+        self.counts = [len(p) for p in self.parts]
+        totals = (n * r for n, r in zip(self.counts, repeats, strict=True))
+        self.starts = list(itertools.accumulate(totals, initial=0))
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Which part, and the number in it."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect.bisect_right(self.starts, index) - 1
+        return part, (index - self.starts[part]) % self.counts[part]
+
+    def name(self, index: int) -> str:
+        part, number = self._find(index)
+        return self.parts[part].name(number)
+
+    def size(self, index: int) -> Size:
+        part, number = self._find(index)
+        return self.parts[part].size(number)
+
+    def key(self, index: int) -> str:
+        part, number = self._find(index)
+        return self.parts[part].key(number)
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        part, number = self._find(index)
+        found = self.parts[part].sample(number, rng)
+        return replace(found, weight=found.weight * self.weights[part])

@@ -1,0 +1,209 @@
+"""A folder of pictures with what is known of them beside: captions, classes, boxes, maps, masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.metadata import find_table, read_table
+from darkroom.data.picture_header import ENDINGS, picture_size
+from darkroom.errors import InputError, insist
+from darkroom.pictures.images import read_mask, read_numbers, read_pixels
+from darkroom.registry import nearest
+from darkroom.types import Sample, Size
+
+__all__ = ["Folder", "FolderConfig"]
+
+CAPTION_COLUMNS = ("caption", "text", "prompt")  # of a table, the first that it has
+TWINS = (".txt", ".caption")
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """Pictures in `path` and below, in the order of their names.
+
+    The caption of a picture is its twin's (`cat.txt` or `cat.caption` beside `cat.jpg`), else its row's in a table
+    `metadata.jsonl`, `.csv` or `.parquet`, else `caption`. Maps lie in folders of their own under the picture's name.
+    """
+
+    path: Path
+    caption: str | None = None  # where a picture has none; None: all must have one
+    caption_column: str | None = None  # of the table; caption, text or prompt when not given
+    class_column: str | None = None  # numbers or names; names are numbered in alphabetical order
+    folder_classes: bool = False  # the class is the name of the folder directly under `path`
+    segmentation: Path | None = None  # class numbers, one channel
+    depth: Path | None = None  # one channel, larger is nearer
+    mask: Path | None = None  # what to repaint is bright
+    loss_mask: Path | None = None  # what counts in the loss is bright
+    unmasked_weight: float = 0.0  # what the rest counts
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
+    kind: Literal["folder"] = "folder"
+
+    def __post_init__(self) -> None:
+        insist(0 <= self.unmasked_weight <= 1, "unmasked_weight", self.unmasked_weight, "a share from 0 to 1")
+        both = self.folder_classes and self.class_column is not None
+        insist(not both, "class_column", self.class_column, "nothing beside folder_classes = true")
+
+
+class Folder:
+    """Reads everything but the pictures when it is made, so that what is missing is said before the first step."""
+
+    def __init__(self, config: FolderConfig, only: frozenset[str] | None = None) -> None:
+        """`only`: the names that are taken, all by default."""
+        self.config = config
+        self.names = [n for n in _pictures(config.path, _map_folders(config)) if only is None or n in only]
+        if not self.names:
+            raise InputError(f"{config.path} holds no pictures ({', '.join(ENDINGS)})")
+        self.rows = self._table()
+        self.texts = [self._text(name) for name in self.names]
+        missing = [name for name, text in zip(self.names, self.texts) if text is None]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {len(self.names)} pictures in {config.path} have no caption, the first is "
+                f"{missing[0]}: write .txt files beside them, or set data.caption for all that have none"
+            )
+        self.classes, self.labels = self._classes()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def path(self, index: int) -> Path:
+        return self.config.path / self.names[index]
+
+    def size(self, index: int) -> Size:
+        return picture_size(self.path(index))
+
+    def key(self, index: int) -> str:
+        path = self.path(index)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}; it was there when the run began") from None
+        return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}"
+
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        config, name = self.config, self.names[index]
+        image = read_pixels(self.path(index))
+        text = self.texts[index]
+        conditions: dict[str, Any] = {"caption": draw_caption(text or "", config.captions, rng)}
+        if self.labels is not None:
+            conditions["class"] = self.labels[index]
+        if config.segmentation is not None:
+            conditions["segmentation"] = read_numbers(self._map(config.segmentation, name))
+        if config.depth is not None:
+            conditions["depth"] = read_numbers(self._map(config.depth, name)).astype(np.float32)
+        if config.mask is not None:
+            conditions["mask"] = read_mask(self._map(config.mask, name))
+        loss_mask = None
+        if config.loss_mask is not None:
+            counted = read_mask(self._map(config.loss_mask, name)).astype(np.float32)
+            loss_mask = counted + config.unmasked_weight * (1 - counted)
+        for key, value in (*conditions.items(), ("loss_mask", loss_mask)):
+            if isinstance(value, np.ndarray) and value.shape[:2] != image.shape[:2]:
+                raise InputError(f"the {key} of {name} is {_sides(value)} pixels, the picture is {_sides(image)}")
+        return Sample(image, conditions, Size(*image.shape[:2]), loss_mask=loss_mask)
+
+    def _map(self, folder: Path, name: str) -> Path:
+        found = [p for ending in ENDINGS if (p := (folder / name).with_suffix(ending)).is_file()]
+        if len(found) != 1:
+            which = " and ".join(p.name for p in found) or "nothing"
+            raise InputError(f"one picture expected for {name} in {folder}, there is {which}")
+        return found[0]
+
+    def _table(self) -> Mapping[str, Mapping[str, Any]]:
+        path = find_table(self.config.path)
+        if path is None:
+            for column in (self.config.caption_column, self.config.class_column):
+                if column is not None:
+                    raise InputError(f"{self.config.path} has no table with the column {column!r}")
+            return {}
+        rows = read_table(path)
+        absent = [name for name in rows if not (self.config.path / name).is_file()]
+        if absent:
+            raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
+        columns = sorted({str(c) for row in rows.values() for c in row})
+        for column in (self.config.caption_column, self.config.class_column):
+            if column is not None and column not in columns:
+                raise InputError(f"{path} has no column {column!r}; known are: {', '.join(nearest(column, columns))}")
+        return rows
+
+    def _text(self, name: str) -> str | None:
+        picture = self.config.path / name
+        twins = [t for ending in TWINS if (t := picture.with_suffix(ending)).is_file()]
+        if len(twins) > 1:
+            raise InputError(f"{name} has two captions: {twins[0].name} and {twins[1].name}")
+        if twins:
+            try:
+                return twins[0].read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{twins[0]} cannot be read: {error}") from None
+        row = self.rows.get(name, {})
+        column = self.config.caption_column or next((c for c in CAPTION_COLUMNS if c in row), None)
+        text = None if column is None else row.get(column)
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"the {column} of {name} is {text!r}, a text expected")
+        return self.config.caption if text is None else text
+
+    def _classes(self) -> tuple[tuple[str, ...], list[int] | None]:
+        """Names of the classes, and each picture's number; none where the pictures have no classes."""
+        config = self.config
+        if config.folder_classes:
+            found = [name.partition("/")[0] if "/" in name else None for name in self.names]
+        elif config.class_column is not None:
+            found = [self.rows.get(name, {}).get(config.class_column) for name in self.names]
+        else:
+            return (), None
+        for name, label in zip(self.names, found):
+            if label is None or label == "":
+                raise InputError(f"{name} has no class")
+        if all(str(label).isdecimal() for label in found):
+            return (), [int(str(label)) for label in found]
+        names = tuple(sorted({str(label) for label in found}))
+        numbers = {name: i for i, name in enumerate(names)}
+        return names, [numbers[str(label)] for label in found]
+
+
+def _sides(array: np.ndarray) -> str:
+    return str(Size(*array.shape[:2]))
+
+
+def _map_folders(config: FolderConfig) -> set[Path]:
+    """Folders of maps within the folder of pictures hold no pictures to train on."""
+    given = (config.segmentation, config.depth, config.mask, config.loss_mask)
+    return {path.resolve() for path in given if path is not None}
+
+
+def _pictures(folder: Path, passed_over: set[Path]) -> list[str]:
+    """Names of the pictures in `folder` and below, hidden files aside; two that share a twin are refused."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    names = sorted(p.relative_to(folder).as_posix() for p in _walk(folder, passed_over))
+    stems: dict[str, str] = {}
+    for name in names:
+        stem = name.rpartition(".")[0]
+        if stem in stems and any((folder / f"{stem}{t}").is_file() for t in TWINS):
+            raise InputError(f"{stems[stem]} and {name} in {folder} share one caption file: rename one of them")
+        stems[stem] = name
+    return names
+
+
+def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, onerror=_refuse):
+        here = Path(root)
+        folders[:] = [f for f in folders if not f.startswith(".") and (here / f).resolve() not in passed_over]
+        for file in files:
+            if not file.startswith(".") and Path(file).suffix.lower() in ENDINGS:
+                yield here / file
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None

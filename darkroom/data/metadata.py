@@ -1,0 +1,88 @@
+"""Tables that say something of each picture of a folder: `metadata.jsonl`, `.csv` or `.parquet`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from darkroom.errors import InputError
+from darkroom.registry import nearest
+
+__all__ = ["FILE_COLUMN", "TABLES", "find_table", "read_table"]
+
+FILE_COLUMN = "file_name"  # Hugging Face's imagefolder
+TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+
+
+def find_table(folder: Path) -> Path | None:
+    """The table in `folder`; `InputError` if there are several."""
+    found = [folder / name for name in TABLES if (folder / name).is_file()]
+    if len(found) > 1:
+        raise InputError(f"{folder} holds {' and '.join(p.name for p in found)}: one table expected")
+    return found[0] if found else None
+
+
+def read_table(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Rows by the file that they are about, relative to the table's folder, `/` between its parts."""
+    rows = {".jsonl": _json_lines, ".csv": _csv, ".parquet": _parquet}[path.suffix.lower()](path)
+    found: dict[str, Mapping[str, Any]] = {}
+    for where, row in rows:
+        file = row.get(FILE_COLUMN)
+        if not isinstance(file, str) or not file:
+            known = ", ".join(nearest(FILE_COLUMN, [str(k) for k in row])[:8])
+            raise InputError(f"{path} {where} has no {FILE_COLUMN}; its columns are: {known}")
+        file = Path(file).as_posix()
+        if file in found:
+            raise InputError(f"{path} {where}: {file} stands there twice")
+        found[file] = row
+    return found
+
+
+Rows = Iterable[tuple[str, Mapping[str, Any]]]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _json_lines(path: Path) -> Rows:
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} line {number} is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path} line {number} is not a JSON object")
+        yield f"line {number}", row
+
+
+def _csv(path: Path) -> Rows:
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(_text(path), newline=""), strict=True), start=2):
+            if None in row or None in row.values():
+                raise InputError(f"{path} line {number} has another number of columns than the first line")
+            yield f"line {number}", row
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table of comma-separated values: {error}") from None
+
+
+def _parquet(path: Path) -> Rows:
+    try:
+        from pyarrow import ArrowException, parquet  # type: ignore[import-not-found]  # optional
+    except ImportError:
+        raise InputError(f"{path} needs the package pyarrow: pip install 'darkroom-diffusion[data]'") from None
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise InputError(f"{path} cannot be read as a parquet table: {' '.join(str(error).split())}") from None
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number}", row

@@ -1,0 +1,168 @@
+"""A user's folder of pictures, in every form that it may have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkroom.config import from_dict, to_dict
+from darkroom.data.captions import CaptionConfig
+from darkroom.data.dataset import Joined
+from darkroom.data.folder import Folder, FolderConfig
+from darkroom.errors import InputError
+from darkroom.types import Size
+
+RNG = np.random.default_rng(0)
+
+
+def picture(path: Path, height: int = 6, width: int = 8, value: int = 0, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height), (value, 0, 0)).save(path, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i, name in enumerate(["a.png", "b.jpg", "sub/c.webp"]):
+        picture(tmp_path / name, value=10 * i)
+    return tmp_path
+
+
+def test_twins_are_captions(folder: Path) -> None:
+    (folder / "a.txt").write_text("an a")
+    (folder / "b.caption").write_text("a b\nsecond line")
+    (folder / "sub" / "c.txt").write_text("\ufeffa c", encoding="utf-8")
+    picture(folder / ".hidden" / "d.png")
+    data = Folder(FolderConfig(folder))
+    assert [data.name(i) for i in range(len(data))] == ["a.png", "b.jpg", "sub/c.webp"]
+    assert [data.sample(i, RNG).conditions["caption"] for i in range(3)] == ["an a", "a b", "a c"]
+    assert data.size(0) == data.sample(0, RNG).original_size == Size(6, 8)
+
+
+def test_a_picture_that_lies_on_its_side_stands_up(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(tmp_path / "a.jpg", exif=exif)
+    data = Folder(FolderConfig(tmp_path, caption="a"))
+    assert data.size(0) == data.sample(0, RNG).original_size == Size(8, 6)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_table_gives_captions_and_classes(form: str, folder: Path) -> None:
+    rows = [("a.png", "an, a", "dog"), ("b.jpg", "b", "cat"), ("sub/c.webp", "c", "dog")]
+    if form == "csv":
+        lines = ["file_name,text,sort", *(f'{n},"{t}",{s}' for n, t, s in rows)]
+    else:
+        lines = [f'{{"file_name": "{n}", "text": "{t}", "sort": "{s}"}}' for n, t, s in rows]
+    (folder / f"metadata.{form}").write_text("\n".join(lines))
+    data = Folder(FolderConfig(folder, class_column="sort"))
+    assert data.classes == ("cat", "dog")
+    conditions = [data.sample(i, RNG).conditions for i in range(3)]
+    assert [(c["caption"], c["class"]) for c in conditions] == [("an, a", 1), ("b", 0), ("c", 1)]
+
+
+def test_folders_are_classes(tmp_path: Path) -> None:
+    for name in ("b/1.png", "a/2.png", "a/deep/3.png"):
+        picture(tmp_path / name)
+    data = Folder(FolderConfig(tmp_path, caption="", folder_classes=True))
+    assert [(data.name(i), data.sample(i, RNG).conditions["class"]) for i in range(3)] == [
+        ("a/2.png", 0), ("a/deep/3.png", 0), ("b/1.png", 1),
+    ]  # fmt: skip
+
+
+def test_maps_lie_beside(folder: Path) -> None:
+    for name, value in (("segmentation", 5), ("depth", 200), ("mask", 255), ("weights", 0)):
+        for stem in ("a", "b", "sub/c"):
+            path = folder / "maps" / name / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 6), value).save(path)
+    maps = folder / "maps"
+    config = FolderConfig(
+        folder, caption="", segmentation=maps / "segmentation", depth=maps / "depth", mask=maps / "mask",
+        loss_mask=maps / "weights", unmasked_weight=0.25,
+    )  # fmt: skip
+    sample = Folder(config).sample(2, RNG)
+    assert (sample.conditions["segmentation"] == 5).all()
+    assert (sample.conditions["depth"] == 200).all()
+    assert (sample.conditions["mask"] == 1).all()
+    assert (sample.loss_mask == 0.25).all()
+    assert len(Folder(config)) == 3  # the maps are no pictures to train on
+    (maps / "depth" / "b.png").unlink()
+    with pytest.raises(InputError, match=r"one picture expected for b.jpg in .*depth, there is nothing"):
+        Folder(config).sample(1, RNG)
+    picture(maps / "depth" / "a.png", height=5)
+    with pytest.raises(InputError, match=r"a.png has 3 channels|the depth of a.png is 8x5"):
+        Folder(config).sample(0, RNG)
+
+
+def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
+    data = Folder(FolderConfig(folder, caption=""))
+    before = [data.key(i) for i in range(3)]
+    picture(folder / "b.jpg", value=99)
+    os.utime(folder / "b.jpg", ns=(1, 1))
+    after = [data.key(i) for i in range(3)]
+    assert [a == b for a, b in zip(before, after)] == [True, False, True]
+    assert len(set(after)) == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "message"),
+    [
+        ({}, {}, r"2 of 3 pictures in .* have no caption, the first is b.jpg"),
+        ({"a.caption": "twice"}, {}, r"a.png has two captions: a.txt and a.caption"),
+        ({"a.jpg": ""}, {}, r"a.jpg and a.png in .* share one caption file"),
+        ({"metadata.csv": "name,text\na.png,x\n"}, {}, r"metadata.csv line 2 has no file_name; its columns are: name"),
+        ({"metadata.csv": "file_name,text\na.png\n"}, {}, r"line 2 has another number of columns"),
+        ({"metadata.csv": "file_name\nz.png\n"}, {}, r"names 1 files that are not there, the first is z.png"),
+        ({"metadata.csv": "file_name\na.png\na.png\n"}, {}, r"line 3: a.png stands there twice"),
+        ({"metadata.jsonl": "{}\n", "metadata.csv": ""}, {}, r"holds metadata.jsonl and metadata.csv: one table"),
+        ({"metadata.jsonl": "[1]\n"}, {}, r"metadata.jsonl line 1 is not a JSON object"),
+        ({"metadata.jsonl": "{"}, {}, r"metadata.jsonl line 1 is not JSON"),
+        ({"metadata.jsonl": '{"file_name": "b.jpg", "text": 3}'}, {}, r"the text of b.jpg is 3, a text expected"),
+        ({"metadata.jsonl": '{"file_name": "a.png", "txt": ""}'}, {"caption_column": "text"},
+         r"has no column 'text'; known are: txt"),
+        ({}, {"class_column": "sort"}, r"has no table with the column 'sort'"),
+        ({}, {"folder_classes": True, "caption": ""}, r"a.png has no class"),
+        ({"a.txt": b"\xff\xfe\xff"}, {"caption": ""}, r"a.txt cannot be read"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_once(
+    folder: Path, files: dict[str, str | bytes], changes: dict[str, object], message: str
+) -> None:
+    (folder / "a.txt").write_text("an a")
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=message):
+        Folder(FolderConfig(folder, **changes))  # type: ignore[arg-type]
+
+
+def test_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        Folder(FolderConfig(tmp_path / "none"))
+    with pytest.raises(InputError, match="holds no pictures"):
+        Folder(FolderConfig(tmp_path))
+
+
+def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    data = Folder(FolderConfig(tmp_path, caption=""))
+    with pytest.raises(InputError, match=r"a.png cannot be read as a picture"):
+        data.size(0)
+
+
+def test_several_folders_are_one_with_repeats_and_weights(folder: Path, tmp_path: Path) -> None:
+    config = FolderConfig(folder, caption="x")
+    one, two = Folder(config, frozenset({"a.png"})), Folder(config, frozenset({"b.jpg", "sub/c.webp"}))
+    data = Joined([one, two], [3, 1], [1.0, 0.5])
+    assert [data.name(i) for i in range(len(data))] == ["a.png"] * 3 + ["b.jpg", "sub/c.webp"]
+    assert [data.sample(i, RNG).weight for i in (0, 4)] == [1.0, 0.5]
+    assert data.key(0) == data.key(2) == one.key(0)
+    assert data.size(4) == Size(6, 8)
+
+
+def test_the_configuration_reads_back() -> None:
+    config = FolderConfig(Path("x"), captions=CaptionConfig(shuffle=True))
+    assert from_dict(FolderConfig, to_dict(config)) == config
