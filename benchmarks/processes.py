@@ -128,7 +128,7 @@ def start(system: System, side: int) -> Work:
 
 
 def start_runs(checkpoint: Checkpoint, system: System, side: int, settings: Settings) -> dict[str, Callable[[], Turn]]:
-    facts = {**_facts(checkpoint, system, settings), "side": side, "guidance": system.defaults.guidance}
+    facts = {**_facts(checkpoint, system, settings), "side": side, "guidance": system.defaults.guidance_scale}
     programs = {"darkroom": (IMPORT_US, LOAD_US, STEP_US), BASE: (IMPORT_PEER, LOAD_PEER, STEP_PEER)}
 
     def turn(imports: str, work: str, step: str) -> Turn:

@@ -28,7 +28,7 @@ def stable_diffusion_cpp(checkpoint: Path, request: Request) -> Callable[[], Non
             prompt=request.prompt,
             width=request.width,
             height=request.height,
-            cfg_scale=request.guidance,
+            cfg_scale=request.guidance_scale,
             sample_method="ddim_trailing",
             sample_steps=request.steps,
             seed=request.seed,

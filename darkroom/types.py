@@ -81,9 +81,9 @@ class Guidance:
 
     rescale: float = 0.0  # share brought back to the conditional spread, for zero terminal SNR about 0.7
     interval: tuple[float, float] | None = None  # guided between these shares of the steps only, 0 the first
-    threshold: float | None = None  # percentile of dynamic thresholding, 0.995 say
-    perturbed_attention: float = 0.0  # scale of perturbed-attention guidance
-    projected: bool = False  # adaptive projected guidance in place of the plain formula
+    dynamic_threshold: float | None = None  # percentile of dynamic thresholding, 0.995 say
+    pag_scale: float = 0.0  # scale of perturbed-attention guidance
+    apg: bool = False  # adaptive projected guidance in place of the plain formula
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Request:
     height: int | None = None
     seed: int = 0
     steps: int | None = None
-    guidance: float | None = None
+    guidance_scale: float | None = None
     sampler: str | None = None
     schedule: str | None = None
     sigmas: tuple[float, ...] | None = None  # falling noise levels in place of schedule and steps
@@ -129,14 +129,17 @@ class Request:
     mask: Any = None  # the part of `image` to repaint
     mask_blur: float = 0.0  # deviation in pixels of the mask's edge
     strength: float | None = None  # share of the schedule that is run on `image`; 0.75, with a mask 1, by default
-    latent: Any = None  # a noisy latent (C, h, w) to go on from, at the level where `stretch` begins
-    stretch: tuple[float, float] = (0.0, 1.0)  # the part of the schedule to run, for hand-overs between models
+    latent: Any = None  # a noisy latent (C, h, w) to go on from, at the level where the run begins
+    denoising_start: float = 0.0  # the part of the schedule to run, as shares of it: hand-overs between models
+    denoising_end: float = 1.0
     hires: HighResolution | None = None
     target: Any = None  # a picture whose coarse look the result is to have, on any model
     target_strength: float = 1.0
-    extras: Guidance = Guidance()
-    deep_every: int = 1  # deep features are computed at every so many-th evaluation only: faster, not the same picture
-    merge_tokens: float = 0.0  # share of tokens merged for self-attention at the finest level, 0 to 0.75; the same
+    guidance: Guidance = Guidance()
+    deepcache_interval: int = (
+        1  # evaluations from one computing of deep features to the next: faster, not the same picture
+    )
+    tome_ratio: float = 0.0  # share of tokens merged for self-attention at the finest level, 0 to 0.75; the same
     regions: tuple[Region, ...] = ()
     emphasis: str = "a1111"
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before

@@ -20,11 +20,11 @@ from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.checkpoints.table import rules
 from darkroom.checkpoints.transfer import fit
 from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.config import from_dict
 from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems import FIRST_STAGES, FirstStage, System
 from darkroom.systems.empty import empty_modules
+from darkroom.systems.native import read_system
 
 __all__ = ["inspect"]
 
@@ -126,7 +126,7 @@ def _first_stage(weights: Weights) -> dict[str, Any] | None:
 
 
 def _native(path: Path) -> dict[str, Any]:
-    system = from_dict(System, read_json(path / "system.json").get("system"), str(path / "system.json"))
+    system = read_system(read_json(path / "system.json"), path / "system.json")
     tensors = {f"{f.stem}.{name}": t for f in sorted(path.glob("*.safetensors")) for name, t in open_weights(f).items()}
     return {
         "file": str(path),

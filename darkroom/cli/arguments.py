@@ -27,9 +27,9 @@ __all__ = [
 
 # Options by the names of their parameters, and the field of the request that each sets where the names differ.
 FIELDS = {"negative": "negative_prompt", "region": "regions"}
-# Options for parts of `hires` and `extras`, and the parts.
+# Options for parts of `hires` and `guidance`, and the parts.
 HIRES = {"hires": "scale", "hires_strength": "strength", "hires_steps": "steps", "hires_upscaler": "enlarge"}
-EXTRAS = ("rescale", "interval", "threshold", "perturbed_attention", "projected")
+GUIDANCE = ("rescale", "interval", "dynamic_threshold", "pag_scale", "apg")
 # What says nothing without another option: (that option as it is spelled, whether the request has it).
 COMPANIONS = {
     "strength": ("--init-img", "image"),
@@ -146,7 +146,7 @@ def alike(found: Found, request: Request, said: Mapping[str, Any]) -> Request:
     from darkroom.types import Request
 
     before = found.request
-    known = {f.name for f in fields(Request)} - {"prompt", "seed", "inputs", "latent", "hires", "extras"}
+    known = {f.name for f in fields(Request)} - {"prompt", "seed", "inputs", "latent", "hires", "guidance"}
     named = {FIELDS.get(name, name) for name in said} & known
     if "outpaint" in said:
         named |= {"image", "mask"}
@@ -159,7 +159,7 @@ def alike(found: Found, request: Request, said: Mapping[str, Any]) -> Request:
         changed["sampler_options"] = {**before.sampler_options, **request.sampler_options}
     if "sigmas" not in said and said.keys() & {"steps", "schedule"}:
         changed["sigmas"] = None  # which would rule both
-    changed["extras"] = replace(before.extras, **{k: getattr(request.extras, k) for k in EXTRAS if k in said})
+    changed["guidance"] = replace(before.guidance, **{k: getattr(request.guidance, k) for k in GUIDANCE if k in said})
     if (second := before.hires or request.hires) is not None:
         changed["hires"] = replace(second, **{part: said[option] for option, part in HIRES.items() if option in said})
     changed["inputs"] = {**before.inputs, **request.inputs}

@@ -37,16 +37,27 @@ def picturebook(
     model: Annotated[str, typer.Option("-m", "--model", help="Folder of a system, or its name.")] = "picturebook",
     prompts: Annotated[Path | None, typer.Option(help="JSON lines; default: 500 prompts of one or two things.")] = None,
     steps: Annotated[int | None, typer.Option(help="Sampler steps; default: the system's.")] = None,
-    guidance: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler")] = None,
     schedule: Annotated[str | None, typer.Option("--schedule")] = None,
     interval: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Guide between these shares of the steps.")
+        str | None,
+        typer.Option(
+            "--guidance-interval", "--interval", metavar="A,B", help="Guide between these shares of the steps."
+        ),
     ] = None,
-    perturbed_attention: Annotated[float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.")] = 0.0,
-    deep_every: Annotated[int, typer.Option(help="Compute deep features at every so many-th step only.")] = 1,
-    merge_tokens: Annotated[
-        float, typer.Option(metavar="SHARE", help="Merge this share of tokens in self-attention.")
+    pag_scale: Annotated[float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.")] = 0.0,
+    deepcache_interval: Annotated[
+        int,
+        typer.Option(
+            "--deepcache-interval", "--deep-every", help="Compute deep features at every so many-th step only."
+        ),
+    ] = 1,
+    tome_ratio: Annotated[
+        float,
+        typer.Option(
+            "--tome-ratio", "--merge-tokens", metavar="SHARE", help="Merge this share of tokens in self-attention."
+        ),
     ] = 0.0,
     quantize: Annotated[str | None, typer.Option(help="int8 or fp8 for large linear layers.")] = None,
     weights: Annotated[
@@ -73,12 +84,12 @@ def picturebook(
     pipeline = Pipeline(load_model(model, device, quantize=quantize).model)
     settings = Request(
         steps=steps,
-        guidance=guidance,
+        guidance_scale=guidance_scale,
         sampler=sampler,
         schedule=schedule,
-        extras=Guidance(interval=shares("--interval", interval), perturbed_attention=perturbed_attention),
-        deep_every=deep_every,
-        merge_tokens=merge_tokens,
+        guidance=Guidance(interval=shares("--guidance-interval", interval), pag_scale=pag_scale),
+        deepcache_interval=deepcache_interval,
+        tome_ratio=tome_ratio,
     )
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if output is None else files.enter_context(whole_file(output))

@@ -56,7 +56,7 @@ def generate(
         int | None,
         typer.Option("--steps", "--num-inference-steps", "--ddim-steps", help="Sampler steps; default: the system's."),
     ] = None,
-    guidance: Annotated[
+    guidance_scale: Annotated[
         float | None,
         typer.Option("--cfg-scale", "--guidance-scale", "--scale", help="How strictly the prompt is kept."),
     ] = None,
@@ -108,18 +108,34 @@ def generate(
         Path | None, typer.Option(help="Lead the coarse look to this picture's.", rich_help_panel=START)
     ] = None,
     target_strength: Annotated[float, typer.Option(help="How strongly.", rich_help_panel=START)] = 1.0,
-    rescale: Annotated[float, typer.Option(help="Share of guidance to rescale.", rich_help_panel=GUIDE)] = 0.0,
+    rescale: Annotated[
+        float,
+        typer.Option("--guidance-rescale", "--rescale", help="Share of guidance to rescale.", rich_help_panel=GUIDE),
+    ] = 0.0,
     interval: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Guide between these shares of the steps.", rich_help_panel=GUIDE)
+        str | None,
+        typer.Option(
+            "--guidance-interval",
+            "--interval",
+            metavar="A,B",
+            help="Guide between these shares of the steps.",
+            rich_help_panel=GUIDE,
+        ),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Percentile of dynamic thresholding, 0.995 say.", rich_help_panel=GUIDE)
+    dynamic_threshold: Annotated[
+        float | None,
+        typer.Option(
+            "--dynamic-threshold",
+            "--threshold",
+            help="Percentile of dynamic thresholding, 0.995 say.",
+            rich_help_panel=GUIDE,
+        ),
     ] = None,
-    perturbed_attention: Annotated[
+    pag_scale: Annotated[
         float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.", rich_help_panel=GUIDE)
     ] = 0.0,
-    projected: Annotated[
-        bool, typer.Option("--projected", help="Adaptive projected guidance.", rich_help_panel=GUIDE)
+    apg: Annotated[
+        bool, typer.Option("--apg", "--projected", help="Adaptive projected guidance.", rich_help_panel=GUIDE)
     ] = False,
     region: Annotated[
         list[str] | None,
@@ -127,13 +143,22 @@ def generate(
             metavar="L,T,R,B[,WEIGHT]:PROMPT", help="A prompt for a part, in shares 0 to 1.", rich_help_panel=GUIDE
         ),
     ] = None,
-    deep_every: Annotated[
+    deepcache_interval: Annotated[
         int,
-        typer.Option(help="Compute deep features at every so many-th step only: faster, other pictures."),
+        typer.Option(
+            "--deepcache-interval",
+            "--deep-every",
+            help="Compute deep features at every so many-th step only: faster, other pictures.",
+        ),
     ] = 1,
-    merge_tokens: Annotated[
+    tome_ratio: Annotated[
         float,
-        typer.Option(metavar="SHARE", help="Merge this share of tokens in self-attention: faster, other pictures."),
+        typer.Option(
+            "--tome-ratio",
+            "--merge-tokens",
+            metavar="SHARE",
+            help="Merge this share of tokens in self-attention: faster, other pictures.",
+        ),
     ] = 0.0,
     emphasis: Annotated[str, typer.Option(help="a1111, no_norm, comfy or compel.", rich_help_panel=GUIDE)] = "a1111",
     clip_skip: Annotated[int | None, typer.Option(help="Last CLIP layer: 1, 2 …", rich_help_panel=GUIDE)] = None,
@@ -254,7 +279,7 @@ def generate(
         width=width,
         height=height,
         steps=steps,
-        guidance=guidance,
+        guidance_scale=guidance_scale,
         sampler=sampler,
         schedule=schedule,
         sigmas=None if sigmas is None else tuple(numbers("--sigmas", sigmas, None, float)),
@@ -266,16 +291,16 @@ def generate(
         hires=None if hires is None else HighResolution(hires, hires_strength, hires_steps, hires_upscaler),  # type: ignore[arg-type]
         target=pixels["target"],
         target_strength=target_strength,
-        extras=Guidance(
+        guidance=Guidance(
             rescale=rescale,
-            interval=shares("--interval", interval),
-            threshold=threshold,
-            perturbed_attention=perturbed_attention,
-            projected=projected,
+            interval=shares("--guidance-interval", interval),
+            dynamic_threshold=dynamic_threshold,
+            pag_scale=pag_scale,
+            apg=apg,
         ),
         regions=tuple(region_of(entry) for entry in region or []),
-        deep_every=deep_every,
-        merge_tokens=merge_tokens,
+        deepcache_interval=deepcache_interval,
+        tome_ratio=tome_ratio,
         emphasis=emphasis,
         clip_skip=clip_skip,
         seed_mode=seed_mode,

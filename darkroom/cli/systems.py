@@ -29,7 +29,7 @@ def systems() -> None:
             f"{_millions(parameters(system.autoencoder))}, f = {f}",
             ", ".join(reads) or "nothing",
             f"{d.height // f}×{d.width // f}×{system.autoencoder.latent_channels}",
-            f"{d.width}x{d.height}, {d.steps} steps, {d.sampler}, {d.schedule}, guidance {d.guidance:g}",
+            f"{d.width}x{d.height}, {d.steps} steps, {d.sampler}, {d.schedule}, guidance {d.guidance_scale:g}",
         )
     stages = Table("first stage", "what", "parameters", "f", "channels", "codes")
     for stage in FIRST_STAGES.values():

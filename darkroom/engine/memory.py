@@ -49,7 +49,7 @@ def fitting_batch(model: LatentDiffusion, plan: Plan, batch: int) -> int:
     free = available_memory(model.device)
     sizes = [(plan.width, plan.height)] + ([plan.second_size] if plan.request.hires is not None else [])
     width, height = max(sizes, key=lambda s: s[0] * s[1])
-    rows = 1 if plan.guidance == 1 else 2
+    rows = 1 if plan.guidance_scale == 1 else 2
 
     def needed(w: int, h: int, count: int) -> int:
         return needed_memory(model, h, w, rows * count, gradient=plan.request.target is not None)

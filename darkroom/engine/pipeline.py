@@ -114,7 +114,7 @@ class Pipeline:
             page_out(model.unet)
         with torch.inference_mode():
             # At the end of a stretch that is not the schedule's the clean estimate is what can be looked at.
-            shown = x if shared.request.stretch[1] == 1 else step.x0
+            shown = x if shared.request.denoising_end == 1 else step.x0
             for row, (index, p) in enumerate(zip(indices, plans)):
                 pixels = _decoded(model, shown[row : row + 1])[0]
                 if p.request.image is not None and p.request.mask is not None:
@@ -213,7 +213,7 @@ def _enlarged(plan: Plan) -> Plan:
     """The second pass of a high-resolution fix as a plan."""
     hires = plan.request.hires
     assert hires is not None, "only for requests with a second pass"
-    request = replace(plan.request, latent=None, stretch=(0.0, 1.0), sigmas=None)
+    request = replace(plan.request, latent=None, denoising_start=0.0, denoising_end=1.0, sigmas=None)
     steps = plan.steps if hires.steps is None else hires.steps
     width, height = plan.second_size
     return replace(

@@ -28,7 +28,7 @@ def refine(
         theirs.autoencoder,
     ):
         raise InputError(f"{theirs.name} cannot go on with latents of {ours.name}: first stage or schedule differ")
-    begun = [replace(r, stretch=(r.stretch[0], switch), hires=None) for r in requests]
+    begun = [replace(r, denoising_end=switch, hires=None) for r in requests]
     rest: dict[int, Request] = {}
     for event in base.run(begun, batch_size=batch_size):
         if isinstance(event, Progress):
@@ -39,11 +39,11 @@ def refine(
         rest[index] = replace(
             request,
             latent=picture.latent,
-            stretch=(switch, request.stretch[1]),
+            denoising_start=switch,
             width=plan.width,
             height=plan.height,
             steps=plan.steps,
-            guidance=plan.guidance,
+            guidance_scale=plan.guidance_scale,
             sampler=plan.sampler,
             schedule=plan.schedule,
         )

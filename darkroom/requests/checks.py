@@ -71,20 +71,20 @@ def check_seeds(request: Request) -> None:
         raise InputError(f"the variation strength is {request.variation_strength}, wanted is 0 to 1")
 
 
-def check_guidance(scale: float, target_strength: float, extras: Guidance) -> None:
+def check_guidance(scale: float, target_strength: float, guidance: Guidance) -> None:
     for name, value in (
         ("guidance scale", scale),
-        ("scale of perturbed attention", extras.perturbed_attention),
+        ("scale of perturbed attention", guidance.pag_scale),
         ("strength of the target", target_strength),
     ):
         if not (math.isfinite(value) and abs(value) <= MAX_SCALE):
             raise InputError(f"the {name} is {value}, wanted is a number within {-MAX_SCALE:g} to {MAX_SCALE:g}")
-    if not 0 <= extras.rescale <= 1:
-        raise InputError(f"the share of guidance to rescale is {extras.rescale}, wanted is 0 to 1")
-    if extras.threshold is not None and not 0 < extras.threshold <= 1:
-        raise InputError(f"the percentile is {extras.threshold}, wanted is a share above 0, at most 1")
-    if extras.interval is not None:
-        first, last = extras.interval
+    if not 0 <= guidance.rescale <= 1:
+        raise InputError(f"the share of guidance to rescale is {guidance.rescale}, wanted is 0 to 1")
+    if guidance.dynamic_threshold is not None and not 0 < guidance.dynamic_threshold <= 1:
+        raise InputError(f"the percentile is {guidance.dynamic_threshold}, wanted is a share above 0, at most 1")
+    if guidance.interval is not None:
+        first, last = guidance.interval
         if not 0 <= first < last <= 1:
             raise InputError(f"guidance from {first} to {last} of the steps: wanted are rising shares between 0 and 1")
 

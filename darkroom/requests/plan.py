@@ -48,7 +48,7 @@ class Plan:
     width: int
     height: int
     steps: int
-    guidance: float
+    guidance_scale: float
     sampler: str
     schedule: str
     sampler_options: Mapping[str, Any]
@@ -62,9 +62,10 @@ class Plan:
         """Requests of one key can share a batch: all that the rows of a batch have in common."""
         r = self.request
         return (
-            (self.width, self.height, self.steps, self.guidance, self.sampler, self.schedule, self.strength),
-            (r.sigmas, tuple(sorted(self.sampler_options.items())), r.stretch, r.hires, r.extras, r.emphasis),
-            (r.deep_every, r.merge_tokens, r.clip_skip, r.seed_mode, r.target_strength),
+            (self.width, self.height, self.steps, self.guidance_scale, self.sampler, self.schedule, self.strength),
+            (r.sigmas, tuple(sorted(self.sampler_options.items())), r.denoising_start, r.denoising_end),
+            (r.hires, r.guidance, r.emphasis),
+            (r.deepcache_interval, r.tome_ratio, r.clip_skip, r.seed_mode, r.target_strength),
             tuple((p.box, p.weight) for p in r.regions),
             tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
             (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
@@ -114,8 +115,8 @@ def plan(request: Request, system: System) -> Plan:
         steps = len(given(request.sigmas)) - 1
     if not 1 <= steps <= system.schedule.steps:
         raise InputError(f"the number of steps is {steps}, wanted is 1 to {system.schedule.steps}")
-    guidance = d.guidance if request.guidance is None else request.guidance
-    check_guidance(guidance, request.target_strength, request.extras)
+    guidance_scale = d.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    check_guidance(guidance_scale, request.target_strength, request.guidance)
     check_regions(request.regions)
     check_seeds(request)
     sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
@@ -143,15 +144,15 @@ def plan(request: Request, system: System) -> Plan:
     if DepthMapConfig in reads and request.image is None and "depth" not in request.inputs:
         raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
     EMPHASES.name(request.emphasis)
-    if request.deep_every < 1:
-        raise InputError(f"deep features are to come at every {request.deep_every} steps, wanted is at least 1")
-    if not 0 <= request.merge_tokens <= HIGHEST_SHARE:
-        raise InputError(f"the share of tokens to merge is {request.merge_tokens}, wanted is 0 to {HIGHEST_SHARE}")
-    if request.merge_tokens and system.unet.merging_level is None:
+    if request.deepcache_interval < 1:
+        raise InputError(f"deep features are to come at every {request.deepcache_interval} steps, wanted is at least 1")
+    if not 0 <= request.tome_ratio <= HIGHEST_SHARE:
+        raise InputError(f"the share of tokens to merge is {request.tome_ratio}, wanted is 0 to {HIGHEST_SHARE}")
+    if request.tome_ratio and system.unet.merging_level is None:
         raise InputError(f"{system.name} has no transformers whose tokens could be merged")
     if request.hires is not None:
         check_hires(request.hires)
-        if request.mask is not None or request.stretch[1] != 1:
+        if request.mask is not None or request.denoising_end != 1:
             raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
     return Plan(
         request=request,
@@ -161,7 +162,7 @@ def plan(request: Request, system: System) -> Plan:
         width=width,
         height=height,
         steps=steps,
-        guidance=guidance,
+        guidance_scale=guidance_scale,
         sampler=sampler,
         schedule=schedule,
         sampler_options=options,

@@ -24,10 +24,11 @@ __all__ = ["Axis", "grid_requests", "grid_sheet", "parse_axis"]
 MAX_CELLS = 400
 SEARCH = "prompt s/r"  # A1111's name: the first value is searched in the prompt and replaced by each
 # What A1111 and others call the fields, in lower case with `_` for blanks.
-ALIASES = {"cfg": "guidance", "cfg_scale": "guidance", "schedule_type": "schedule", "rescale": "extras.rescale"}
+ALIASES = {"cfg": "guidance_scale", "cfg_scale": "guidance_scale", "rescale": "guidance.rescale"}
+ALIASES |= {"schedule_type": "schedule"}
 ALIASES |= {"denoising": "strength", "denoising_strength": "strength", "prompt_s/r": SEARCH}
 ALIASES |= {"var._seed": "variation_seed", "var._strength": "variation_strength", "eta": "sampler_options.eta"}
-NESTED = {"extras": Guidance, "hires": HighResolution}
+NESTED = {"guidance": Guidance, "hires": HighResolution}
 OPTIONS = "sampler_options"  # a table: `sampler_options.eta` and the like
 # Fields that hold pictures or tables are not typed on a line.
 UNTYPED = {"image", "mask", "latent", "target", "regions", "inputs", OPTIONS, *NESTED}
@@ -47,12 +48,13 @@ class Axis:
 
 
 def parse_axis(text: str) -> Axis:
-    """`steps=10,20,30`, `guidance=1..9..2`, `sampler=Euler a,DPM++ 2M`, `prompt s/r=red,blue`.
+    """`steps=10,20,30`, `guidance_scale=1..9..2`, `sampler=Euler a,DPM++ 2M`, `prompt s/r=red,blue`.
 
-    Fields go by their names in `Request`, inner ones with a dot (`extras.rescale`, `sampler_options.eta`), or by
+    Fields go by their names in `Request`, inner ones with a dot (`guidance.rescale`, `sampler_options.eta`), or by
     A1111's names. Ranges of numbers: `from..to` or `from..to..step`, and A1111's `1-5`, `1-9 (+2)`, `1-10 [5]`.
-    Values with commas stand in quotes; numbers that make one value have blanks between them (`stretch=0 0.5,0 1`);
-    `none` leaves a field to the system. `InputError` naming the axis for unknown fields and values of the wrong type.
+    Values with commas stand in quotes; numbers that make one value have blanks between them
+    (`guidance.interval=0 0.5,0 1`); `none` leaves a field to the system.
+    `InputError` naming the axis for unknown fields and values of the wrong type.
     """
     colon = re.match(r"\s*prompt\s+s/r\s*:", text, re.IGNORECASE)  # as A1111 shows it
     name, mark, listed = text.partition(":" if colon else "=")

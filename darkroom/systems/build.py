@@ -96,15 +96,15 @@ class LatentDiffusion(nn.Module):
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
         return self.unet(_beside(x, conditioning.channels), t, conditioning.tokens, conditioning.vector)
 
-    def denoiser(self, conditioning: Conditioning, *, deep_every: int = 1, merge_tokens: float = 0.0) -> Denoise:
+    def denoiser(self, conditioning: Conditioning, *, deepcache_interval: int = 1, tome_ratio: float = 0.0) -> Denoise:
         """The estimate of clean latents under `conditioning` for one run, as samplers want it.
 
-        `deep_every`: the deep levels of the network are computed at so many-th evaluations only. `merge_tokens`: this
-        share of the tokens is merged into others before self-attention at the finest resolution.
+        `deepcache_interval`: the deep levels of the network are computed at the first of so many evaluations only.
+        `tome_ratio`: this share of the tokens is merged into others before self-attention at the finest resolution.
         """
         context = None if conditioning.tokens is None else Context(conditioning.tokens)
-        reuse = DeepFeatures(deep_every) if deep_every > 1 else None
-        merging = TokenMerging(merge_tokens) if merge_tokens > 0 else None
+        reuse = DeepFeatures(deepcache_interval) if deepcache_interval > 1 else None
+        merging = TokenMerging(tome_ratio) if tome_ratio > 0 else None
         return self.process.denoiser(
             lambda x, t: self.unet(
                 _beside(x, conditioning.channels), t, context, conditioning.vector, reuse=reuse, merging=merging

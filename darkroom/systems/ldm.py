@@ -27,8 +27,8 @@ def until(beta_end: float) -> ScheduleConfig:
     return ScheduleConfig("scaled_linear", 0.0015, beta_end)
 
 
-def ddim(size: int, steps: int, *, eta: float = 0.0, guidance: float = 1.0) -> Defaults:
-    return Defaults(size, size, steps, "DDIM", "leading", guidance, eta)
+def ddim(size: int, steps: int, *, eta: float = 0.0, guidance_scale: float = 1.0) -> Defaults:
+    return Defaults(size, size, steps, "DDIM", "leading", guidance_scale, eta)
 
 
 LDM_CELEBA = System(
@@ -128,7 +128,7 @@ LDM_CLASS_V2 = replace(
         context_dim=512,
     ),
     embedders=(ClassLabelConfig(rows=1001, width=512, null=1000, drop_rate=0.1),),
-    defaults=ddim(256, 20, guidance=3.0),
+    defaults=ddim(256, 20, guidance_scale=3.0),
     layouts=("ldm_cin256-v2",),
 )
 LDM_TEXT = replace(
@@ -139,7 +139,7 @@ LDM_TEXT = replace(
         LDM_CELEBA.unet, model_channels=192, channel_mult=(1, 2, 3, 5), attention="transformer", context_dim=640
     ),
     embedders=(BertTextConfig(width=640, layers=32, drop_rate=0.1),),
-    defaults=ddim(256, 100, guidance=5.0),
+    defaults=ddim(256, 100, guidance_scale=5.0),
     layouts=("ldm_text2img256",),
 )
 LDM_TEXT_LARGE = replace(
@@ -162,7 +162,7 @@ LDM_TEXT_LARGE = replace(
     embedders=(BertTextConfig(width=1280, layers=32, drop_rate=0.1),),
     schedule=ScheduleConfig("scaled_linear", 0.00085, 0.012),
     latent_scale=0.18215,
-    defaults=ddim(256, 200, guidance=5.0),
+    defaults=ddim(256, 200, guidance_scale=5.0),
     layouts=("ldm_text2img-large",),
 )
 # 300 frequent classes of OpenImages and those that COCO needs: 352 names.
@@ -270,7 +270,7 @@ LDM_RETRIEVAL = replace(
     embedders=(VectorsConfig(width=768, key="neighbours"),),
     schedule=until(0.015),
     latent_scale=0.22765929,
-    defaults=ddim(768, 50, guidance=5.0),
+    defaults=ddim(768, 50, guidance_scale=5.0),
     layouts=("ldm_rdm768x768",),
 )
 

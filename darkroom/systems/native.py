@@ -18,7 +18,7 @@ from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System
 
-__all__ = ["load_system", "save_system"]
+__all__ = ["load_system", "read_system", "save_system"]
 
 COMPONENTS = ("unet", "autoencoder", "conditioner")
 
@@ -52,7 +52,7 @@ def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
         raise InputError(f"{folder / 'system.json'} cannot be read: {error}") from None
     if not isinstance(data, dict):
         raise InputError(f"{folder / 'system.json'} is not a table")
-    system = from_dict(System, data.get("system"), str(folder / "system.json"))
+    system = read_system(data, folder / "system.json")
     try:
         model = build(system, "meta")
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -61,6 +61,16 @@ def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
         _assign(getattr(model, name), folder / f"{name}.safetensors", device, dtype)
     model.conditioner.look_in(folder)
     return model.eval().requires_grad_(False)
+
+
+def read_system(data: Mapping[str, Any], path: Path) -> System:
+    """The system that `data`, the content of the system.json at `path`, describes."""
+    described = data.get("system")
+    if isinstance(described, Mapping) and isinstance(defaults := described.get("defaults"), Mapping):
+        # The former name of the guidance scale, in systems exported before it was renamed.
+        renamed = {"guidance_scale" if name == "guidance" else name: value for name, value in defaults.items()}
+        described = {**described, "defaults": renamed}
+    return from_dict(System, described, str(path))
 
 
 def _assign(module: torch.nn.Module, path: Path, device: torch.device | str, dtype: torch.dtype | None) -> None:

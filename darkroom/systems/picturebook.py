@@ -71,6 +71,6 @@ PICTUREBOOK = SYSTEMS.add(
         schedule=ScheduleConfig("scaled_linear", 0.00085, 0.012),
         prediction="velocity",
         latent_scale=0.322,
-        defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="karras", guidance=4.0),
+        defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="karras", guidance_scale=4.0),
     ),
 )

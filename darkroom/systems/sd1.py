@@ -39,7 +39,7 @@ SD1 = System(
     schedule=SD_SCHEDULE,
     prediction="noise",
     latent_scale=0.18215,
-    defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance=7.5, strength=0.75),
+    defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance_scale=7.5, strength=0.75),
     layouts=("sd-v1-emaonly", "sd-v1-full-ema"),
 )
 SYSTEMS.add("sd-v1-5", SD1, "sd-v1-emaonly", "sd-v1-full-ema")

@@ -43,7 +43,7 @@ SD2_BASE = System(
     schedule=SD_SCHEDULE,
     prediction="noise",
     latent_scale=0.18215,
-    defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance=9.0, strength=0.75),
+    defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance_scale=9.0, strength=0.75),
     layouts=("sd-v2-base",),
 )
 SYSTEMS.add(SD2_BASE.name, SD2_BASE)
@@ -80,7 +80,7 @@ SYSTEMS.add(
         title="Stable Diffusion 2 inpainting",
         unet=replace(SD2_BASE.unet, in_channels=9),
         embedders=(SD2_TEXT, MaskedImageConfig("mask_first")),
-        defaults=replace(SD2_BASE.defaults, steps=45, guidance=10.0, strength=1.0),
+        defaults=replace(SD2_BASE.defaults, steps=45, guidance_scale=10.0, strength=1.0),
         layouts=("sd-v2-inpainting",),
     ),
 )
@@ -106,7 +106,7 @@ def _unclip(letter: str, tower: VisionConfig) -> System:
         title=f"Stable unCLIP 2.1, ViT-{letter} image prompts",
         unet=replace(SD2_1_V.unet, vector="linear", vector_dim=2 * tower.projection),
         embedders=(SD2_TEXT, ImagePromptConfig(tower, NoiseLevels("cosine"), drop_rate=0.25)),
-        defaults=replace(SD2_1_V.defaults, steps=20, guidance=10.0),
+        defaults=replace(SD2_1_V.defaults, steps=20, guidance_scale=10.0),
         layouts=(name,),
     )
 
@@ -120,7 +120,7 @@ SD_TURBO = SYSTEMS.add(
         SD2_BASE,
         name="sd-turbo",
         title="Stable Diffusion Turbo, one to four steps",
-        defaults=replace(SD2_BASE.defaults, steps=4, sampler="Euler a", schedule="trailing", guidance=1.0),
+        defaults=replace(SD2_BASE.defaults, steps=4, sampler="Euler a", schedule="trailing", guidance_scale=1.0),
         layouts=("sd-turbo",),
     ),
 )
@@ -156,7 +156,7 @@ X4_UPSCALER = SYSTEMS.add(
         schedule=X4_SCHEDULE,
         prediction="velocity",
         latent_scale=0.08333,
-        defaults=Defaults(512, 512, steps=75, sampler="DDIM", schedule="leading", guidance=10.0),
+        defaults=Defaults(512, 512, steps=75, sampler="DDIM", schedule="leading", guidance_scale=10.0),
         stage_overflows=True,
         layouts=("sd-x4-upscaler",),
     ),

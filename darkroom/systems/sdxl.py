@@ -43,7 +43,7 @@ SDXL_BASE = System(
     schedule=SD_SCHEDULE,
     prediction="noise",
     latent_scale=0.13025,
-    defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance=5.0, strength=0.3),
+    defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
     stage_overflows=True,
     layouts=("sdxl-base",),
 )
@@ -79,7 +79,7 @@ SDXL_REFINER = System(
     schedule=SD_SCHEDULE,
     prediction="noise",
     latent_scale=0.13025,
-    defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance=5.0, strength=0.3),
+    defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
     stage_overflows=True,
     layouts=("sdxl-refiner",),
 )
@@ -98,7 +98,7 @@ SDXL_TURBO = SYSTEMS.add(
             NumbersConfig("crop", absent=(0, 0)),
             NumbersConfig("target_size", absent=(512, 512)),
         ),
-        defaults=Defaults(512, 512, steps=4, sampler="Euler a", schedule="trailing", guidance=1.0, strength=0.5),
+        defaults=Defaults(512, 512, steps=4, sampler="Euler a", schedule="trailing", guidance_scale=1.0, strength=0.5),
         layouts=("sdxl-turbo",),
     ),
 )

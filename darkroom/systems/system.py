@@ -50,7 +50,7 @@ class Defaults:
     steps: int
     sampler: str
     schedule: str
-    guidance: float
+    guidance_scale: float
     eta: float = 0.0  # share of DDIM's own noise
     strength: float | None = None  # share of the schedule that is run when a picture is given
 

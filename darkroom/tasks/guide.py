@@ -63,13 +63,15 @@ def _stretch(
 ) -> Denoise:
     """The denoiser for the prompts as they read at `step`."""
     shared, total = plans[0], len(sigmas) - 1
-    request, extras = shared.request, shared.request.extras
+    request, guidance = shared.request, shared.request.guidance
 
     def encode(rows: Sequence[Mapping[str, Any]]) -> Conditioning:
         return encode_prompt(model, rows, request.emphasis)
 
     def estimate(conditioning: Conditioning) -> Denoise:
-        return model.denoiser(conditioning, deep_every=request.deep_every, merge_tokens=request.merge_tokens)
+        return model.denoiser(
+            conditioning, deepcache_interval=request.deepcache_interval, tome_ratio=request.tome_ratio
+        )
 
     def told(part: int) -> list[dict[str, Any]]:
         said = [flat(p.prompt.parts[part].prompt, step, total, p.former_steps) for p in plans]
@@ -87,7 +89,7 @@ def _stretch(
 
     parts, regions = shared.prompt.parts, request.regions
     composes = [p.weight for p in parts] != [1.0]
-    need_null = shared.guidance != 1 or composes
+    need_null = shared.guidance_scale != 1 or composes
     plain = not composes and not regions
     if plain and need_null:
         both = encode([*told(0), *untold()])
@@ -103,20 +105,20 @@ def _stretch(
         conditional = g.once(conditional)
 
     result = conditional
-    if shared.guidance != 1 and unconditional is not None:
-        if extras.projected:
-            result = g.adaptive_projected(conditional, unconditional, shared.guidance)
+    if shared.guidance_scale != 1 and unconditional is not None:
+        if guidance.apg:
+            result = g.adaptive_projected(conditional, unconditional, shared.guidance_scale)
         else:
-            result = g.classifier_free(conditional, unconditional, shared.guidance)
-        if extras.rescale:
-            result = g.rescaled(g.once(result), conditional, extras.rescale)
-    if extras.perturbed_attention:
+            result = g.classifier_free(conditional, unconditional, shared.guidance_scale)
+        if guidance.rescale:
+            result = g.rescaled(g.once(result), conditional, guidance.rescale)
+    if guidance.pag_scale:
         perturbed = _without_self_attention(model, estimate(encode(told(0))))
-        result = g.perturbed_attention(result, conditional, perturbed, extras.perturbed_attention)
-    if extras.threshold is not None:
-        result = g.dynamic_threshold(result, extras.threshold, like=conditional)
-    if extras.interval is not None:
-        result = _within(result, conditional, extras.interval, sigmas)
+        result = g.perturbed_attention(result, conditional, perturbed, guidance.pag_scale)
+    if guidance.dynamic_threshold is not None:
+        result = g.dynamic_threshold(result, guidance.dynamic_threshold, like=conditional)
+    if guidance.interval is not None:
+        result = _within(result, conditional, guidance.interval, sigmas)
     return result
 
 

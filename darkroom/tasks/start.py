@@ -46,8 +46,8 @@ def levels(plan: Plan, process: DiffusionProcess) -> tuple[Tensor, Tensor]:
     request = plan.request
     whole = given(request.sigmas) if request.sigmas is not None else spaced(plan.schedule, process, plan.steps)
     part = whole
-    if request.stretch != (0.0, 1.0):
-        part = between(process, whole, *request.stretch)
+    if (request.denoising_start, request.denoising_end) != (0.0, 1.0):
+        part = between(process, whole, request.denoising_start, request.denoising_end)
     if plan.starts_from_image and plan.strength < 1:
         part = for_strength(part, plan.strength)
     return whole, part

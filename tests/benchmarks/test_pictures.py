@@ -27,7 +27,7 @@ def test_both_sides_draw_the_same_picture(tmp_path: Path, name: str) -> None:
         width=64,
         height=64,
         steps=3,
-        guidance=5.0,
+        guidance_scale=5.0,
         sampler="DDIM",
         schedule="leading",
         seed_mode="diffusers",

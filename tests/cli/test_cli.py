@@ -48,7 +48,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
     assert picture.size == (32, 32)
     request = parse_parameters(picture.info["parameters"]).request
     assert (request.prompt, request.negative_prompt, request.seed) == ("a cat, at night", "a dog", 8)
-    assert (request.sampler, request.guidance) == ("Euler a", 3.0)
+    assert (request.sampler, request.guidance_scale) == ("Euler a", 3.0)
     again = darkroom("generate", "a cat", "-m", tiny_folder, "-o", "pictures", cwd=tmp_path)
     assert "00004-0.png" in again.stdout  # nothing is overwritten
 
@@ -141,14 +141,14 @@ def test_options_rule_over_the_picture_that_is_repeated(tiny_folder: Path, tmp_p
     (first,) = run(
         tiny_folder,
         *(tmp_path, "a cat", "--seed-mode", "a1111", "--hires", 2, "--hires-strength", 0.5, "--steps", 3),
-        *("--rescale", 0.5, "--threshold", 0.9, "--sampler", "DDIM", "--sampler-option", "eta=1"),
+        *("--guidance-rescale", 0.5, "--dynamic-threshold", 0.9, "--sampler", "DDIM", "--sampler-option", "eta=1"),
     )
     options = ("--seed-mode", "darkroom", "--hires-strength", 0.7, "--rescale", 0, "--sampler", "Euler a")
     (other,) = run(tiny_folder, tmp_path, "--like", first, *options)
     request = read_picture(other).request
     assert request.seed_mode == "darkroom"
     assert request.hires == HighResolution(2.0, 0.7)
-    assert request.extras == Guidance(threshold=0.9)
+    assert request.guidance == Guidance(dynamic_threshold=0.9)
     assert (request.steps, request.sampler, request.sampler_options) == (3, "Euler a", {})
 
 

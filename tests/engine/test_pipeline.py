@@ -33,7 +33,7 @@ def test_the_same_request_gives_the_same_bytes_and_every_field_matters(pipeline:
         {"negative_prompt": "a dog"},
         {"seed": 4},
         {"steps": 5},
-        {"guidance": 2.0},
+        {"guidance_scale": 2.0},
         {"sampler": "Euler a"},
         {"schedule": "trailing"},
         {"inputs": {"crop": (50, 0)}},
@@ -61,7 +61,7 @@ def test_steps_are_shown_and_leaving_early_cancels(pipeline: Pipeline) -> None:
 
 
 def test_without_guidance_the_negative_prompt_is_not_read(pipeline: Pipeline) -> None:
-    a, b = (pipeline.generate([replace(CAT, guidance=1.0, negative_prompt=n)])[0].pixels for n in ("", "a dog"))
+    a, b = (pipeline.generate([replace(CAT, guidance_scale=1.0, negative_prompt=n)])[0].pixels for n in ("", "a dog"))
     assert np.array_equal(a, b)
 
 
@@ -73,7 +73,7 @@ def test_without_guidance_the_negative_prompt_is_not_read(pipeline: Pipeline) ->
         ({"width": 100_000}, "width is 100000"),
         ({"steps": 0}, "the number of steps is 0, wanted is 1 to 1000"),
         ({"steps": -3}, "the number of steps is -3"),
-        ({"guidance": float("nan")}, "the guidance scale is nan"),
+        ({"guidance_scale": float("nan")}, "the guidance scale is nan"),
         ({"seed": -1}, "the seed is -1"),
         ({"sampler": "eulr"}, "unknown sampler 'eulr'; known are: Euler"),
         ({"schedule": "karas"}, "unknown schedule 'karas'; known are: karras"),
@@ -87,7 +87,7 @@ def test_bad_requests_are_refused_before_any_work(pipeline: Pipeline, change: di
 
 def test_gaps_are_filled_with_the_defaults_of_the_system(tiny_model: LatentDiffusion) -> None:
     p = plan(Request(sampler="dpmpp_2m", schedule="Karras"), tiny_model.system)
-    assert (p.width, p.height, p.steps, p.guidance) == (32, 32, 4, 4.0)
+    assert (p.width, p.height, p.steps, p.guidance_scale) == (32, 32, 4, 4.0)
     assert (p.sampler, p.schedule) == ("DPM++ 2M", "karras")
 
 

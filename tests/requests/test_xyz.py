@@ -18,15 +18,15 @@ from darkroom.types import Guidance, HighResolution, Request
     [
         ("steps=10, 20,30", Axis("steps", (10, 20, 30))),
         ("steps=2..8..3", Axis("steps", (2, 5, 8))),
-        ("cfg=1-5", Axis("guidance", (1.0, 2.0, 3.0, 4.0, 5.0))),
-        ("CFG scale=1-9 (+4)", Axis("guidance", (1.0, 5.0, 9.0))),
-        ("guidance=0-1 [5]", Axis("guidance", (0.0, 0.25, 0.5, 0.75, 1.0))),
+        ("cfg=1-5", Axis("guidance_scale", (1.0, 2.0, 3.0, 4.0, 5.0))),
+        ("CFG scale=1-9 (+4)", Axis("guidance_scale", (1.0, 5.0, 9.0))),
+        ("guidance_scale=0-1 [5]", Axis("guidance_scale", (0.0, 0.25, 0.5, 0.75, 1.0))),
         ("seed=9..7..-1", Axis("seed", (9, 8, 7))),
         ("sampler=Euler a,DPM++ 2M", Axis("sampler", ("Euler a", "DPM++ 2M"))),
         ('prompt="a cat, sitting",a dog', Axis("prompt", ("a cat, sitting", "a dog"))),
         ("prompt s/r=red,blue", Axis("prompt s/r", ("red", "blue"))),
-        ("extras.rescale=0,0.7", Axis("extras.rescale", (0.0, 0.7))),
-        ("extras.projected=true,False", Axis("extras.projected", (True, False))),
+        ("guidance.rescale=0,0.7", Axis("guidance.rescale", (0.0, 0.7))),
+        ("guidance.apg=true,False", Axis("guidance.apg", (True, False))),
         ("hires.enlarge=latent,picture", Axis("hires.enlarge", ("latent", "picture"))),
         ("Steps=1-10 [4]", Axis("steps", (1, 4, 7, 10))),
         ("steps=1-2 [5]", Axis("steps", (1, 2))),  # nothing twice
@@ -35,8 +35,8 @@ from darkroom.types import Guidance, HighResolution, Request
         ("Clip skip=none,2", Axis("clip_skip", (None, 2))),
         ("Var. strength=0,0.5", Axis("variation_strength", (0.0, 0.5))),
         ("sampler_options.eta=0,0.5", Axis("sampler_options.eta", (0, 0.5))),
-        ("stretch=0 0.5,0 1", Axis("stretch", ((0.0, 0.5), (0.0, 1.0)))),
-        ("extras.interval=none,0.2 0.8", Axis("extras.interval", (None, (0.2, 0.8)))),
+        ("denoising_end=0.5,1", Axis("denoising_end", (0.5, 1.0))),
+        ("guidance.interval=none,0.2 0.8", Axis("guidance.interval", (None, (0.2, 0.8)))),
         ("negative_prompt=,blurry", Axis("negative_prompt", ("", "blurry"))),
     ],
 )
@@ -52,15 +52,15 @@ def test_axes(text: str, expected: Axis) -> None:
         ("steps=ten", "axis steps: 'ten' is wrong, wanted is a whole number"),
         ("steps=1.5", "axis steps: '1.5'"),
         ("steps=1..2..0.5", "axis steps: the range '1..2..0.5' is wrong, wanted are whole numbers"),
-        ("guidance=1..5..-1", "axis guidance: the range '1..5..-1' has no end"),
-        ("guidance=1..5..0", "has no end"),
-        ("guidance=1-5 [1000]", "has 1000 values"),
-        ("guidance=nan", "axis guidance: 'nan' is wrong, wanted is a number"),
+        ("guidance_scale=1..5..-1", "axis guidance_scale: the range '1..5..-1' has no end"),
+        ("guidance_scale=1..5..0", "has no end"),
+        ("guidance_scale=1-5 [1000]", "has 1000 values"),
+        ("guidance_scale=nan", "axis guidance_scale: 'nan' is wrong, wanted is a number"),
         ("schedule=karras,", "axis schedule: '' is wrong"),
         ("hires.enlarge=lanczos", "'lanczos' is wrong, wanted is latent or picture"),
-        ("stretch=0", "axis stretch: '0' is wrong, wanted is 2 numbers"),
-        ("guidance=1..1000000", "has no end or too many"),
-        ("extras.projected=maybe", "true or false"),
+        ("guidance.interval=0", "axis guidance.interval: '0' is wrong, wanted is 2 numbers"),
+        ("guidance_scale=1..1000000", "has no end or too many"),
+        ("guidance.apg=maybe", "true or false"),
         ("image=a", "unknown axis 'image'"),
     ],
 )
@@ -71,15 +71,15 @@ def test_wrong_axes(text: str, message: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_axis_is_read_or_refused(text: str) -> None:
-    for whole in (text, *(f"{name}={text}" for name in ("steps", "guidance", "prompt", "eta", "sigmas"))):
+    for whole in (text, *(f"{name}={text}" for name in ("steps", "guidance_scale", "prompt", "eta", "sigmas"))):
         with contextlib.suppress(InputError):
             assert parse_axis(whole).values
 
 
 def test_cells_are_ordered_x_first() -> None:
-    axes = [parse_axis("prompt s/r=red,blue"), parse_axis("extras.rescale=0,1"), parse_axis("hires.scale=1.5,2")]
+    axes = [parse_axis("prompt s/r=red,blue"), parse_axis("guidance.rescale=0,1"), parse_axis("hires.scale=1.5,2")]
     cells = grid_requests(Request("a red cat"), axes)
-    assert [(c.prompt, c.extras, c.hires) for c in cells[:3]] == [
+    assert [(c.prompt, c.guidance, c.hires) for c in cells[:3]] == [
         ("a red cat", Guidance(), HighResolution(1.5)),
         ("a blue cat", Guidance(), HighResolution(1.5)),
         ("a red cat", Guidance(rescale=1.0), HighResolution(1.5)),
@@ -96,7 +96,7 @@ def test_ranges_count_like_python(first: int, last: int, step: int) -> None:
     signed = step if last >= first else -step
     expected = tuple(range(first, last + (1 if signed > 0 else -1), signed))
     assert parse_axis(f"seed={first}..{last}..{signed}").values == expected
-    assert parse_axis(f"guidance={first}..{last}..{signed}").values == expected
+    assert parse_axis(f"guidance_scale={first}..{last}..{signed}").values == expected
     assert parse_axis(f"seed={first}-{last} ({signed:+d})").values == expected
 
 
@@ -109,9 +109,9 @@ def test_labels_say_what_the_cells_hold() -> None:
         grid_requests(Request(), [parse_axis("seed=1,2"), parse_axis("Seed=3,4")])
     cells = grid_requests(Request(sampler_options={"s_churn": 1.0}), [parse_axis("eta=0,0.5")])
     assert [dict(c.sampler_options) for c in cells] == [{"s_churn": 1.0, "eta": 0}, {"s_churn": 1.0, "eta": 0.5}]
-    axis = parse_axis("stretch=0 0.25")
-    assert axis.label(axis.values[0]) == "stretch: 0, 0.25"
-    assert parse_axis("guidance=7").label(7.0) == "guidance: 7"
+    axis = parse_axis("guidance.interval=0 0.25")
+    assert axis.label(axis.values[0]) == "guidance.interval: 0, 0.25"
+    assert parse_axis("guidance_scale=7").label(7.0) == "guidance_scale: 7"
 
 
 def test_a_sheet_holds_every_picture_of_any_size(tiny_model: LatentDiffusion) -> None:

@@ -34,6 +34,13 @@ def test_a_description_of_what_cannot_be_built(folder: Path):
         load_system(folder)
 
 
+def test_the_former_name_of_the_guidance_scale(folder: Path):
+    data = json.loads((folder / "system.json").read_text())
+    data["system"]["defaults"]["guidance"] = data["system"]["defaults"].pop("guidance_scale") + 1
+    (folder / "system.json").write_text(json.dumps(data))
+    assert load_system(folder).system.defaults.guidance_scale == narrow("ldm_cin256-v2").defaults.guidance_scale + 1
+
+
 def test_damaged_weights(folder: Path):
     path = folder / "autoencoder.safetensors"
     tensors = load_file(path)

@@ -59,8 +59,8 @@ def test_all_parts_give_the_same_results(name: str, inputs: dict[str, Any], tmp_
 def test_pictures_are_the_same_with_all_that_looks_into_the_network(tiny_model: LatentDiffusion) -> None:
     streamed = copy.deepcopy(tiny_model)
     stream(streamed, "cpu")
-    extras = Guidance(perturbed_attention=2.0)
-    for request in (Request("a red cat", steps=3), Request("a cat", steps=3, deep_every=2, extras=extras)):
+    guidance = Guidance(pag_scale=2.0)
+    for request in (Request("a red cat", steps=3), Request("a cat", steps=3, deepcache_interval=2, guidance=guidance)):
         wanted, found = (Pipeline(m).generate([request])[0].pixels for m in (tiny_model, streamed))
         assert np.array_equal(wanted, found)
 

@@ -63,7 +63,7 @@ def peer_of(kind: Any, folder: Path, **given: Any) -> Any:
 
 def ours(folder: Path, name: str, **fields: Any) -> Picture:
     model = load_checkpoint(folder, system=narrow(name)).model
-    plain = {"width": 64, "height": 64, "steps": STEPS, "seed": SEED, "guidance": 5.0, "sampler": "DDIM"}
+    plain = {"width": 64, "height": 64, "steps": STEPS, "seed": SEED, "guidance_scale": 5.0, "sampler": "DDIM"}
     request = Request(PROMPT, **{**plain, "schedule": "leading", "seed_mode": "diffusers", **fields})
     return Pipeline(model).generate([request])[0]
 
@@ -162,7 +162,7 @@ def test_super_resolution_of_latent_diffusion(folder_of: Callable[[str], Path]) 
     small = PICTURE[::2, ::2].copy()
     generator = torch.Generator().manual_seed(SEED)
     expected = peer(Image.fromarray(small), num_inference_steps=STEPS, generator=generator, output_type="np").images[0]
-    drawn = ours(folder, "ldm_bsr_sr", image=small, width=None, height=None, guidance=1.0)
+    drawn = ours(folder, "ldm_bsr_sr", image=small, width=None, height=None, guidance_scale=1.0)
     assert_pictures_close(drawn.pixels, expected)
 
 
@@ -195,7 +195,7 @@ def test_the_refiner_on_a_finished_picture_and_after_the_base(folder_of: Callabl
     expected = theirs(peer, image=halfway, denoising_start=0.5, output_type="latent", **sizes)
     models = [load_checkpoint(f, system=narrow(n)).model for f, n in ((base, "sdxl-base"), (refiner, "sdxl-refiner"))]
     request = Request(
-        PROMPT, width=64, height=64, steps=STEPS, seed=SEED, guidance=5.0, sampler="DDIM", schedule="leading"
+        PROMPT, width=64, height=64, steps=STEPS, seed=SEED, guidance_scale=5.0, sampler="DDIM", schedule="leading"
     )
     events = refine(Pipeline(models[0]), Pipeline(models[1]), [request], 0.5)
     (picture,) = [e[1] for e in events if isinstance(e, tuple)]
@@ -210,5 +210,5 @@ def test_turbo(folder_of: Callable[[str], Path], steps: int) -> None:
     peer.scheduler = diffusers.EulerDiscreteScheduler.from_config(config)
     peer.set_progress_bar_config(disable=True)
     expected = theirs(peer, height=64, width=64, num_inference_steps=steps, guidance_scale=0.0, output_type="latent")
-    drawn = ours(folder, "sdxl-turbo", steps=steps, guidance=1.0, sampler="Euler", schedule="trailing")
+    drawn = ours(folder, "sdxl-turbo", steps=steps, guidance_scale=1.0, sampler="Euler", schedule="trailing")
     assert_close(drawn.latent, expected)

@@ -79,14 +79,14 @@ def test_two_stretches_are_one_run(pipeline: Pipeline) -> None:
     """A deterministic solver of one step: handing over in the middle changes nothing."""
     request = replace(CAT, sampler="Euler", schedule="leading", steps=10)
     whole = pipeline.generate([request])[0]
-    begun = pipeline.generate([replace(request, stretch=(0.0, 0.6))])[0]
-    ended = pipeline.generate([replace(request, latent=begun.latent, stretch=(0.6, 1.0))])[0]
+    begun = pipeline.generate([replace(request, denoising_end=0.6)])[0]
+    ended = pipeline.generate([replace(request, latent=begun.latent, denoising_start=0.6)])[0]
     assert torch.allclose(ended.latent, whole.latent, atol=1e-4)
     assert not torch.allclose(begun.latent, whole.latent, atol=1e-2)
     edited = replace(request, prompt="[a red cat:a blue dog:3]")  # prompts change by the steps of the whole schedule
     whole = pipeline.generate([edited])[0]
-    begun = pipeline.generate([replace(edited, stretch=(0.0, 0.6))])[0]
-    ended = pipeline.generate([replace(edited, latent=begun.latent, stretch=(0.6, 1.0))])[0]
+    begun = pipeline.generate([replace(edited, denoising_end=0.6)])[0]
+    ended = pipeline.generate([replace(edited, latent=begun.latent, denoising_start=0.6)])[0]
     assert torch.allclose(ended.latent, whole.latent, atol=1e-4)
 
 
@@ -113,24 +113,24 @@ def test_a_second_pass_enlarges(pipeline: Pipeline) -> None:
 
 def test_stacks_of_guidance_change_the_picture_and_none_is_the_plain_one(pipeline: Pipeline) -> None:
     plain = draw(pipeline)
-    assert np.array_equal(plain, draw(pipeline, extras=Guidance(interval=(0.0, 1.0))))
+    assert np.array_equal(plain, draw(pipeline, guidance=Guidance(interval=(0.0, 1.0))))
     seen = [plain]
-    for extras in (
+    for guidance in (
         Guidance(rescale=0.7),
         Guidance(interval=(0.0, 0.5)),
-        Guidance(threshold=0.9),
-        Guidance(perturbed_attention=3.0),
-        Guidance(projected=True),
-        Guidance(0.7, (0.2, 0.8), 0.95, 2.0, projected=True),
+        Guidance(dynamic_threshold=0.9),
+        Guidance(pag_scale=3.0),
+        Guidance(apg=True),
+        Guidance(0.7, (0.2, 0.8), 0.95, 2.0, apg=True),
     ):
-        drawn = draw(pipeline, extras=extras)
-        assert all(not np.array_equal(drawn, other) for other in seen), extras
+        drawn = draw(pipeline, guidance=guidance)
+        assert all(not np.array_equal(drawn, other) for other in seen), guidance
         seen.append(drawn)
 
 
 def test_perturbed_attention_leaves_the_model_as_it_was(pipeline: Pipeline) -> None:
     before = draw(pipeline)
-    draw(pipeline, extras=Guidance(perturbed_attention=3.0))
+    draw(pipeline, guidance=Guidance(pag_scale=3.0))
     assert np.array_equal(before, draw(pipeline))
 
 
@@ -139,7 +139,7 @@ def test_deep_features_are_computed_less_often(pipeline: Pipeline) -> None:
     hook = pipeline.model.unet.mid_block1.register_forward_hook(lambda *_: runs.append(1))
     plain = draw(pipeline)
     full = len(runs)
-    reused = draw(pipeline, deep_every=3)
+    reused = draw(pipeline, deepcache_interval=3)
     hook.remove()
     assert len(runs) - full == -(-full // 3)
     assert not np.array_equal(reused, plain)
@@ -148,22 +148,22 @@ def test_deep_features_are_computed_less_often(pipeline: Pipeline) -> None:
 
 def test_merged_tokens_give_other_pictures_alone_as_in_a_batch(pipeline: Pipeline) -> None:
     plain = draw(pipeline)
-    assert np.array_equal(draw(pipeline, merge_tokens=0.0), plain)
-    merged = draw(pipeline, merge_tokens=0.5)
+    assert np.array_equal(draw(pipeline, tome_ratio=0.0), plain)
+    merged = draw(pipeline, tome_ratio=0.5)
     assert not np.array_equal(merged, plain)
-    assert np.array_equal(draw(pipeline, merge_tokens=0.5), merged)
-    others = [replace(CAT, merge_tokens=0.5, seed=s) for s in (8, CAT.seed, 9)]
+    assert np.array_equal(draw(pipeline, tome_ratio=0.5), merged)
+    others = [replace(CAT, tome_ratio=0.5, seed=s) for s in (8, CAT.seed, 9)]
     assert np.abs(pipeline.generate(others)[1].pixels.astype(int) - merged).max() <= 1
     everywhere = Region(CAT.prompt, (0.0, 0.0, 1.0, 1.0))
     assert not np.array_equal(
-        draw(pipeline, merge_tokens=0.5, regions=(everywhere,)), draw(pipeline, regions=(everywhere,))
+        draw(pipeline, tome_ratio=0.5, regions=(everywhere,)), draw(pipeline, regions=(everywhere,))
     )
 
 
 def test_without_transformers_no_tokens_can_be_merged(tiny_model: LatentDiffusion) -> None:
     blocks = replace(tiny_model.system.unet, attention="block")
     with pytest.raises(InputError, match="tiny has no transformers whose tokens could be merged"):
-        plan(replace(CAT, merge_tokens=0.5), replace(tiny_model.system, unet=blocks))
+        plan(replace(CAT, tome_ratio=0.5), replace(tiny_model.system, unet=blocks))
 
 
 def test_regions_draw_their_prompts_where_they_are(pipeline: Pipeline) -> None:
@@ -182,8 +182,8 @@ def test_composed_prompts_are_their_weighted_sum(pipeline: Pipeline) -> None:
 
 
 def test_a_weight_of_the_whole_prompt_weighs_guidance(pipeline: Pipeline) -> None:
-    halved = draw(pipeline, guidance=2.0)
-    assert np.abs(halved - draw(pipeline, prompt=f"{CAT.prompt} :0.5", guidance=4.0)).max() <= 1
+    halved = draw(pipeline, guidance_scale=2.0)
+    assert np.abs(halved - draw(pipeline, prompt=f"{CAT.prompt} :0.5", guidance_scale=4.0)).max() <= 1
 
 
 def test_negative_prompts_are_one_prompt_whatever_they_say(pipeline: Pipeline) -> None:
@@ -262,7 +262,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         replace(CAT, image=PICTURE, mask=MASK),
         replace(CAT, prompt="a (red:1.4) cat AND a dog", seed=5),
         replace(CAT, prompt="[a cat:a dog:3]"),
-        replace(CAT, prompt="a dog", seed=8, extras=Guidance(rescale=0.5)),
+        replace(CAT, prompt="a dog", seed=8, guidance=Guidance(rescale=0.5)),
         replace(CAT, prompt="a dog", seed=8, inputs={"crop": (16, 0)}),
         replace(CAT, image=PICTURE[::-1].copy(), strength=0.5, seed=11),
     ]
@@ -278,7 +278,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"strength": -0.5}, "the strength is -0.5, wanted is 0 to 1"),
         ({"hires": HighResolution(2.0, 0.01)}, "leaves none of the 6 steps"),
         ({"hires": HighResolution(2.0, 0.5, 5000)}, "the number of steps is 5000"),
-        ({"extras": Guidance(perturbed_attention=float("nan"))}, "the scale of perturbed attention is nan"),
+        ({"guidance": Guidance(pag_scale=float("nan"))}, "the scale of perturbed attention is nan"),
         ({"target": PICTURE, "target_strength": float("inf")}, "the strength of the target is inf"),
         ({"inputs": {"class": 3}}, "the input 'class' is given, which tiny does not read"),
         ({"inputs": {"noise_level": 3}}, "the input 'noise_level' is given"),
@@ -287,7 +287,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"image": PICTURE, "mask": MASK[:16]}, "the mask is 32x16, the image 32x32"),
         ({"image": PICTURE, "mask": MASK * 0}, "the mask is empty"),
         ({"image": PICTURE.astype(float)}, "the image has shape"),
-        ({"stretch": (0.5, 0.2)}, "the stretch 0.5 to 0.2"),
+        ({"denoising_start": 0.5, "denoising_end": 0.2}, "the stretch 0.5 to 0.2"),
         ({"latent": torch.full((8, 4, 4), float("nan"))}, "not finite"),
         ({"latent": torch.zeros(8, 3, 4)}, "the latent has shape"),
         ({"hires": HighResolution(0.5)}, "enlarges by 0.5"),
@@ -296,16 +296,16 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"prompt": "(" * 1000}, "nested more than"),
         ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight in"),
         ({"emphasis": "loud"}, "unknown emphasis 'loud'; known are: "),
-        ({"deep_every": 0}, "deep features are to come at every 0 steps"),
-        ({"merge_tokens": 0.8}, "the share of tokens to merge is 0.8, wanted is 0 to 0.75"),
-        ({"merge_tokens": float("nan")}, "the share of tokens to merge is nan"),
+        ({"deepcache_interval": 0}, "deep features are to come at every 0 steps"),
+        ({"tome_ratio": 0.8}, "the share of tokens to merge is 0.8, wanted is 0 to 0.75"),
+        ({"tome_ratio": float("nan")}, "the share of tokens to merge is nan"),
         ({"seed_mode": "random"}, "unknown seed mode 'random'"),
         ({"clip_skip": 2}, "tiny has no CLIP text encoder"),
         ({"sigmas": (1.0, 2.0)}, "do not fall"),
         ({"sampler_options": {"eta": 1.0}}, "has no options|unknown"),
         ({"variation_seed": 1, "variation_strength": 2.0}, "the variation strength is 2.0"),
-        ({"extras": Guidance(interval=(0.9, 0.1))}, "guidance from 0.9 to 0.1 of the steps"),
-        ({"extras": Guidance(rescale=7.0)}, "the share of guidance to rescale is 7.0"),
+        ({"guidance": Guidance(interval=(0.9, 0.1))}, "guidance from 0.9 to 0.1 of the steps"),
+        ({"guidance": Guidance(rescale=7.0)}, "the share of guidance to rescale is 7.0"),
         ({"prompt": "a <lora:nosuch:1>"}, "no folder of LoRAs is given"),
     ],
 )

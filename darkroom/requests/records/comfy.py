@@ -83,9 +83,9 @@ def read(table: dict[str, Any]) -> Found | None:
     scheduler = graph.at(sampler, "sigmas")
     found.number("steps", _first(graph.value(sampler, "steps"), graph.value(scheduler, "steps")), int)
     guider = graph.at(sampler, "guider")
-    found.number("guidance", _first(graph.value(sampler, "cfg"), graph.value(guider, "cfg")), float)
+    found.number("guidance_scale", _first(graph.value(sampler, "cfg"), graph.value(guider, "cfg")), float)
     if graph.kind(guider) == "BasicGuider":
-        found.fields["guidance"] = 1.0  # it asks for the prompt alone
+        found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
     chosen = graph.at(sampler, "sampler")
     found.sampler(_first(graph.value(sampler, "sampler_name"), graph.value(chosen, "sampler_name")))
     found.schedule(_first(graph.value(sampler, "scheduler"), graph.value(scheduler, "scheduler")))

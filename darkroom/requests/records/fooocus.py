@@ -25,7 +25,7 @@ def read(said: dict[str, Any]) -> Found:
     found.text("prompt", f"{prompt}{''.join(tags)}" if isinstance(prompt, str) else prompt)
     found.text("negative_prompt", said.get("negative_prompt"))
     found.number("steps", said.get("steps"), int)
-    found.number("guidance", said.get("guidance_scale"), float, "guidance_scale")
+    found.number("guidance_scale", said.get("guidance_scale"), float, "guidance_scale")
     found.number("seed", said.get("seed"), int)
     found.number("clip_skip", said.get("clip_skip"), int)
     found.sampler(said.get("sampler"))

@@ -27,7 +27,7 @@ def read(said: dict[str, Any]) -> Found:
     found.text("negative_prompt", said.get("negative_prompt"))
     for field in ("width", "height", "seed", "steps"):
         found.number(field, said.get(field), int)
-    found.number("guidance", said.get("cfg_scale"), float, "cfg_scale")
+    found.number("guidance_scale", said.get("cfg_scale"), float, "cfg_scale")
     found.number("strength", said.get("strength"), float)
     skip = said.get("clip_skip")
     if isinstance(skip, int) and not isinstance(skip, bool):

@@ -44,16 +44,14 @@ def requests(draw: st.DrawFn) -> Request:
         height=draw(st.sampled_from([None, 128])),
         seed=draw(st.integers(0, 2**63 - 1)),
         steps=draw(st.integers(1, 1000)),
-        guidance=draw(st.floats(0, 30)),
+        guidance_scale=draw(st.floats(0, 30)),
         sampler=draw(st.sampled_from([None, "Euler a", "DPM++ 2M SDE", "DDIM"])),
         schedule=draw(st.sampled_from([None, "karras", "linspace"])),
         hires=draw(st.sampled_from([None, HighResolution(1.5), HighResolution(2.0, 0.3, 7, "picture")])),
-        extras=draw(
-            st.sampled_from([Guidance(), Guidance(rescale=0.7, interval=(0.1, 0.9)), Guidance(projected=True)])
-        ),
+        guidance=draw(st.sampled_from([Guidance(), Guidance(rescale=0.7, interval=(0.1, 0.9)), Guidance(apg=True)])),
         regions=draw(st.sampled_from([(), (Region("a cat", (0.0, 0.0, 0.5, 1.0)),)])),
-        deep_every=draw(st.integers(1, 3)),
-        merge_tokens=draw(st.sampled_from([0.0, 0.5])),
+        deepcache_interval=draw(st.integers(1, 3)),
+        tome_ratio=draw(st.sampled_from([0.0, 0.5])),
         emphasis=draw(st.sampled_from(["a1111", "no_norm", "comfy", "compel"])),
         seed_mode=draw(st.sampled_from(["darkroom", "a1111", "comfy", "diffusers"])),
         variation_seed=draw(st.none() | st.integers(0, 99)),
@@ -61,7 +59,7 @@ def requests(draw: st.DrawFn) -> Request:
         sigmas=draw(st.sampled_from([None, (9.0, 1 / 3, 0.0)])),
         clip_skip=draw(st.none() | st.integers(1, 3)),
         mask_blur=draw(small),
-        stretch=draw(st.sampled_from([(0.0, 1.0), (0.25, 1.0)])),
+        denoising_start=draw(st.sampled_from([0.0, 0.25])),
         target_strength=draw(small),
         strength=draw(st.none() | small),
         inputs=draw(st.sampled_from([{}, {"crop": [0, 8]}])),
@@ -78,7 +76,7 @@ def test_every_request_survives_its_text(request: Request) -> None:
         width=made.width,
         height=made.height,
         steps=made.steps,
-        guidance=made.guidance,
+        guidance_scale=made.guidance_scale,
         sampler=made.sampler,
         schedule=made.schedule,
         sampler_options=dict(made.sampler_options),
@@ -148,7 +146,7 @@ def test_as_other_tools_write_it() -> None:
     request = found.request
     assert request.prompt == "a castle,\non a hill"
     assert request.negative_prompt == "fog,\nrain"
-    assert (request.width, request.height, request.steps, request.guidance) == (512, 768, 20, 7.5)
+    assert (request.width, request.height, request.steps, request.guidance_scale) == (512, 768, 20, 7.5)
     assert request.sampler == "Euler a"
     assert request.clip_skip == 2
     assert request.seed_mode == "a1111"  # no word about the noise: it was the GPU's
@@ -187,7 +185,7 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     )
 )
 def test_any_setting_of_our_own_is_read_or_refused(value: object) -> None:
-    for said in (value, {"extras": value}, {"inputs": value}, {"regions": value}, {"sigmas": value}):
+    for said in (value, {"guidance": value}, {"inputs": value}, {"regions": value}, {"sigmas": value}):
         quoted = json.dumps(json.dumps(said))
         with contextlib.suppress(InputError):
             parse_parameters(f"x\nSteps: 1, Seed: 1, Darkroom: {quoted}")
@@ -218,8 +216,8 @@ def test_long_lines_do_not_hang(text: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        *({"seed": "x"}, {"seed": 1.5}, {"prompt": 5}, {"sampler": 7}, {"width": "8"}, {"guidance": [1]}),
-        *({"stretch": [1]}, {"extras": None}, {"hires": {"scale": "x"}}, {"inputs": [1]}, {"seed_mode": 3}),
+        *({"seed": "x"}, {"seed": 1.5}, {"prompt": 5}, {"sampler": 7}, {"width": "8"}, {"guidance_scale": [1]}),
+        *({"denoising_start": [1]}, {"guidance": None}, {"hires": {"scale": "x"}}, {"inputs": [1]}, {"seed_mode": 3}),
         *({"image": 5}, {"latent": "x"}, {"unheard": 1}, [], "x"),
     ],
 )

@@ -179,7 +179,7 @@ def test_comfyui_says_what_of_its_sampling_is_lost() -> None:
     graph["3"]["inputs"] |= {"cfg": 0, "denoise": 0.5, "start_at_step": 5, "end_at_step": 10}
     found = comfy.read(graph)
     assert found is not None
-    assert found.request.guidance == 0
+    assert found.request.guidance_scale == 0
     assert found.unmapped[:2] == ("denoise 0.5 of an empty latent", "only the steps 5 to 10 were drawn")
     graph["3"]["inputs"] |= {"denoise": 1, "start_at_step": 0, "end_at_step": 10000}
     whole = comfy.read(graph)
@@ -202,7 +202,7 @@ def test_comfyui_with_its_sampler_in_parts() -> None:
     found = comfy.read(graph)
     assert found is not None
     assert found.request == Request(
-        "a castle", seed=3, steps=4, guidance=1.0, sampler="Euler a", schedule="simple", seed_mode="comfy"
+        "a castle", seed=3, steps=4, guidance_scale=1.0, sampler="Euler a", schedule="simple", seed_mode="comfy"
     )
     assert found.unmapped == ()
 
