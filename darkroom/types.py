@@ -153,7 +153,8 @@ class Request:
 class Sample:
     """One training example: the picture, what is known about it and what was done to it.
 
-    Maps among the conditions (arrays (H, W) or (H, W, C)) have the size of the picture and are cut and mirrored with it.
+    Maps among the conditions, arrays (H, W) or (H, W, C), have the size of the picture; they are cut and mirrored with
+    it.
     """
 
     image: Any  # uint8 array (H, W, 3), RGB; datasets stay free of torch
