@@ -49,9 +49,9 @@ def read_pictures(**paths: Path | None) -> dict[str, Any]:
     """The pictures in the files, by what they are for."""
     if not any(paths.values()):
         return dict.fromkeys(paths)
-    from darkroom.pictures.images import read_mask, read_numbers, read_pixels
+    from darkroom.pictures.reading import read_classes, read_depth, read_mask, read_pixels
 
-    readers = {"mask": read_mask, "segmentation": read_numbers, "depth": read_numbers}
+    readers = {"mask": read_mask, "segmentation": read_classes, "depth": read_depth}
     return {k: None if path is None else readers.get(k, read_pixels)(path) for k, path in paths.items()}
 
 
@@ -142,7 +142,7 @@ def alike(found: Found, request: Request, said: Mapping[str, Any]) -> Request:
     """
     from dataclasses import fields, replace
 
-    from darkroom.diffusion.samplers import split_name
+    from darkroom.diffusion.spacing import split_name
     from darkroom.types import Request
 
     before = found.request

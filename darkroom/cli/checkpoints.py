@@ -85,9 +85,11 @@ def convert(
 
 
 def _prediction(word: str | None) -> Prediction | None:
-    """Any tool's word for what a network predicts, as this project's."""
+    """Everybody's word for what a network predicts, as ours."""
     if word is None:
         return None
-    from darkroom.diffusion.process import find_prediction
+    from darkroom.checkpoints.prediction import PREDICTIONS
 
-    return find_prediction(word)
+    if word.lower() not in PREDICTIONS:
+        raise InputError(f"unknown prediction {word!r}; known are: {', '.join(PREDICTIONS)}")
+    return PREDICTIONS[word.lower()]

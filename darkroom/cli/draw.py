@@ -65,6 +65,7 @@ def draw(
     from darkroom.engine.pipeline import Pipeline, Progress
     from darkroom.engine.upscale import enlarges, upscale
     from darkroom.pictures.picture_file import next_number, numbered_paths, write_new_picture
+    from darkroom.requests.plan import plan
     from darkroom.requests.records.a1111 import parameters_text
 
     imported = time.perf_counter()
@@ -82,6 +83,8 @@ def draw(
         raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")
     if like is not None:
         _tell_what_is_lost(like, base)
+    for remark in dict.fromkeys(r for request in requests for r in plan(request, base.model.system).remarks):
+        print(remark, file=sys.stderr)
     pipeline = Pipeline(base.model, chosen.lora_folders)
     refiner: LoadedModel | None = None
     if chosen.refiner is not None:

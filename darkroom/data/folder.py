@@ -12,9 +12,8 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, draw_caption
 from darkroom.data.metadata import find_table, read_table
-from darkroom.data.picture_header import ENDINGS, picture_size
 from darkroom.errors import InputError, insist
-from darkroom.pictures.images import read_mask, read_numbers, read_pixels
+from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
 
@@ -80,7 +79,7 @@ class Folder:
         return self.config.path / self.names[index]
 
     def size(self, index: int) -> Size:
-        return picture_size(self.path(index))
+        return read_size(self.path(index))
 
     def key(self, index: int) -> str:
         path = self.path(index)
@@ -98,9 +97,9 @@ class Folder:
         if self.labels is not None:
             conditions["class"] = self.labels[index]
         if config.segmentation is not None:
-            conditions["segmentation"] = read_numbers(self._map(config.segmentation, name))
+            conditions["segmentation"] = read_classes(self._map(config.segmentation, name))
         if config.depth is not None:
-            conditions["depth"] = read_numbers(self._map(config.depth, name)).astype(np.float32)
+            conditions["depth"] = read_depth(self._map(config.depth, name))
         if config.mask is not None:
             conditions["mask"] = read_mask(self._map(config.mask, name))
         loss_mask = None

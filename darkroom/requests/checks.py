@@ -17,7 +17,15 @@ from darkroom.errors import InputError
 from darkroom.systems.system import System
 from darkroom.types import Guidance, HighResolution, Region, Request
 
-__all__ = ["check_guidance", "check_hires", "check_inputs", "check_pictures", "check_regions", "check_seeds"]
+__all__ = [
+    "check_guidance",
+    "check_hires",
+    "check_inputs",
+    "check_pictures",
+    "check_regions",
+    "check_seeds",
+    "remarks_on",
+]
 
 MAX_SEED = 2**63 - 1
 MAX_SCALE = 1000.0
@@ -52,14 +60,21 @@ def check_pictures(request: Request) -> None:
         return
     if request.image is None:
         raise InputError("a mask is given without the image that it belongs to")
-    mask, sides = np.asarray(request.mask), request.image.shape[:2]
-    if mask.shape != sides:
-        found = "x".join(str(s) for s in reversed(mask.shape))
-        raise InputError(f"the mask is {found}, the image {sides[1]}x{sides[0]}; they must be of one size")
+    mask = np.asarray(request.mask)
+    if mask.ndim != 2 or 0 in mask.shape:
+        raise InputError(f"the mask has shape {list(mask.shape)}, wanted are numbers (H, W)")
     if not (mask > 0).any():
         raise InputError("the mask is empty: nothing would be repainted")
     if not 0 <= request.mask_blur <= 1000:
         raise InputError(f"the blur of the mask is {request.mask_blur}, wanted are 0 to 1000 pixels")
+
+
+def remarks_on(request: Request) -> tuple[str, ...]:
+    """Sentences on what is right but may not be meant, for the user to read before the picture is drawn."""
+    if request.mask is None or np.shape(request.mask) == np.shape(request.image)[:2]:
+        return ()
+    sizes = (f"{width}x{height}" for height, width in (np.shape(request.mask), np.shape(request.image)[:2]))
+    return ("the mask is {}, the image {}: the mask is scaled to fit".format(*sizes),)
 
 
 def check_seeds(request: Request) -> None:

@@ -13,8 +13,9 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
-from darkroom.diffusion.samplers import SAMPLERS, options_of, resolve, split_name, with_options
-from darkroom.diffusion.sigma_schedules import given
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.samplers.options import options_of, with_options
+from darkroom.diffusion.spacing import given, resolve, split_name
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.prompts.grammar import Prompt, parse
@@ -27,6 +28,7 @@ from darkroom.requests.checks import (
     check_pictures,
     check_regions,
     check_seeds,
+    remarks_on,
 )
 from darkroom.systems.system import System
 from darkroom.types import Request
@@ -54,6 +56,7 @@ class Plan:
     step: int  # sides are multiples of this
     strength: float  # 1 without a picture to start from
     starts_from_image: bool
+    remarks: tuple[str, ...] = ()  # sentences for the user, before the picture is drawn
     former_steps: int = 0  # of the first pass, in the second of a high-resolution fix
 
     @property
@@ -168,6 +171,7 @@ def plan(request: Request, system: System) -> Plan:
         step=side_step(system),
         strength=strength if starts else 1.0,
         starts_from_image=starts,
+        remarks=remarks_on(request),
     )
 
 

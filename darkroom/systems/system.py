@@ -17,10 +17,9 @@ from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.conditioning.size import NumbersConfig
 from darkroom.conditioning.text import WordTextConfig
 from darkroom.conditioning.vectors import VectorsConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.process import Prediction, ScheduleConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
-from darkroom.noise_schedule import NoiseSchedule
 from darkroom.registry import Registry
 
 __all__ = ["FIRST_STAGES", "SYSTEMS", "Defaults", "EmbedderConfig", "FirstStage", "System"]
@@ -65,7 +64,7 @@ class System:
     unet: UNetConfig
     autoencoder: AutoencoderConfig
     embedders: tuple[EmbedderConfig, ...]
-    schedule: NoiseSchedule
+    schedule: ScheduleConfig
     prediction: Prediction
     latent_scale: float
     defaults: Defaults

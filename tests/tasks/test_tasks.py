@@ -284,7 +284,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"inputs": {"noise_level": 3}}, "the input 'noise_level' is given"),
         ({"image": PICTURE, "strength": 0.01}, "leaves none of the 6 steps"),
         ({"mask": MASK}, "a mask is given without the image"),
-        ({"image": PICTURE, "mask": MASK[:16]}, "the mask is 32x16, the image 32x32"),
+        ({"image": PICTURE, "mask": MASK[None]}, "the mask has shape"),
         ({"image": PICTURE, "mask": MASK * 0}, "the mask is empty"),
         ({"image": PICTURE.astype(float)}, "the image has shape"),
         ({"denoising_start": 0.5, "denoising_end": 0.2}, "the stretch 0.5 to 0.2"),

@@ -11,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from darkroom.errors import InputError
-from darkroom.pictures.images import opened
 from darkroom.pictures.picture_file import user_comment
+from darkroom.pictures.reading import opened
 from darkroom.requests.records import a1111, comfy, fooocus, invoke
 from darkroom.requests.records.found import Found
 
