@@ -14,18 +14,20 @@ PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
 
 CHECKS = {
-    "half_euler": """
+    "split_euler": """
 import torch
+from darkroom.diffusion.samplers import SAMPLERS
 sigmas = torch.logspace(1, -1, 21, dtype=torch.float64)
 x = torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64)
-steps = list(SAMPLERS["half_euler"](lambda x, s: x * 1.69 / (1.69 + s**2), x, sigmas, None))
+steps = list(SAMPLERS["k_split"](lambda x, s: x * 1.69 / (1.69 + s**2), x, sigmas, None))
 exact = 5 * ((1.69 + sigmas[-1] ** 2) / (1.69 + sigmas[0] ** 2)) ** 0.5
 assert len(steps) == 20 and abs(float(steps[-1].x) - float(exact)) < 0.05
 """,
     "cubic": """
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
-from darkroom.diffusion.spacing import spaced
-sigmas = spaced("cubic", DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise"), 9)
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.noise_schedule import NoiseSchedule
+from darkroom.diffusion.sigma_schedules import spaced
+sigmas = spaced("cubic", DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise"), 9)
 assert len(sigmas) == 10 and (sigmas[:-1] > sigmas[1:]).all()
 """,
     "picturebook-wide": """

@@ -11,6 +11,7 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.size import NumbersConfig
+from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.bottleneck import VQConfig
@@ -267,7 +268,6 @@ def scheduler_configs(system: System) -> dict[str, Config]:
     """Component → the content of its `scheduler_config.json`."""
     s = system.schedule
     result: Config = {
-        "_class_name": "DDIMScheduler",
         "beta_end": s.beta_end,
         "beta_schedule": {"scaled_linear": "scaled_linear", "linear": "linear", "cosine": "squaredcos_cap_v2"}[s.kind],
         "beta_start": s.beta_start,
@@ -278,12 +278,13 @@ def scheduler_configs(system: System) -> dict[str, Config]:
         "set_alpha_to_one": False,
         "steps_offset": 1,
     }
-    names = {"Euler": "EulerDiscreteScheduler", "Euler a": "EulerAncestralDiscreteScheduler"}
-    if system.defaults.sampler in names:
-        result["_class_name"] = names[system.defaults.sampler]
+    result["_class_name"] = SAMPLERS[system.defaults.sampler].diffusers
+    if result["_class_name"] != "DDIMScheduler":
         result["timestep_spacing"] = "trailing" if system.defaults.schedule == "trailing" else "leading"
         for unknown in ("clip_sample", "set_alpha_to_one"):
             del result[unknown]
+    if system.defaults.schedule == "karras":
+        result["use_karras_sigmas"] = True
     found = {"scheduler": result}
     ddpm: Config = {"_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "prediction_type": "epsilon"}
     ddpm |= {"clip_sample": True, "variance_type": "fixed_small", "beta_start": 0.0001, "beta_end": 0.02}

@@ -10,7 +10,7 @@ import torch
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
-from darkroom.checkpoints.prediction import PREDICTIONS
+from darkroom.diffusion.process import find_prediction
 from darkroom.errors import InputError
 from darkroom.nn.device import find_device
 from darkroom.nn.layers import allow_minimal_filtering
@@ -63,8 +63,7 @@ def load_model(
     "auto" does it with huge models. `compile`: the denoiser's blocks become kernels made for the device. `quantize`:
     large linear layers are rounded to "int8" or "fp8" once they are read, and compute in it.
     """
-    if prediction is not None and prediction not in PREDICTIONS:
-        raise InputError(f"unknown prediction {prediction!r}; known are: {', '.join(PREDICTIONS)}")
+    told = None if prediction is None else find_prediction(prediction)
     if memory not in MEMORY:
         raise InputError(f"unknown memory {memory!r}; known are: {', '.join(MEMORY)}")
     low, on_cpu = memory == "low", find_device(device).type == "cpu"
@@ -74,7 +73,6 @@ def load_model(
         find_format(quantize, find_device(device))  # refused before anything is read
         if compile or (low and not on_cpu):
             raise InputError("quantised layers are neither compiled nor streamed: take --quantize without the other")
-    told = None if prediction is None else PREDICTIONS[prediction]
     kind = fast_half(device) if dtype is None else dtype
     place = "cpu" if low else device
     with enough_memory(f"loading {name}"):

@@ -7,17 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.checkpoints.source import Source, read_json
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.process import PREDICTIONS, Prediction
 from darkroom.errors import InputError
 
-__all__ = ["PREDICTIONS", "Told", "tell_prediction"]
+__all__ = ["Told", "tell_prediction"]
 
-# Everybody's words for the three.
-PREDICTIONS: dict[str, Prediction] = {
-    **dict.fromkeys(("noise", "eps", "epsilon"), "noise"),
-    **dict.fromkeys(("velocity", "v", "v_prediction", "v-prediction", "vpred"), "velocity"),
-    **dict.fromkeys(("data", "x0", "sample"), "data"),
-}
 _VELOCITY_NAME = re.compile(
     r"(^|[-_. ])(v[-_]?pred(iction)?[\d.]*|768[-_]?v|v[-_]?param\w*|2[-_.]1[-_]768|768[-_]ema)([-_. ]|$)"
 )

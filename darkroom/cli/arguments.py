@@ -142,7 +142,7 @@ def alike(found: Found, request: Request, said: Mapping[str, Any]) -> Request:
     """
     from dataclasses import fields, replace
 
-    from darkroom.diffusion.spacing import split_name
+    from darkroom.diffusion.samplers import split_name
     from darkroom.types import Request
 
     before = found.request

@@ -85,11 +85,9 @@ def convert(
 
 
 def _prediction(word: str | None) -> Prediction | None:
-    """Everybody's word for what a network predicts, as ours."""
+    """Any tool's word for what a network predicts, as this project's."""
     if word is None:
         return None
-    from darkroom.checkpoints.prediction import PREDICTIONS
+    from darkroom.diffusion.process import find_prediction
 
-    if word.lower() not in PREDICTIONS:
-        raise InputError(f"unknown prediction {word!r}; known are: {', '.join(PREDICTIONS)}")
-    return PREDICTIONS[word.lower()]
+    return find_prediction(word)

@@ -180,7 +180,7 @@ def generate(
         str | None, typer.Option(help="Another first stage's file or folder.", rich_help_panel=MODELS)
     ] = None,
     prediction: Annotated[
-        str | None, typer.Option(help="noise, velocity or data, against what the file says.", rich_help_panel=MODELS)
+        str | None, typer.Option(help="eps, v or x0, against what the file says.", rich_help_panel=MODELS)
     ] = None,
     ema: Annotated[str, typer.Option(help="Averaged weights: auto, yes or no.", rich_help_panel=MODELS)] = "auto",
     memory: Annotated[str, typer.Option(help="auto, or low: slower, in less.", rich_help_panel=MODELS)] = "auto",

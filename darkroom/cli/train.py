@@ -32,20 +32,22 @@ def train(
 
     from darkroom.training.loop import train as run
     from darkroom.training.recipe import load_recipe
-    from darkroom.training.run_folder import natural_precision, settled
+    from darkroom.training.run_folder import natural_precision, resolved
 
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_recipe(recipe, overrides or ())
     folder = output or Path("runs") / recipe.stem
     asked = loaded.recipe.loop
-    loop = settled(asked, folder)
+    loop = resolved(asked, folder)
     fast = natural_precision(loop.device)
     if asked.precision == "auto" and loop.precision != fast:
         print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
     whole = replace(loaded.recipe, loop=loop)
-    steps = run(loaded.objective(whole), loop, folder, recipe=whole, minutes=minutes)
-    if steps < loop.steps:
-        print(f"stopped at step {steps} of {loop.steps}; the same command goes on from {folder}")
+    end = run(loaded.objective(whole), loop, folder, recipe=whole, minutes=minutes)
+    if end.step < loop.steps:
+        print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")
     else:
         print(f"done: {folder / 'export'}")
+    if end.signal is not None:
+        raise typer.Exit(128 + end.signal)

@@ -60,8 +60,6 @@ def diffusion_loss(
 
 
 def _min_snr_weight(process: DiffusionProcess, t: Tensor, gamma: float) -> Tensor:
-    """min(SNR, gamma) over what the plain loss weighs the error of z0 with: SNR, SNR + 1 or 1."""
-    a = process.alphas_cumprod[t.cpu()]
-    snr = a / (1 - a)
-    plain = {"noise": snr, "velocity": snr + 1, "data": torch.ones_like(snr)}[process.prediction]
-    return snr.clamp(max=gamma) / plain
+    """min(SNR, gamma) over what the plain loss weighs the error of z0 with."""
+    snr = process.sigmas[t.cpu()] ** -2
+    return snr.clamp(max=gamma) / process.loss_weight(t)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.diffusion.guidance import known_region
-from darkroom.diffusion.samplers.options import with_options
+from darkroom.diffusion.samplers import with_options
 from darkroom.engine.memory import fitting_batch
 from darkroom.engine.prompt_loras import prompt_loras
 from darkroom.errors import InputError

@@ -13,9 +13,8 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
-from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.samplers.options import options_of, with_options
-from darkroom.diffusion.spacing import given, resolve, split_name
+from darkroom.diffusion.samplers import SAMPLERS, options_of, resolve, split_name, with_options
+from darkroom.diffusion.sigma_schedules import given
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.prompts.grammar import Prompt, parse

@@ -14,17 +14,17 @@ from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.conditioning.vectors import VectorsConfig
-from darkroom.diffusion.process import ScheduleConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8, KL_F16, VQ_F4, VQ_F4_NOATTN, VQ_F8
 from darkroom.systems.system import SYSTEMS, Defaults, System
 
 __all__ = ["LDM_CELEBA", "LDM_TEXT_LARGE"]
 
 
-def until(beta_end: float) -> ScheduleConfig:
+def until(beta_end: float) -> NoiseSchedule:
     """The usual schedule of the time: linear in the roots, from .0015."""
-    return ScheduleConfig("scaled_linear", 0.0015, beta_end)
+    return NoiseSchedule("scaled_linear", 0.0015, beta_end)
 
 
 def ddim(size: int, steps: int, *, eta: float = 0.0, guidance_scale: float = 1.0) -> Defaults:
@@ -160,7 +160,7 @@ LDM_TEXT_LARGE = replace(
     ),
     autoencoder=KL_F8,
     embedders=(BertTextConfig(width=1280, layers=32, drop_rate=0.1),),
-    schedule=ScheduleConfig("scaled_linear", 0.00085, 0.012),
+    schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),
     latent_scale=0.18215,
     defaults=ddim(256, 200, guidance_scale=5.0),
     layouts=("ldm_text2img-large",),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from darkroom.conditioning.size import NumbersConfig
 from darkroom.conditioning.text import WordTextConfig
-from darkroom.diffusion.process import ScheduleConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.system import SYSTEMS, Defaults, System
 
 __all__ = ["PICTUREBOOK"]
@@ -68,7 +68,7 @@ PICTUREBOOK = SYSTEMS.add(
             NumbersConfig(key="crop", absent=(0, 0), width=32),
             NumbersConfig(key="target_size", absent=(128, 128), width=32),
         ),
-        schedule=ScheduleConfig("scaled_linear", 0.00085, 0.012),
+        schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),
         prediction="velocity",
         latent_scale=0.322,
         defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="karras", guidance_scale=4.0),

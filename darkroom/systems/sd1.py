@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darkroom.conditioning.masked_image import MaskedImageConfig
-from darkroom.diffusion.process import ScheduleConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8
 from darkroom.systems.system import SYSTEMS, Defaults, System
 from darkroom.systems.towers import SD1_TEXT
 
 __all__ = ["SD1", "SD1_INPAINTING", "SD_SCHEDULE"]
 
-SD_SCHEDULE = ScheduleConfig("scaled_linear", 0.00085, 0.012)
+SD_SCHEDULE = NoiseSchedule("scaled_linear", 0.00085, 0.012)
 
 SD1 = System(
     name="sd-v1-5",

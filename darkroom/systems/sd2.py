@@ -9,9 +9,9 @@ from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.noise_level import NoiseLevels
-from darkroom.diffusion.process import ScheduleConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.models.vision import VisionConfig
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8, KL_X4
 from darkroom.systems.sd1 import SD_SCHEDULE
 from darkroom.systems.system import SYSTEMS, Defaults, System
@@ -125,7 +125,7 @@ SD_TURBO = SYSTEMS.add(
     ),
 )
 
-X4_SCHEDULE = ScheduleConfig("scaled_linear", 0.0001, 0.02)
+X4_SCHEDULE = NoiseSchedule("scaled_linear", 0.0001, 0.02)
 X4_UPSCALER = SYSTEMS.add(
     "sd-x4-upscaler",
     System(

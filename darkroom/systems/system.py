@@ -17,9 +17,10 @@ from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.conditioning.size import NumbersConfig
 from darkroom.conditioning.text import WordTextConfig
 from darkroom.conditioning.vectors import VectorsConfig
-from darkroom.diffusion.process import Prediction, ScheduleConfig
+from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.registry import Registry
 
 __all__ = ["FIRST_STAGES", "SYSTEMS", "Defaults", "EmbedderConfig", "FirstStage", "System"]
@@ -64,7 +65,7 @@ class System:
     unet: UNetConfig
     autoencoder: AutoencoderConfig
     embedders: tuple[EmbedderConfig, ...]
-    schedule: ScheduleConfig
+    schedule: NoiseSchedule
     prediction: Prediction
     latent_scale: float
     defaults: Defaults

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers.registry import BROWNIAN
+from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.seeds import PATHS, SEED_MODES, StartingNoise, slerp
-from darkroom.diffusion.slices import between, for_strength
-from darkroom.diffusion.spacing import given, spaced
+from darkroom.diffusion.sigma_schedules import given, spaced
+from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
@@ -58,21 +58,16 @@ def starting_noise(plans: Sequence[Plan], shape: tuple[int, int, int], device: t
     return SEED_MODES[plans[0].request.seed_mode]([p.request.seed for p in plans], shape, device)
 
 
-# Samplers of diffusion's own variables, whose latents begin with unit variance in every tool.
-UNIT = frozenset({"DDIM", "DDPM", "PLMS", "UniPC", "DEIS"})
-# In Diffusers these begin at the first level itself where the spacing begins at the last timestep.
-EULER_LIKE = frozenset({"Euler", "Euler a", "Heun", "DPM2", "DPM2 a", "LMS"})
-
-
 def starting_scale(plan: Plan, sigma: Tensor) -> Tensor:
     """What unit noise is multiplied by where a run starts from nothing else, at the level `sigma`.
 
     The latents of a VP process have unit variance, so that x = z sqrt(1 + sigma²) begins with sqrt(1 + sigma²); so does
-    ComfyUI. k-diffusion begins with sigma, and with it A1111, and Diffusers for some of its schedulers.
+    ComfyUI. k-diffusion begins with sigma, and with it A1111, and Diffusers for some of its schedulers where the
+    timesteps begin with the last.
     """
-    mode = SEED_MODES.name(plan.request.seed_mode)
-    of_a1111 = mode in ("a1111", "a1111_cpu") and plan.sampler not in UNIT
-    of_diffusers = mode == "diffusers" and plan.sampler in EULER_LIKE and plan.schedule in ("linspace", "trailing")
+    mode, tools = SEED_MODES.name(plan.request.seed_mode), SAMPLERS[plan.sampler].starts_at_sigma
+    of_a1111 = mode in ("a1111", "a1111_cpu") and "a1111" in tools
+    of_diffusers = mode == "diffusers" and "diffusers" in tools and plan.schedule in ("linspace", "trailing")
     return sigma if of_a1111 or of_diffusers else (1 + sigma.square()).sqrt()
 
 
@@ -110,7 +105,7 @@ def step_noise(
     of other tools go over the levels that are run.
     """
     name = SEED_MODES.name(plans[0].request.seed_mode)
-    if plans[0].sampler not in BROWNIAN or name not in PATHS:
+    if SAMPLERS[plans[0].sampler].noise != "brownian" or name not in PATHS:
         return start
     low, high = float(sigmas[sigmas > 0].min()), float(sigmas.max())
     if name == "darkroom":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,24 @@ from torch import nn
 
 from darkroom.errors import InputError
 from darkroom.nn.device import find_device
+from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA
+from darkroom.training.interrupt import Interrupt
 from darkroom.training.log import Log, Tally
 from darkroom.training.objective import Objective
-from darkroom.training.run_folder import CHECKPOINT, claim, settled
+from darkroom.training.run_folder import open_run, resolved
 from darkroom.whole_file import whole_file
 
-__all__ = ["TrainingState", "train", "training_step"]
+__all__ = ["TrainingEnd", "TrainingState", "train", "training_step"]
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    """Where a call of `train` ended."""
+
+    step: int
+    signal: int | None = None  # that asked it to leave
 
 
 class TrainingState:
@@ -43,8 +53,8 @@ class TrainingState:
             for name, parameters in objective.optimisers().items()
         }
 
-    def save(self, path: Path) -> None:
-        state = {
+    def state_dict(self) -> dict[str, Any]:
+        return {
             "step": self.step,
             "seconds": self.seconds,
             "tally": asdict(self.tally),
@@ -52,49 +62,62 @@ class TrainingState:
             "ema": self.ema.state_dict(),
             "optimisers": {k: o.state_dict() for k, o in self.optimisers.items()},
         }
-        fresh = path.with_suffix(".new")  # always of this name, so that kills leave no more than one behind
-        try:
-            with fresh.open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, path)  # whole or not at all
-        except (OSError, RuntimeError) as error:
-            fresh.unlink(missing_ok=True)
-            raise InputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
-    def load(self, path: Path) -> None:
-        """Raises `InputError` for a file that is damaged or of other networks."""
+    def load(self, path: Path, state: Mapping[str, Any]) -> None:
+        """Take over `state`, which `path` held; `InputError` if it is of other networks."""
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
             self.networks.load_state_dict(state["networks"])
             self.ema.load_state_dict(state["ema"])
             for k, o in self.optimisers.items():
                 o.load_state_dict(state["optimisers"][k])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
-            self.tally.__dict__.update(asdict(Tally(**state.get("tally", {"since": self.seconds}))))
-        except Exception as error:  # a damaged file can break the reader anywhere
+            self.tally = Tally(**state["tally"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(
-                f"{path} cannot be resumed from ({type(error).__name__}: {reason}); remove it to begin again"
-            ) from None
+            raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None
+
+    def require_finite(self) -> None:
+        """`InputError` that names the first parameter or running mean with a value that is no number."""
+        averaged = {f"the running mean of {k}": t for k, t in self.ema.means.items()}
+        for name, tensor in {**dict(self.networks.state_dict()), **averaged}.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise InputError(f"step {self.step}: {name} is not finite; lower the learning rate or the weight decay")
 
 
 def train(
     objective: Objective, config: LoopConfig, folder: Path, *, recipe: Any = None, minutes: float | None = None
-) -> int:
-    """Run `objective` to `config.steps` in `folder`, going on from the checkpoint there if there is one.
+) -> TrainingEnd:
+    """Run `objective` to `config.steps` in `folder`, going on from the newest sound checkpoint there.
 
-    Stops early, with a checkpoint, after `minutes`. When all steps are done, exports to `folder`/export. Returns the
-    step reached. Writes log.jsonl, samples/ and TensorBoard events (if installed) to `folder`.
+    Stops early, with a checkpoint, after `minutes` and on SIGINT or SIGTERM. When all steps are done, exports to
+    `folder`/export. Writes log.jsonl, samples/ and TensorBoard events (if installed) to `folder`.
     """
     device = find_device(config.device)
-    config = settled(config, folder)
-    claim(folder, recipe, config)
-    objective.networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = TrainingState(objective, config)
-    if (folder / CHECKPOINT).exists():
-        state.load(folder / CHECKPOINT)
+    config = resolved(config, folder)
+    with Interrupt() as interrupt, open_run(folder, recipe, config):
+        objective.networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        state = TrainingState(objective, config)
+        checkpoints = Checkpoints(folder, _warn)
+        if (found := checkpoints.newest()) is not None:
+            state.load(*found)
+        _run(objective, state, config, folder, checkpoints, interrupt, minutes)
+        if state.step >= config.steps:
+            state.require_finite()
+            with _finished(objective, state):
+                facts = {"steps": state.step, "seconds": round(state.seconds), "precision": config.precision}
+                objective.export(folder / "export", facts)
+    return TrainingEnd(state.step, interrupt.signal)
+
+
+def _run(
+    objective: Objective,
+    state: TrainingState,
+    config: LoopConfig,
+    folder: Path,
+    checkpoints: Checkpoints,
+    interrupt: Interrupt,
+    minutes: float | None,
+) -> None:
     begin, began_at = time.monotonic(), state.seconds
     with Log(folder, state.step, config, state.tally) as log:
         while state.step < config.steps:
@@ -102,18 +125,20 @@ def train(
             state.step += 1
             state.seconds = began_at + time.monotonic() - begin
             log.step(state.step, losses, config.rate(state.step - 1), state.seconds)
+            last = state.step == config.steps
             out_of_time = minutes is not None and time.monotonic() - begin > 60 * minutes
-            if state.step % config.sample_every == 0 or state.step == config.steps:
+            leaves = out_of_time or interrupt.signal is not None
+            if (state.step % config.sample_every == 0 and not leaves) or last:
                 _sample(objective, state, config, folder)
-            if state.step % config.save_every == 0 or state.step == config.steps or out_of_time:
-                state.save(folder / CHECKPOINT)
-            if out_of_time:
+            if state.step % config.save_every == 0 or last or leaves:
+                state.require_finite()
+                checkpoints.save(state.step, state.state_dict())
+            if leaves:
                 break
-    if state.step >= config.steps:
-        with _finished(objective, state):
-            facts = {"steps": state.step, "seconds": round(state.seconds), "precision": config.precision}
-            objective.export(folder / "export", facts)
-    return state.step
+
+
+def _warn(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def training_step(objective: Objective, state: TrainingState, config: LoopConfig) -> dict[str, float]:

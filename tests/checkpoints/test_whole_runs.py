@@ -18,8 +18,8 @@ from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.source import open_source
 from darkroom.conditioning.value import Conditioning
 from darkroom.diffusion.guidance import classifier_free
-from darkroom.diffusion.samplers.options import with_options
-from darkroom.diffusion.spacing import spaced
+from darkroom.diffusion.samplers import with_options
+from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.models import vocabulary
 
 LOADED = [

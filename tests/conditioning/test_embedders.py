@@ -17,11 +17,11 @@ from darkroom.conditioning.noise_level import NoiseLevels
 from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
 from darkroom.conditioning.size import Numbers, NumbersConfig
 from darkroom.conditioning.vectors import Vectors, VectorsConfig
-from darkroom.diffusion.process import ScheduleConfig
 from darkroom.errors import InputError
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.nn.embeddings import sinusoid
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Size
 
 VISION = VisionConfig(width=16, layers=1, heads=2, activation="gelu", projection=8, patch=14, image_size=28)
@@ -160,7 +160,7 @@ def test_the_unconditional_branch_wants_an_uglier_picture():
 
 def test_noise_levels_are_those_of_the_diffusion_room():
     for kind in ("scaled_linear", "cosine"):
-        wanted = ScheduleConfig(kind, 0.0001, 0.02).alphas_cumprod()
+        wanted = NoiseSchedule(kind, 0.0001, 0.02).alphas_cumprod()
         torch.testing.assert_close(NoiseLevels(kind, 0.0001, 0.02).alphas_cumprod(), wanted, rtol=1e-12, atol=0)
 
 
@@ -168,7 +168,7 @@ def test_a_small_picture_is_noised_and_its_level_told():
     e = LowResolution(LowResolutionConfig(NoiseLevels("scaled_linear", 0.0001, 0.02, highest=349), default_level=20))
     image, noise = seeded(0, 3, 4, 4), seeded(1, 3, 4, 4)
     c = e(e.prepare([Small(image, 300, noise), image]))
-    a = float(ScheduleConfig("scaled_linear", 0.0001, 0.02).alphas_cumprod()[300])
+    a = float(NoiseSchedule("scaled_linear", 0.0001, 0.02).alphas_cumprod()[300])
     torch.testing.assert_close(c.channels[0], a**0.5 * image + (1 - a) ** 0.5 * noise)
     torch.testing.assert_close(c.channels[1], image)
     assert c.vector.tolist() == [300, 20]
@@ -249,7 +249,7 @@ def test_an_image_prompt_is_its_noised_embedding_and_the_level():
     e.std.fill_(2.0)
     embedding, noise = seeded(0, 8), seeded(1, 8)
     y = e(e.prepare([PromptImage(embedding, 700, noise), PromptImage(embedding, 30), None]))
-    a = float(ScheduleConfig("cosine").alphas_cumprod()[700])
+    a = float(NoiseSchedule("cosine").alphas_cumprod()[700])
     wanted = (a**0.5 * (embedding - 0.5) / 2 + (1 - a) ** 0.5 * noise) * 2 + 0.5
     torch.testing.assert_close(y[0, :8], wanted)
     torch.testing.assert_close(y[0, 8:], sinusoid(torch.tensor(700.0), 8))

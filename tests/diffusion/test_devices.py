@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from darkroom.diffusion import guidance as g
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Denoise
 
-PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "velocity")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "velocity")
 X = torch.empty(2, 4, 8, 8, device="meta")
 
 

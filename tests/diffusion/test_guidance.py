@@ -4,14 +4,15 @@ from torch import Tensor
 
 from darkroom.diffusion import guidance as g
 from darkroom.diffusion.noise import BrownianNoise, SeededNoise
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.spacing import spaced
+from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.errors import InputError
+from darkroom.noise_schedule import NoiseSchedule
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor(1.5)
-PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
 
 
 def told(x: Tensor, sigma: Tensor) -> Tensor:

@@ -7,12 +7,13 @@ from torch import Tensor
 
 from darkroom.diffusion import guidance as g
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
-from darkroom.diffusion.samplers import BROWNIAN, SAMPLERS, options_of, with_options
-from darkroom.diffusion.spacing import spaced
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.diffusion.samplers import SAMPLERS, options_of, with_options
+from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.errors import InputError
+from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
@@ -21,7 +22,6 @@ def test_options_are_the_samplers_own() -> None:
     assert options_of("DPM++ 2M") == {}
     for name in SAMPLERS:
         with_options(name, options_of(name))  # the defaults are allowed
-    assert set(SAMPLERS) >= BROWNIAN
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,14 @@ def test_options_are_the_samplers_own() -> None:
         ("Euler a", {"etta": 1.0}, "etta; known are: eta"),
         ("DPM++ 2M", {"eta": 1.0}, "has no options"),
         ("Euler a", {"eta": "much"}, 'eta is "much", wanted is a number'),
-        ("Euler a", {"eta": -1.0}, "eta is -1.0, wanted is 0"),
+        ("Euler a", {"eta": -1.0}, "eta is -1.0, expected is 0 or more"),
         ("Euler a", {"eta": float("nan")}, "eta is nan"),
-        ("LMS", {"order": 9}, "order is 9, wanted is 1 to 4"),
+        ("LMS", {"order": 9}, "order is 9, expected is 1 to 4"),
+        ("Euler a", {"eta": float("inf")}, "eta is inf"),
+        ("Euler", {"s_tmax": -1.0}, "s_tmax is -1.0, expected is 0 or more"),
+        ("Restart", {"restarts": [[2.0, 0.1, 3, 1]]}, "a restart is 2, 0.1, 3, 1, expected are two rising levels"),
         ("UniPC", {"variant": "bh3"}, "bh1"),
-        ("DPM++ SDE", {"r": 0.0}, "wanted is 0.01"),
+        ("DPM++ SDE", {"r": 0.0}, "expected is 0.01 to 1"),
     ],
 )
 def test_options_that_cannot_be(name: str, options: dict[str, object], words: str) -> None:

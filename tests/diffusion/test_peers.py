@@ -19,12 +19,13 @@ from diffusers import (
 from torch import Tensor
 
 from darkroom.diffusion.noise import SeededNoise
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, with_options
 from darkroom.diffusion.seeds import PATHS
-from darkroom.diffusion.spacing import spaced
+from darkroom.diffusion.sigma_schedules import spaced
+from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 START = torch.linspace(-20, 20, 8).view(1, 2, 2, 2)

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.diffusion.process import DiffusionProcess, Prediction, ScheduleConfig
+from darkroom.diffusion.process import DiffusionProcess, Prediction
+from darkroom.noise_schedule import NoiseSchedule
 
-SD = ScheduleConfig("scaled_linear", 0.00085, 0.012)
+SD = NoiseSchedule("scaled_linear", 0.00085, 0.012)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ SD = ScheduleConfig("scaled_linear", 0.00085, 0.012)
 def test_published_tables(
     start: float, end: float, last_alpha_bar: float, last_sigma: float, first_sigma: float
 ) -> None:
-    process = DiffusionProcess(ScheduleConfig("scaled_linear", start, end), "noise")
+    process = DiffusionProcess(NoiseSchedule("scaled_linear", start, end), "noise")
     assert float(process.alphas_cumprod[-1]) == pytest.approx(last_alpha_bar, rel=1e-7)
     assert float(process.sigmas[-1]) == pytest.approx(last_sigma, rel=1e-6)
     assert float(process.sigmas[0]) == pytest.approx(first_sigma, rel=1e-6)
@@ -32,11 +33,11 @@ def test_published_tables(
     ("schedule", "theirs"),
     [
         (SD, {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}),
-        (ScheduleConfig("linear", 1e-4, 0.02), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
-        (ScheduleConfig("cosine"), {"beta_schedule": "squaredcos_cap_v2"}),
+        (NoiseSchedule("linear", 1e-4, 0.02), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+        (NoiseSchedule("cosine"), {"beta_schedule": "squaredcos_cap_v2"}),
     ],
 )
-def test_alphas_agree_with_diffusers(schedule: ScheduleConfig, theirs: dict[str, object]) -> None:
+def test_alphas_agree_with_diffusers(schedule: NoiseSchedule, theirs: dict[str, object]) -> None:
     peer = DDIMScheduler(**theirs).alphas_cumprod.double()
     ours = schedule.alphas_cumprod()
     assert torch.allclose(ours[:-1], peer[:-1], rtol=2e-5)  # the peer computes in 32 bits
@@ -44,7 +45,7 @@ def test_alphas_agree_with_diffusers(schedule: ScheduleConfig, theirs: dict[str,
 
 
 def test_zero_terminal_snr_agrees_with_diffusers_and_ends_in_noise() -> None:
-    ours = ScheduleConfig("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True).alphas_cumprod()
+    ours = NoiseSchedule("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True).alphas_cumprod()
     peer = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, rescale_betas_zero_snr=True
     ).alphas_cumprod.double()
@@ -64,7 +65,7 @@ def test_timestep_to_sigma_and_back(t: float) -> None:
 
 def test_quantised_timesteps_are_the_nearest_levels() -> None:
     process = DiffusionProcess(SD, "noise")
-    t = process.sigma_to_t(process.t_to_sigma(torch.tensor([3.4, 3.6, 998.9])), quantise=True)
+    t = process.sigma_to_t(process.t_to_sigma(torch.tensor([3.4, 3.6, 998.9])), quantize=True)
     assert t.tolist() == [3, 4, 999]
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from darkroom.config import from_dict, to_dict
 from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.spacing import SCHEDULES
+from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems import FIRST_STAGES, SYSTEMS, System
 from darkroom.systems.build import LatentDiffusion, build

@@ -1,58 +1,87 @@
-"""The table of samplers, and what many of them share."""
+"""The table of samplers. An entry holds all that is particular to one: names, options, noise, levels, first latent."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
-
+from darkroom.config import from_dict
+from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError
 from darkroom.registry import Registry
-from darkroom.types import NoiseSource, Sampler
+from darkroom.types import Denoise, NoiseSource, Sampler, Step
 
-__all__ = ["BROWNIAN", "SAMPLERS", "ancestral", "churned", "levels", "with_end"]
-
-SAMPLERS: Registry[Sampler] = Registry("sampler")  # by A1111 label; ComfyUI and k-diffusion ids are aliases
-
-# These want the noise of a Brownian path (`BrownianNoise`) and get the same picture, refined, from more steps.
-BROWNIAN = frozenset({"DPM++ SDE", "DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"})
+__all__ = ["SAMPLERS", "SamplerEntry", "add_sampler", "options_of", "resolve", "split_name", "with_options"]
 
 
-def levels(sigmas: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """(i, sigma_i, sigma_{i+1}) of every step."""
-    for i in range(len(sigmas) - 1):
-        yield i, sigmas[i], sigmas[i + 1]
+@dataclass(frozen=True)
+class SamplerEntry:
+    """A sampler and its traits.
 
-
-def with_end(sigmas: Tensor, end: float) -> tuple[Tensor, Tensor]:
-    """(`sigmas` whose last zero is the level `end`, what the latent at that level is multiplied by).
-
-    Stable Diffusion's own DDIM and PLMS end at the first level of the process, with a small residue of noise, and hand
-    the VP latent z = x / sqrt(1 + end²) to the decoder (papers C.3). A stretch that ends before zero ends as it is.
+    `sample(denoise, x, sigmas, noise)` yields a `Step` per step; where there are `options`, it takes an instance of
+    them as its last argument.
     """
-    if end == 0 or sigmas[-1] > 0:
-        return sigmas, sigmas.new_ones(())
-    last = sigmas.new_tensor([end])
-    if end >= sigmas[-2]:
-        raise InputError(
-            f"the last level is {end}, wanted is one below the level of the last step, {float(sigmas[-2])}"
-        )
-    return torch.cat([sigmas[:-1], last]), (1 + last[0] ** 2).rsqrt()
+
+    name: str  # A1111's label where it has one
+    sample: Callable[..., Iterator[Step]]
+    aliases: tuple[str, ...] = ()  # what ComfyUI, k-diffusion, InvokeAI and others call it
+    options: type[Any] | None = None  # a frozen dataclass of defaults that checks itself
+    noise: Literal["fresh", "brownian"] = "fresh"  # "brownian": of a path, so that more steps refine one picture
+    schedule: str = "linspace"  # what "automatic" means, as in A1111
+    starts_at_sigma: tuple[str, ...] = ("a1111",)  # tools whose first latent is sigma · noise, not sqrt(1 + sigma²) · …
+    diffusers: str = "DDIMScheduler"  # the class there that steps alike, or the nearest
+
+    def __call__(self, denoise: Denoise, x: Any, sigmas: Any, noise: NoiseSource) -> Iterator[Step]:
+        """Sample with the default options."""
+        return self.with_options({})(denoise, x, sigmas, noise)
+
+    def with_options(self, values: Mapping[str, object]) -> Sampler:
+        """The sampler with `values` set; `InputError` for an option that it does not have or that cannot be."""
+        where = f"the sampler {self.name}"
+        if self.options is None:
+            if values:
+                raise InputError(f"{where} has no options, {', '.join(values)} cannot be set")
+            return self.sample
+        options = from_dict(self.options, dict(values), where)
+        return functools.partial(_with_last, self.sample, options)
 
 
-def ancestral(sigma: Tensor, following: Tensor, eta: float = 1.0) -> tuple[Tensor, Tensor]:
-    """(sigma_down, sigma_up): step down to the first, then add noise of the second (papers C.4)."""
-    up = eta * (following**2 * (sigma**2 - following**2) / sigma**2).clamp(min=0).sqrt()
-    up = torch.minimum(following, up)
-    return (following**2 - up**2).clamp(min=0).sqrt(), up
+def _with_last(
+    sample: Callable[..., Iterator[Step]], options: object, denoise: Denoise, x: Any, sigmas: Any, noise: NoiseSource
+) -> Iterator[Step]:
+    return sample(denoise, x, sigmas, noise, options)
 
 
-def churned(x: Tensor, sigma: Tensor, churn: float, s_noise: float, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-    """x with noise added up to sigma (1 + gamma), gamma = min(churn, √2 − 1), and that level (Karras et al. 2022)."""
-    gamma = min(churn, math.sqrt(2) - 1)
-    if gamma <= 0:
-        return x, sigma
-    level = sigma * (1 + gamma)
-    return x + (level**2 - sigma**2).sqrt() * s_noise * noise(level, sigma), level
+SAMPLERS: Registry[SamplerEntry] = Registry("sampler")
+
+
+def add_sampler(entry: SamplerEntry) -> SamplerEntry:
+    """Put `entry` into the table under its name and its aliases."""
+    return SAMPLERS.add(entry.name, entry, *entry.aliases)
+
+
+def options_of(name: str) -> dict[str, object]:
+    """The options of the sampler `name` and their defaults."""
+    options = SAMPLERS[name].options
+    return {} if options is None else asdict(options())
+
+
+def with_options(name: str, values: Mapping[str, object]) -> Sampler:
+    """The sampler `name` with the options `values`; `InputError` for what it does not have or cannot be."""
+    return SAMPLERS[name].with_options(values)
+
+
+def resolve(schedule: str, sampler: str) -> str:
+    """The own name of `schedule`; "automatic" is what suits `sampler`."""
+    return SAMPLERS[sampler].schedule if schedule.lower() == "automatic" else SCHEDULES.name(schedule)
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" and "k_dpmpp_2m_ka" are 2M and karras."""
+    found = re.fullmatch(r"(.*\S)(?:[ _]+(karras|exponential|polyexponential)|_(ka))", name.strip(), re.I | re.S)
+    if found is None:
+        return name.strip(), None
+    return found[1].rstrip(" _"), (found[2] or "karras").lower()

@@ -4,49 +4,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from darkroom.diffusion.samplers.registry import SAMPLERS, levels
+from darkroom.diffusion.samplers.registry import SamplerEntry, add_sampler
+from darkroom.diffusion.samplers.steps import expect, levels
 from darkroom.types import Denoise, NoiseSource, Step
 
-__all__ = ["unipc"]
+__all__ = ["UniPcBh2Options", "UniPcOptions", "unipc", "unipc_bh2"]
 
 
-def unipc(
-    denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    noise: NoiseSource,
-    *,
-    order: int = 3,
-    variant: Literal["bh1", "bh2"] = "bh1",
-    corrector: bool = True,
-    lower_order_final: bool = True,  # the last steps, which are long in λ, at lower order
-) -> Iterator[Step]:
+@dataclass(frozen=True)
+class UniPcBh2Options:
+    order: int = 3
+    corrector: bool = True
+    lower_order_final: bool = True  # the last steps, which are long in λ, at lower order
+
+    def __post_init__(self) -> None:
+        expect(1, 4, order=self.order)
+
+
+@dataclass(frozen=True)
+class UniPcOptions(UniPcBh2Options):
+    variant: Literal["bh1", "bh2"] = "bh1"  # which function B(h) scales the differences
+
+
+def unipc(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: UniPcOptions) -> Iterator[Step]:
     """Data prediction, in variance-exploding form: λ = −ln σ, h = λ' − λ (papers C.4).
 
     The estimate at the predicted point corrects that point and serves the next step, so the corrector costs nothing.
     """
-    total = len(sigmas) - 1
+    total, order, variant = len(sigmas) - 1, options.order, options.variant
     lambdas: list[float] = []  # of the estimates, the newest first
     estimates: list[Tensor] = []
     before: Tensor | None = None  # the latent that the last step started from
     last_order = 0
-    for i, sigma, following in levels(sigmas):
+    for i, sigma, sigma_next in levels(sigmas):
         x0 = denoise(x, sigma)
         now = -math.log(float(sigma))
-        if corrector and before is not None:
+        if options.corrector and before is not None:
             x = _update(before, estimates, lambdas, now, last_order, variant, newest=x0)
         estimates, lambdas = [x0, *estimates[: order - 1]], [now, *lambdas[: order - 1]]
         before = x
-        if following == 0:
+        if sigma_next == 0:
             x = x0
         else:
-            last_order = min(order, len(estimates), total - i if lower_order_final else order)
-            x = _update(x, estimates, lambdas, -math.log(float(following)), last_order, variant)
+            last_order = min(order, len(estimates), total - i if options.lower_order_final else order)
+            x = _update(x, estimates, lambdas, -math.log(float(sigma_next)), last_order, variant)
         yield Step(i, total, float(sigma), x, x0)
 
 
@@ -91,10 +98,21 @@ def _weights(ratios: Sequence[float], q: float, scale: float) -> list[float]:
 
 
 def unipc_bh2(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, *, order: int = 3, corrector: bool = True
+    denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: UniPcBh2Options
 ) -> Iterator[Step]:
-    return unipc(denoise, x, sigmas, noise, order=order, variant="bh2", corrector=corrector)
+    return unipc(denoise, x, sigmas, noise, UniPcOptions(**asdict(options), variant="bh2"))
 
 
-SAMPLERS.add("UniPC", unipc, "uni_pc")
-SAMPLERS.add("UniPC BH2", unipc_bh2, "uni_pc_bh2")
+add_sampler(
+    SamplerEntry("UniPC", unipc, ("uni_pc",), UniPcOptions, starts_at_sigma=(), diffusers="UniPCMultistepScheduler")
+)
+add_sampler(
+    SamplerEntry(
+        "UniPC BH2",
+        unipc_bh2,
+        ("uni_pc_bh2",),
+        UniPcBh2Options,
+        starts_at_sigma=(),
+        diffusers="UniPCMultistepScheduler",
+    )
+)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.spacing import SCHEDULES, split_name
+from darkroom.diffusion.samplers import SAMPLERS, split_name
+from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError
 from darkroom.types import Request
 

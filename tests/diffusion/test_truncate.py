@@ -3,14 +3,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkroom.diffusion.process import DiffusionProcess, ScheduleConfig
-from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.slices import between, for_strength
-from darkroom.diffusion.spacing import SCHEDULES, spaced, split_name
-from darkroom.diffusion.spacing import given as sigmas_given
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.diffusion.samplers import SAMPLERS, split_name
+from darkroom.diffusion.sigma_schedules import SCHEDULES, spaced
+from darkroom.diffusion.sigma_schedules import given as sigmas_given
+from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
+from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(ScheduleConfig("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -13,52 +12,19 @@ from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 
-__all__ = ["AUTOMATIC", "SCHEDULES", "Schedule", "given", "resolve", "spaced", "split_name"]
+__all__ = ["SCHEDULES", "Schedule", "given", "karras_between", "spaced"]
 
 # schedule(process, n) gives the n levels to evaluate at, falling, float64; `spaced` appends the zero.
 Schedule = Callable[[DiffusionProcess, int], Tensor]
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
-# What "automatic" means for a sampler, as in A1111; every other sampler takes "linspace".
-AUTOMATIC = {
-    "DPM++ 2M": "karras",
-    "DPM++ SDE": "karras",
-    "DPM++ 2S a": "karras",
-    "DPM2": "karras",
-    "DPM2 a": "karras",
-    "LMS": "karras",
-    "Restart": "karras",
-    "DPM++ 2M SDE": "exponential",
-    "DPM++ 2M SDE Heun": "exponential",
-    "DPM++ 3M SDE": "exponential",
-    "DDIM": "leading",
-    "PLMS": "leading",
-    "DDPM": "leading",
-    "LCM": "lcm",
-}
-
-
-def resolve(name: str, sampler: str) -> str:
-    """The schedule's own name; "automatic" is what suits `sampler`."""
-    if name.lower() == "automatic":
-        return AUTOMATIC.get(sampler, "linspace")
-    return SCHEDULES.name(name)
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" and "k_dpmpp_2m_ka" are 2M and karras."""
-    found = re.fullmatch(r"(.*\S)(?:[ _]+(karras|exponential|polyexponential)|_(ka))", name.strip(), re.I | re.S)
-    if found is None:
-        return name.strip(), None
-    return found[1].rstrip(" _"), (found[2] or "karras").lower()
-
 
 def spaced(name: str, process: DiffusionProcess, n: int) -> Tensor:
     """The sigmas (n + 1,) float32 of the schedule `name`, falling to zero."""
     total = process.schedule.steps
     if not 1 <= n <= total:
-        raise InputError(f"the number of steps is {n}, wanted is 1 to {total}")
+        raise InputError(f"the number of steps is {n}, expected is 1 to {total}")
     sigmas = SCHEDULES[name](process, n)
     return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
 
@@ -69,7 +35,7 @@ def given(sigmas: Sequence[float]) -> Tensor:
     if not len(values) or values[-1] != 0 or sigmas[-1] != 0:
         values = torch.cat([values, values.new_zeros(1)])
     if len(values) < 2 or not torch.isfinite(values).all() or (values < 0).any():
-        raise InputError(f"sigmas {list(sigmas)} are not a schedule: wanted are finite levels above zero")
+        raise InputError(f"sigmas {list(sigmas)} are not a schedule: expected are finite levels above zero")
     if (values.diff() >= 0).any():
         raise InputError(f"sigmas {list(sigmas)} do not fall")
     return values
@@ -141,11 +107,11 @@ def quadratic(process: DiffusionProcess, n: int) -> Tensor:
 
 def beta(process: DiffusionProcess, n: int, a: float = 0.6, b: float = 0.6) -> Tensor:
     """Timesteps at quantiles of Beta(.6, .6): dense at both ends (Lee et al. 2024)."""
-    wanted = 1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1]
-    low, high = torch.zeros_like(wanted), torch.ones_like(wanted)
+    shares = 1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1]
+    low, high = torch.zeros_like(shares), torch.ones_like(shares)
     for _ in range(60):  # bisection to the last bit
         middle = (low + high) / 2
-        below = _beta_cdf(middle, a, b) < wanted
+        below = _beta_cdf(middle, a, b) < shares
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
     return process.t_to_sigma(high * (process.schedule.steps - 1))
 
@@ -185,8 +151,13 @@ def lcm(process: DiffusionProcess, n: int) -> Tensor:
 
 def karras(process: DiffusionProcess, n: int) -> Tensor:
     """Even in sigma^(1/7) between the process's ends (Karras et al. 2022, equation 5)."""
-    low, high = (s ** (1 / 7.0) for s in _ends(process))
-    return (high + torch.linspace(0, 1, n, dtype=torch.float64) * (low - high)) ** 7.0
+    return karras_between(*_ends(process), n)
+
+
+def karras_between(low: float, high: float, n: int, rho: float = 7.0) -> Tensor:
+    """n levels from `high` to `low`, even in sigma^(1/rho), float64."""
+    ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+    return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
 
 
 def exponential(process: DiffusionProcess, n: int) -> Tensor:

@@ -1,0 +1,25 @@
+"""Processes of a test's own: forked, since to start Python and PyTorch anew takes seconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+__all__ = ["forked"]
+
+
+def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """A running process that calls `function`; its standard output and errors go nowhere."""
+    process = multiprocessing.get_context("fork").Process(target=_silent, args=(function, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _silent(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    function(*arguments)
