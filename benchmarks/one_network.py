@@ -15,7 +15,7 @@ from benchmarks.networks import Pair, pair
 from benchmarks.openvino import openvino
 from benchmarks.work import BASE, Contest, Work
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
-from darkroom.conditioning.size import NumbersConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import allow_minimal_filtering
 from darkroom.systems.system import System

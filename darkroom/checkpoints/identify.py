@@ -18,7 +18,7 @@ from darkroom.checkpoints.source import Source
 from darkroom.checkpoints.table import Rule
 from darkroom.checkpoints.transfer import Fit, fit
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
-from darkroom.conditioning.size import NumbersConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.diffusion.process import Prediction
 from darkroom.errors import InputError
 from darkroom.systems import SYSTEMS, System

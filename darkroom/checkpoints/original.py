@@ -18,7 +18,7 @@ from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
-from darkroom.conditioning.text import WordTextConfig
+from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.system import System

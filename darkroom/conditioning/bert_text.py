@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.bert_tokenizer import BertTokenizer
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 
@@ -30,12 +31,8 @@ class BertTextConfig:
     kind: Literal["bert_text"] = "bert_text"
 
 
-class BertText(Embedder):
+class BertText(CaptionEmbedder):
     """Absent: the empty sentence, fully encoded, which is also the unconditional branch."""
-
-    slot = "tokens"
-    key = "caption"
-    guided = True
 
     def __init__(self, config: BertTextConfig) -> None:
         super().__init__()
@@ -49,8 +46,16 @@ class BertText(Embedder):
     def look_in(self, folder: Path) -> None:
         self.tokenizer.folder = folder
 
+    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
+        return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
+
+    def _tokenized(self, text: WeightedText) -> Tokenized:
+        length = self.tokenizer.length
+        weights = token_weights(text, self.tokenizer.pieces, length - 2)
+        return Tokenized(text.text, [1.0, *weights, *[1.0] * (length - 1 - len(weights))])  # behind [CLS]
+
     def prepare(self, values: Sequence[str | None]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(text or "") for text in values])  # (B, length)
 
-    def forward(self, prepared: Tensor) -> Tensor:
+    def features(self, prepared: Tensor) -> Tensor:
         return self.transformer(prepared)  # (B, length, width)

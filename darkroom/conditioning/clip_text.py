@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from darkroom.conditioning.embedder import Embedder
-from darkroom.conditioning.value import Conditioning
+from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.chunks import Chunk, chunked
+from darkroom.conditioning.conditioning import Conditioning
+from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.errors import InputError
 from darkroom.models.clip import ClipTextConfig, ClipTextTower, TextFeatures
 from darkroom.models.clip_tokenizer import ClipTokenizer
@@ -52,17 +54,13 @@ class TokenChunks:
     towers: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-class ClipText(Embedder):
+class ClipText(CaptionEmbedder):
     """Tokens of all towers joined along their width; the pooled outputs in the vector.
 
     A caption is a text, cut at 75 tokens, or `TokenChunks`. Chunks run through the towers one by one, are joined along
-    the length, and the first gives the pooled output. Prompts of fewer chunks than their batch are filled up with
-    empty ones.
+    the length, and the first gives the pooled output. A prompt has the chunks that it fills, whatever it is beside (as
+    A1111, which has its padding of the shorter of two prompts off, and ComfyUI).
     """
-
-    slot = "tokens"
-    key = "caption"
-    guided = True
 
     def __init__(self, config: ClipTextEmbedderConfig) -> None:
         super().__init__()
@@ -70,19 +68,32 @@ class ClipText(Embedder):
         self.drop_rate = config.drop_rate
         self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers).requires_grad_(False)
         self.tokenizers = tuple(ClipTokenizer(t.tower.length, t.padding) for t in config.towers)
-        self.clip_skip: int | None = None  # a user's choice of `skip` for all towers
 
     def look_in(self, folder: Path) -> None:
         for tokenizer in self.tokenizers:
             tokenizer.folder = folder
 
+    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
+        found = [None if t is None else [chunked(tokenizer, t) for tokenizer in self.tokenizers] for t in texts]
+        count = max((len(towers[0]) for towers in found if towers is not None), default=1)
+        return [Tokenized(None) if towers is None else self._tokenized(towers, count) for towers in found]
+
+    def _tokenized(self, towers: list[list[Chunk]], count: int) -> Tokenized:
+        """Of each tower's chunks, filled up with empty ones to `count`; the weights are the same for all towers."""
+        towers = [[*chunks, *[Chunk()] * (count - len(chunks))] for chunks in towers]
+        weights: list[float] = []
+        for chunk in towers[0]:  # start, tokens, end, padding
+            weights += [1.0, *chunk.weights, *[1.0] * (self.tokenizers[0].length - 1 - len(chunk.weights))]
+        return Tokenized(TokenChunks(tuple(tuple(tuple(c.tokens) for c in t) for t in towers)), weights, count)
+
+    def blocks(self, length: int, width: int) -> tuple[int, list[int]]:
+        return self.tokenizers[0].length, [t.tower.width for t in self.config.towers]
+
     def prepare(self, values: Sequence[str | TokenChunks | None]) -> Tensor:
+        """All of equally many chunks."""
         rows = [self._rows(v) for v in values]
-        chunks = max(len(row[0]) for row in rows)
-        for row in rows:
-            for tokenizer, tower in zip(self.tokenizers, row):
-                filler = [ZEROED] * tokenizer.length if tower[0][0] == ZEROED else None
-                tower.extend([filler or tokenizer.frame([]) for _ in range(chunks - len(tower))])
+        if len(counts := {len(row[0]) for row in rows}) > 1:
+            raise ValueError(f"prompts of {sorted(counts)} chunks cannot be prepared together")
         return torch.tensor(rows).flatten(2)  # (B, towers, chunks · length)
 
     def _rows(self, value: str | TokenChunks | None) -> list[list[list[int]]]:
@@ -97,8 +108,8 @@ class ClipText(Embedder):
             return [[t.frame(chunk) for chunk in tower] for t, tower in zip(self.tokenizers, value.towers)]
         return [[t.encode(value or "")] for t in self.tokenizers]
 
-    def forward(self, prepared: Tensor) -> Conditioning:
-        parts = [self._features(i, prepared[:, i]) for i in range(len(self.towers))]
+    def forward(self, prepared: Tensor, clip_skip: int | None = None) -> Conditioning:
+        parts = [self._features(i, prepared[:, i], clip_skip) for i in range(len(self.towers))]
         shown = prepared[:, 0, 0] != ZEROED  # (B,)
         tokens = torch.cat([p.tokens for p in parts], dim=-1)  # (B, chunks · length, sum of widths)
         pooled = [p.pooled for p in parts if p.pooled is not None]
@@ -107,11 +118,12 @@ class ClipText(Embedder):
             vector=torch.cat(pooled, dim=-1) * shown.view(-1, 1).to(tokens) if pooled else None,
         )
 
-    def _features(self, i: int, tokens: Tensor) -> TextFeatures:
+    def _features(self, i: int, tokens: Tensor, clip_skip: int | None) -> TextFeatures:
         config = self.config.towers[i]
-        skip = config.skip if self.clip_skip is None else self.clip_skip
-        if not 0 <= skip < config.tower.layers:
-            raise InputError(f"clip skip leaves out {skip} layers, accepted are 0 to {config.tower.layers - 1}")
+        layers = config.tower.layers
+        if clip_skip is not None and not 1 <= clip_skip <= layers:
+            raise InputError(f"clip skip is {clip_skip}, expected is 1 (the last layer) to {layers}")
+        skip = config.skip if clip_skip is None else clip_skip - 1
         chunks = tokens.clamp(min=0).unflatten(1, (-1, config.tower.length))  # (B, chunks, length)
         found = self.towers[i](chunks.flatten(0, 1), skip=skip, norm=config.norm, pooled=config.pooled)
         features = found.tokens.unflatten(0, chunks.shape[:2])

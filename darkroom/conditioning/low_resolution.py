@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.embedder import Embedder
 from darkroom.conditioning.noise_level import NoiseLevels
-from darkroom.conditioning.value import Conditioning
 from darkroom.errors import InputError
 
 __all__ = ["LowResolution", "LowResolutionConfig", "Small"]

@@ -22,7 +22,7 @@ from darkroom.nn.precision import page_out
 from darkroom.pictures.images import to_bytes
 from darkroom.requests.plan import Plan, plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.guide import Clock, clip_skip, guided, towards_target
+from darkroom.tasks.guide import Clock, guided, towards_target
 from darkroom.tasks.inputs import embedder_inputs, fitted
 from darkroom.tasks.start import (
     embedder_generators,
@@ -103,7 +103,7 @@ class Pipeline:
 
     def _batch(self, indices: tuple[int, ...], plans: list[Plan]) -> Iterator[Progress | tuple[int, Picture]]:
         model, shared = self.model, plans[0]
-        with prompt_loras(model, shared.prompt.loras, self.lora_folders), clip_skip(model, shared.request.clip_skip):
+        with prompt_loras(model, shared.prompt.loras, self.lora_folders):
             x, step = yield from self._pass(indices, plans, None)
             if shared.request.hires is not None:
                 second = [_enlarged(p) for p in plans]

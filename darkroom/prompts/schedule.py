@@ -5,37 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.prompts.grammar import Alternate, Break, Edit, Node, Sentence, Text, Weighted
 
-__all__ = ["Flat", "Piece", "changes", "flat"]
+__all__ = ["changes", "flat"]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Text of one weight; `breaks`: it begins a new chunk."""
-
-    text: str
-    weight: float = 1.0
-    breaks: bool = False
-
-
-@dataclass(frozen=True)
-class Flat:
-    """A prompt at one step."""
-
-    pieces: tuple[Piece, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join((" " if p.breaks else "") + p.text for p in self.pieces)
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is nothing but text."""
-        return all(p.weight == 1 and not p.breaks for p in self.pieces)
-
-
-def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> Flat:
+def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> WeightedText:
     """What `sentence` says at `step` (0-based) of `total`; in a second pass, `former` steps went before.
 
     A1111 counts steps from 1 but looks its table up by the 0-based step, so the first entry rules the first two steps;
@@ -55,7 +31,7 @@ def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> Flat:
     if pieces:
         pieces[0] = Piece(pieces[0].text.lstrip(), pieces[0].weight, pieces[0].breaks)
         pieces[-1] = Piece(pieces[-1].text.rstrip(), pieces[-1].weight, pieces[-1].breaks)
-    return Flat(tuple(pieces))
+    return WeightedText(tuple(pieces))
 
 
 def changes(sentence: Sentence, total: int, former: int = 0) -> list[int]:

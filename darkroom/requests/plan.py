@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
@@ -19,7 +20,6 @@ from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.prompts.grammar import Prompt, parse
 from darkroom.prompts.schedule import changes
-from darkroom.prompts.weights import EMPHASES
 from darkroom.requests.checks import (
     check_guidance,
     check_hires,

@@ -14,16 +14,17 @@ from darkroom.conditioning.bert_text import BertText, BertTextConfig
 from darkroom.conditioning.boxes import Boxes, BoxesConfig
 from darkroom.conditioning.class_label import ClassLabel, ClassLabelConfig
 from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig
+from darkroom.conditioning.conditioner import Conditioner
+from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.depth import Depth, DepthMapConfig
-from darkroom.conditioning.embedder import Conditioner, Embedder
+from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.features import Vectors, VectorsConfig
 from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImage, MaskedImageConfig
 from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
-from darkroom.conditioning.size import Numbers, NumbersConfig
-from darkroom.conditioning.text import WordText, WordTextConfig
-from darkroom.conditioning.value import Conditioning
-from darkroom.conditioning.vectors import Vectors, VectorsConfig
+from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
+from darkroom.conditioning.word_text import WordText, WordTextConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.unet import DeepFeatures, UNet
@@ -78,19 +79,14 @@ class LatentDiffusion(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.unet.conv_in.weight.dtype
 
-    def encode(self, inputs: Sequence[Mapping[str, Any]]) -> Conditioning:
-        """The conditioning of B pictures; each mapping holds inputs by embedder key."""
-        prepared = {k: t.to(self.device) for k, t in self.conditioner.prepare(inputs).items()}
-        return self.conditioner(prepared)
+    def condition(
+        self, inputs: Sequence[Mapping[str, Any]], *, emphasis: str = "a1111", clip_skip: int | None = None
+    ) -> Conditioning:
+        """The conditioning of B rows, each a mapping of inputs by embedder key; no row depends on the others.
 
-    def encode_null(self, inputs: Sequence[Mapping[str, Any]], negative_prompts: Sequence[str]) -> Conditioning:
-        """The conditioning of the unconditional branch beside `encode(inputs)`.
-
-        Sizes, pictures, masks and maps stay; the caption gives way to the negative prompt, where that is empty to what
-        the system knows as no caption; classes, boxes and image prompts go.
+        `emphasis`: how weighted words act; `clip_skip`: the last layer of CLIP's text encoder, counted from its end.
         """
-        pairs = zip(inputs, negative_prompts, strict=True)
-        return self.encode([self.conditioner.unconditional(i, negative) for i, negative in pairs])
+        return self.conditioner.condition(inputs, emphasis=emphasis, clip_skip=clip_skip, device=self.device)
 
     def network(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 from darkroom.conditioning.bert_text import BertTextConfig
 from darkroom.conditioning.boxes import BoxesConfig
 from darkroom.conditioning.class_label import ClassLabelConfig
+from darkroom.conditioning.features import VectorsConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
-from darkroom.conditioning.vectors import VectorsConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8, KL_F16, VQ_F4, VQ_F4_NOATTN, VQ_F8

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from darkroom.conditioning.size import NumbersConfig
-from darkroom.conditioning.text import WordTextConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
+from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
 from darkroom.models.unet import UNetConfig

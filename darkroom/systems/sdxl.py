@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darkroom.conditioning.aesthetic import AestheticScoreConfig
-from darkroom.conditioning.size import NumbersConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.autoencoders import KL_F8
 from darkroom.systems.sd1 import SD_SCHEDULE

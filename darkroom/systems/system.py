@@ -10,13 +10,13 @@ from darkroom.conditioning.boxes import BoxesConfig
 from darkroom.conditioning.class_label import ClassLabelConfig
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.features import VectorsConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
-from darkroom.conditioning.size import NumbersConfig
-from darkroom.conditioning.text import WordTextConfig
-from darkroom.conditioning.vectors import VectorsConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
+from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.conditioning.clip_text import ClipText
-from darkroom.conditioning.value import Conditioning
+from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion import guidance as g
-from darkroom.errors import InputError
 from darkroom.models.unet import UNet
 from darkroom.nn.attention import Attention
 from darkroom.nn.blocks import AttentionBlock
 from darkroom.prompts.grammar import Sentence
 from darkroom.prompts.schedule import changes, flat
-from darkroom.prompts.weights import encode_prompt
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.inputs import picture_tensor
 from darkroom.types import Denoise, Region
 
-__all__ = ["Clock", "clip_skip", "guided", "towards_target"]
+__all__ = ["Clock", "guided", "towards_target"]
 
 
 @dataclass
@@ -66,7 +63,7 @@ def _stretch(
     request, guidance = shared.request, shared.request.guidance
 
     def encode(rows: Sequence[Mapping[str, Any]]) -> Conditioning:
-        return encode_prompt(model, rows, request.emphasis)
+        return model.condition(rows, emphasis=request.emphasis, clip_skip=request.clip_skip)
 
     def estimate(conditioning: Conditioning) -> Denoise:
         return model.denoiser(
@@ -206,21 +203,3 @@ def towards_target(model: LatentDiffusion, plans: Sequence[Plan], denoise: Denoi
         return 0.5 * (shown - wanted).square().flatten(1).sum(dim=1)
 
     return g.target_image(denoise, loss, shared.request.target_strength)
-
-
-@contextmanager
-def clip_skip(model: LatentDiffusion, layer: int | None) -> Iterator[None]:
-    """CLIP's text towers end at `layer` from the back while this is open; 1, the last, leaves out none."""
-    texts = [e for e in model.conditioner.embedders.values() if isinstance(e, ClipText)]
-    if layer is not None and not texts:
-        raise InputError(f"clip skip is {layer}, but {model.system.name} has no CLIP text encoder")
-    if layer is not None and layer < 1:
-        raise InputError(f"clip skip is {layer}, wanted is 1 (the last layer) or more")
-    before = [e.clip_skip for e in texts]
-    for e in texts:
-        e.clip_skip = e.clip_skip if layer is None else layer - 1
-    try:
-        yield
-    finally:
-        for e, skip in zip(texts, before):
-            e.clip_skip = skip

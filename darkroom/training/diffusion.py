@@ -16,7 +16,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.conditioning.embedder import Conditioner
+from darkroom.conditioning.conditioner import Conditioner
 from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.errors import InputError, insist
@@ -219,7 +219,7 @@ class DiffusionObjective:
         prompts = self.recipe.prompts
         inputs = [{"caption": p} for p in prompts]
         model, process = self.model, self.model.process
-        told, untold = model.encode(inputs), model.encode([{} for _ in prompts])
+        told, untold = model.condition(inputs), model.condition([{} for _ in prompts])
         side = self.data.config.size // model.autoencoder.config.factor
         sigmas = process.t_to_sigma(torch.linspace(999, 0, 12)).float()
         noise = torch.randn((len(prompts), model.autoencoder.config.latent_channels, side, side), generator=generator)

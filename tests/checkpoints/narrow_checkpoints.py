@@ -16,7 +16,7 @@ from darkroom.conditioning.bert_text import BertTextConfig
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.conditioning.size import NumbersConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.models.bottleneck import VQConfig
 from darkroom.models.clip_tokenizer import _from_merges
 from darkroom.models.depth import DepthConfig

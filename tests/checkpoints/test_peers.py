@@ -18,7 +18,7 @@ from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.load import load_checkpoint, load_source
 from darkroom.checkpoints.source import open_source
 from darkroom.checkpoints.table import rules
-from darkroom.conditioning.size import NumbersConfig
+from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.bottleneck import VQConfig
 from darkroom.nn.embeddings import sinusoid

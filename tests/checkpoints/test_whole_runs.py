@@ -16,7 +16,7 @@ from darkroom.checkpoints.convert import Content, write_diffusers, write_origina
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.source import open_source
-from darkroom.conditioning.value import Conditioning
+from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.guidance import classifier_free
 from darkroom.diffusion.samplers import with_options
 from darkroom.diffusion.sigma_schedules import spaced
@@ -62,7 +62,7 @@ def test_whole_runs(tmp_path: Path, name: str) -> None:
     folder, guidance, steps = converted(tmp_path, name), RUN[name], 3
     model = load_checkpoint(folder, system=narrow(name)).model
     inputs = {"caption": PROMPT, "original_size": (64, 64), "crop": (0, 0), "target_size": (64, 64)}
-    told, null = model.encode([inputs]), model.encode_null([inputs], [""])
+    told, null = model.condition([inputs]), model.condition([model.conditioner.unconditional(inputs)])
     denoise = classifier_free(model.denoiser(told), model.denoiser(null), guidance)
     sigmas = spaced("leading", model.process, steps)
     unit = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))

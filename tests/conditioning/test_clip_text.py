@@ -8,7 +8,8 @@ import torch
 
 from darkroom.conditioning.bert_text import BertText, BertTextConfig
 from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig, TextTowerConfig, TokenChunks
-from darkroom.conditioning.embedder import Conditioner
+from darkroom.conditioning.conditioner import Conditioner
+from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 from darkroom.models.clip import ClipTextConfig
 
@@ -94,25 +95,37 @@ def test_chunks_run_alone_and_join_along_the_length(two: ClipText):
 
 
 @torch.no_grad()
-def test_shorter_prompts_of_a_batch_are_filled_with_empty_chunks(two: ClipText):
-    chunk = tuple(two.tokenizers[0].tokens("b"))
-    mixed = two(two.prepare(["d", TokenChunks(((chunk, chunk), (chunk, chunk))), None]))
-    alone, empty = two(two.prepare(["d"])), two(two.prepare([""]))
-    torch.testing.assert_close(mixed.tokens[:1], torch.cat([alone.tokens, empty.tokens], dim=1))
-    assert not mixed.tokens[2].any()
+def test_a_prompt_has_its_own_chunks_alone_and_beside_longer_ones(two: ClipText):
+    def say(text: str) -> WeightedText:
+        return WeightedText(tuple(Piece(part, breaks=i > 0) for i, part in enumerate(text.split("|"))))
+
+    captions = [say("d"), say("b|c"), None, say("a|b|c")]
+    model = Conditioner([two])
+    together = model.condition([{"caption": c} for c in captions])
+    assert together.tokens.shape == (4, 6 * LENGTH, 20)
+    for i, caption in enumerate(captions):
+        alone = model.condition([{"caption": caption}])
+        torch.testing.assert_close(together[i].tokens, alone.tokens.repeat(1, 6 * LENGTH // alone.tokens.shape[1], 1))
+        torch.testing.assert_close(together[i].vector, alone.vector)
+    assert not together.tokens[2].any()
+
+
+def test_prompts_of_unlike_chunks_are_not_prepared_in_one_tensor(two: ClipText):
+    with pytest.raises(ValueError, match=r"\[1, 2\] chunks"):
+        two.prepare(["d", TokenChunks((((1,), (1,)), ((1,), (1,))))])
 
 
 @torch.no_grad()
-def test_clip_skip_takes_an_earlier_layer(two: ClipText):
+def test_clip_skip_ends_at_an_earlier_layer_for_this_call(two: ClipText):
     prepared = two.prepare(["b"])
-    two.clip_skip = 2
-    skipped = two(prepared)
-    two.clip_skip = None
+    usual = two(prepared).tokens
+    skipped = two(prepared, clip_skip=3)
     torch.testing.assert_close(skipped.tokens[..., :8], two.towers[0](prepared[:, 0], skip=2, norm=False).tokens)
-    two.clip_skip = 3
-    with pytest.raises(InputError, match="0 to 2"):
-        two(prepared)
-    two.clip_skip = None
+    assert torch.equal(Conditioner([two])({"caption": prepared}, clip_skip=3).tokens, skipped.tokens)
+    assert torch.equal(two(prepared).tokens, usual)
+    for layer in (0, 4):
+        with pytest.raises(InputError, match=f"clip skip is {layer}, expected is 1 .* to 3"):
+            two(prepared, clip_skip=layer)
 
 
 def test_chunks_for_the_wrong_number_of_towers_are_refused(two: ClipText):

@@ -8,7 +8,7 @@ from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import 
 from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig, PromptImage
 from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig, Small
 from darkroom.conditioning.noise_level import NoiseLevels
-from darkroom.conditioning.size import Numbers, NumbersConfig
+from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
 from darkroom.models.vision import VisionConfig
 
 

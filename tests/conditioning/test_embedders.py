@@ -8,15 +8,16 @@ from torch.nn import functional as F
 from darkroom.conditioning.aesthetic import AestheticScore, AestheticScoreConfig
 from darkroom.conditioning.boxes import Box, Boxes, BoxesConfig, Layout
 from darkroom.conditioning.class_label import ClassLabel, ClassLabelConfig
+from darkroom.conditioning.conditioner import Conditioner
 from darkroom.conditioning.depth import Depth, DepthMapConfig
-from darkroom.conditioning.embedder import Conditioner, Embedder
+from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.features import Vectors, VectorsConfig
 from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig, PromptImage
 from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig, Small
 from darkroom.conditioning.masked_image import Masked, MaskedImage, MaskedImageConfig
 from darkroom.conditioning.noise_level import NoiseLevels
 from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
-from darkroom.conditioning.size import Numbers, NumbersConfig
-from darkroom.conditioning.vectors import Vectors, VectorsConfig
+from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
 from darkroom.errors import InputError
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig

@@ -1,5 +1,6 @@
+from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.prompts.grammar import Sentence, parse
-from darkroom.prompts.schedule import Flat, Piece, changes, flat
+from darkroom.prompts.schedule import changes, flat
 
 
 def sentence(text: str) -> Sentence:
@@ -13,9 +14,9 @@ def said(text: str, total: int) -> list[str]:
 
 def test_weights_multiply_out() -> None:
     found = flat(sentence("a (b (c:2) [d:e:0.5]:1.5) f"), 0, 10)
-    assert found == Flat((Piece("a "), Piece("b ", 1.5), Piece("c", 3.0), Piece(" d", 1.5), Piece(" f")))
+    assert found == WeightedText((Piece("a "), Piece("b ", 1.5), Piece("c", 3.0), Piece(" d", 1.5), Piece(" f")))
     assert not found.plain
-    assert flat(sentence(" plain  words "), 0, 1) == Flat((Piece("plain  words"),))
+    assert flat(sentence(" plain  words "), 0, 1) == WeightedText((Piece("plain  words"),))
 
 
 def test_breaks_are_kept() -> None:

@@ -8,8 +8,8 @@ from darkroom.conditioning.boxes import BoxesConfig
 from darkroom.conditioning.class_label import ClassLabelConfig
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
+from darkroom.conditioning.features import VectorsConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.conditioning.vectors import VectorsConfig
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.systems import SYSTEMS, System

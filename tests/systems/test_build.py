@@ -79,8 +79,8 @@ def ready(name: str, folder: Path) -> LatentDiffusion:
 @torch.no_grad()
 def test_one_step_of_every_kind_of_system(name: str, folder: Path):
     model = ready(name, folder)
-    told = model.encode([INPUTS[name]] * 2)
-    null = model.encode_null([INPUTS[name]] * 2, ["", "dog"])
+    told = model.condition([INPUTS[name]] * 2)
+    null = model.condition([model.conditioner.unconditional(INPUTS[name], negative) for negative in ("", "dog")])
     c = model.system.autoencoder
     size = max(SIDE, c.factor * 2 ** (len(model.system.unet.channel_mult) - 1))
     side = size // c.factor
@@ -122,20 +122,21 @@ def test_a_picture_and_its_latent_meet_at_the_systems_scale(folder: Path):
 def test_sdxl_without_negative_prompt_is_guided_away_from_zeros(folder: Path):
     model = ready("sdxl-base", folder)
     inputs = {"caption": "a cat", "crop": (3, 4)}
-    zero, told = (model.encode_null([inputs], [negative]) for negative in ("", "a dog"))
+    zero, told = (model.condition([model.conditioner.unconditional(inputs, text)]) for text in ("", "a dog"))
     assert not zero.tokens.any()
     assert not zero.vector[:, :16].any()
     assert told.tokens.any()
     torch.testing.assert_close(zero.vector[:, 16:], told.vector[:, 16:])  # sizes stay
     refiner = ready("sdxl-refiner", folder)
-    assert refiner.encode_null([inputs], [""]).tokens.any()
+    assert refiner.condition([refiner.conditioner.unconditional(inputs)]).tokens.any()
 
 
 @torch.no_grad()
 def test_the_refiner_is_guided_away_from_a_low_score(folder: Path):
     model = ready("sdxl-refiner", folder)
-    by_hand = model.encode([{"caption": "", "aesthetic_score": 2.5}])
-    torch.testing.assert_close(model.encode_null([{"caption": "a cat"}], [""]).vector, by_hand.vector)
+    by_hand = model.condition([{"caption": "", "aesthetic_score": 2.5}])
+    null = model.condition([model.conditioner.unconditional({"caption": "a cat"})])
+    torch.testing.assert_close(null.vector, by_hand.vector)
 
 
 @torch.no_grad()

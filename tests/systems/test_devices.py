@@ -35,8 +35,8 @@ def test_everything_is_on_the_device_of_the_weights(name: str, inputs: dict[str,
     model.conditioner.look_in(tmp_path)
     channels = model.autoencoder.config.latent_channels
     with torch.inference_mode():
-        conditioning = model.encode([inputs] * 2)
-        null = model.encode_null([inputs] * 2, ["", "a dog"])
+        conditioning = model.condition([inputs] * 2)
+        null = model.condition([model.conditioner.unconditional(inputs, text) for text in ("", "a dog")])
         side = 8 if conditioning.channels is None else conditioning.channels.shape[-1]
         x = torch.empty(2, channels, side, side, device="meta")
         for c in (conditioning, null):

@@ -47,7 +47,7 @@ def test_all_parts_give_the_same_results(name: str, inputs: dict[str, Any], tmp_
     homes = {p: p.data_ptr() for p in streamed.parameters()}
     x = torch.randn(1, plain.autoencoder.config.latent_channels, 8, 8)
     with torch.inference_mode():
-        wanted, found = (m.denoiser(m.encode([inputs]))(x, torch.tensor(3.0)) for m in (plain, streamed))
+        wanted, found = (m.denoiser(m.condition([inputs]))(x, torch.tensor(3.0)) for m in (plain, streamed))
         assert torch.equal(wanted, found)
         assert torch.equal(plain.decode_latents(x), streamed.decode_latents(x))
         images = torch.rand(1, 3, 64, 64) * 2 - 1

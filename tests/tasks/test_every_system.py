@@ -94,8 +94,8 @@ def test_inputs_become_pictures(name: str, tmp_path: Path) -> None:
             {"image": PHOTO[:16, :16].copy(), "inputs": {"noise_level": 900}},
             "the noise level is 900, wanted is 0 to 349",
         ),
-        ("sd-v1-5", {"clip_skip": 0}, "clip skip is 0, wanted is 1"),
-        ("sd-v1-5", {"clip_skip": 40}, "clip skip leaves out 39 layers"),
+        ("sd-v1-5", {"clip_skip": 0}, "clip skip is 0, expected is 1"),
+        ("sd-v1-5", {"clip_skip": 40}, "clip skip is 40, expected is 1"),
     ],
 )
 def test_wrong_inputs_get_one_sentence(name: str, given: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -300,7 +300,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"tome_ratio": 0.8}, "the share of tokens to merge is 0.8, wanted is 0 to 0.75"),
         ({"tome_ratio": float("nan")}, "the share of tokens to merge is nan"),
         ({"seed_mode": "random"}, "unknown seed mode 'random'"),
-        ({"clip_skip": 2}, "tiny has no CLIP text encoder"),
+        ({"clip_skip": 2}, "this system has no CLIP text encoder"),
         ({"sigmas": (1.0, 2.0)}, "do not fall"),
         ({"sampler_options": {"eta": 1.0}}, "has no options|unknown"),
         ({"variation_seed": 1, "variation_strength": 2.0}, "the variation strength is 2.0"),

@@ -3,16 +3,17 @@ import copy
 import pytest
 import torch
 
+from darkroom.conditioning.chunks import chunked
 from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig, TextTowerConfig
+from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 from darkroom.models.clip import ClipTextConfig
 from darkroom.prompts.grammar import parse
-from darkroom.prompts.schedule import Flat, Piece, flat
-from darkroom.prompts.weights import chunked, encode_prompt
+from darkroom.prompts.schedule import flat
 from darkroom.systems.build import LatentDiffusion
 
 
-def say(text: str) -> Flat:
+def say(text: str) -> WeightedText:
     return flat(parse(text).parts[0].prompt, 0, 1)
 
 
@@ -33,9 +34,9 @@ class Letters:
 
 def test_chunks_end_at_75_tokens_behind_a_comma_or_where_told() -> None:
     def lengths(text: str) -> list[int]:
-        chunks, weights = chunked(Letters(), say(text))  # type: ignore[arg-type]
-        assert [len(c) for c in chunks] == [len(w) for w in weights]
-        return [len(c) for c in chunks]
+        chunks = chunked(Letters(), say(text))  # type: ignore[arg-type]
+        assert [len(c.tokens) for c in chunks] == [len(c.weights) for c in chunks]
+        return [len(c.tokens) for c in chunks]
 
     assert lengths("") == [0]
     assert lengths("a " * 75) == [75]
@@ -43,8 +44,8 @@ def test_chunks_end_at_75_tokens_behind_a_comma_or_where_told() -> None:
     assert lengths("a BREAK b c") == [1, 2]
     assert lengths("a " * 59 + ", " + "b " * 20) == [60, 20]  # the comma stands among the last twenty
     assert lengths("a " * 40 + ", " + "b " * 40) == [75, 6]  # too far back
-    chunks, weights = chunked(Letters(), say("aa (bbb:1.5)"))  # type: ignore[arg-type]
-    assert (chunks, weights) == (((2, 3),), [[1.0, 1.5]])
+    (chunk,) = chunked(Letters(), say("aa (bbb:1.5)"))  # type: ignore[arg-type]
+    assert (chunk.tokens, chunk.weights) == ([2, 3], [1.0, 1.5])
 
 
 @pytest.fixture
@@ -65,17 +66,20 @@ def clip_model(tiny_model: LatentDiffusion) -> LatentDiffusion:
 
 def tokens(model: LatentDiffusion, text: str | None, emphasis: str = "a1111") -> torch.Tensor:
     caption = None if text is None else say(text)
-    found = encode_prompt(model, [{"caption": caption}], emphasis).tokens
+    found = model.condition([{"caption": caption}], emphasis=emphasis).tokens
     assert found is not None
     return found[0]
 
 
 @torch.no_grad()
-def test_plain_prompts_are_as_without_all_this(clip_model: LatentDiffusion) -> None:
-    plain = clip_model.encode([{"caption": "a cat and , dog"}]).tokens
-    assert plain is not None
-    assert torch.equal(tokens(clip_model, "a cat and , dog"), plain[0])
-    assert torch.equal(tokens(clip_model, "a (cat:1.0) and , dog"), plain[0])
+def test_plain_prompts_are_as_prepared_for_training(clip_model: LatentDiffusion) -> None:
+    conditioner = clip_model.conditioner
+    plain = conditioner(conditioner.prepare([{"caption": "a cat and , dog"}])).tokens[0]
+    assert torch.equal(tokens(clip_model, "a cat and , dog"), plain)
+    assert torch.equal(tokens(clip_model, "a (cat:1.0) and , dog"), plain)
+    said = clip_model.condition([{"caption": "a cat and , dog"}]).tokens  # a text without any grammar
+    assert said is not None
+    assert torch.equal(said[0], plain)
 
 
 @torch.no_grad()
@@ -95,19 +99,43 @@ def test_the_formulas_of_the_modes(clip_model: LatentDiffusion) -> None:
 
 
 @torch.no_grad()
-def test_rows_of_a_batch_have_the_same_chunks_and_are_what_they_are_alone(clip_model: LatentDiffusion) -> None:
-    long = "word " * 80 + "(cat:1.3)"
-    found = encode_prompt(clip_model, [{"caption": say(long)}, {"caption": say("(a:0.7)")}, {"caption": None}], "a1111")
+@pytest.mark.parametrize("emphasis", ["a1111", "comfy", "compel"])
+def test_no_row_depends_on_the_others_whatever_their_chunks(clip_model: LatentDiffusion, emphasis: str) -> None:
+    texts = ["word " * 80 + "(cat:1.3)", "(a:0.7)", None, "x " * 151, "word " * 75 + "(cat:0.5)"]
+    rows = [{"caption": None if t is None else say(t)} for t in texts]
+    found = clip_model.condition(rows, emphasis=emphasis)
     assert found.tokens is not None
-    assert found.tokens.shape == (3, 154, 16)
-    assert torch.allclose(found.tokens[0], tokens(clip_model, long), atol=1e-5)
-    assert torch.allclose(found.tokens[1, :77], tokens(clip_model, "(a:0.7)"), atol=1e-5)
-    assert torch.allclose(found.tokens[1, 77:], tokens(clip_model, ""), atol=1e-5)
+    assert found.tokens.shape == (5, 6 * 77, 16)  # 2, 1, 1, 3 and 2 chunks
+    for row, text in zip(found.tokens, texts):
+        alone = tokens(clip_model, text, emphasis)
+        assert torch.allclose(row, alone.repeat(len(row) // len(alone), 1), atol=1e-5)
+
+
+@torch.no_grad()
+def test_words_weigh_in_the_second_chunk_as_in_the_first(clip_model: LatentDiffusion) -> None:
+    plain = tokens(clip_model, "a BREAK cat dog")
+    weights = torch.ones(154, 1)
+    weights[79] = 1.5
+    assert torch.allclose(tokens(clip_model, "a BREAK cat (dog:1.5)", "no norm"), plain * weights, atol=1e-5)
+
+
+@torch.no_grad()
+def test_clip_skip_is_of_one_call(clip_model: LatentDiffusion, tiny_model: LatentDiffusion) -> None:
+    rows = [{"caption": "a cat"}]
+    before = clip_model.condition(rows).tokens
+    assert before is not None
+    for skip in (0, 2):
+        with pytest.raises(InputError, match=f"clip skip is {skip}, expected is 1 .* to 1"):
+            clip_model.condition(rows, clip_skip=skip)
+    assert torch.equal(clip_model.condition(rows, clip_skip=1).tokens, before)
+    for inputs in (rows, [{}]):
+        with pytest.raises(InputError, match="no CLIP text encoder"):
+            tiny_model.condition(inputs, clip_skip=1)
 
 
 @torch.no_grad()
 def test_words_of_the_picture_book_are_weighted_one_by_one(tiny_model: LatentDiffusion) -> None:
-    plain = tiny_model.encode([{"caption": "a red cat"}]).tokens
+    plain = tiny_model.condition([{"caption": "a red cat"}]).tokens
     assert plain is not None
     weights = torch.ones(40, 1)
     weights[1] = 1.5
@@ -134,4 +162,4 @@ def test_a_system_without_prompts_refuses_weights(tiny_model: LatentDiffusion) -
     model = copy.deepcopy(tiny_model)
     del model.conditioner.embedders["caption"]
     with pytest.raises(InputError, match="reads no prompts"):
-        encode_prompt(model, [{"caption": Flat((Piece("a", 2.0),))}], "a1111")
+        model.condition([{"caption": WeightedText((Piece("a", 2.0),))}])

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 from darkroom.models.tokenizer import WordTokenizer
 
@@ -30,12 +31,8 @@ class WordTextConfig:
     kind: Literal["word_text"] = "word_text"
 
 
-class WordText(Embedder):
+class WordText(CaptionEmbedder):
     """Absent: the empty sentence, which is also the unconditional branch."""
-
-    slot = "tokens"
-    key = "caption"
-    guided = True
 
     def __init__(self, config: WordTextConfig) -> None:
         super().__init__()
@@ -46,8 +43,16 @@ class WordText(Embedder):
             TextTransformerConfig(len(self.tokenizer), c.length, c.width, c.layers, c.heads, c.head_dim)
         )
 
+    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
+        return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
+
+    def _tokenized(self, text: WeightedText) -> Tokenized:
+        length = self.tokenizer.length
+        weights = token_weights(text, self.tokenizer.split, length - 1)
+        return Tokenized(text.text, [*weights, *[1.0] * (length - len(weights))])
+
     def prepare(self, values: Sequence[str | None]) -> Tensor:
         return torch.tensor([self.tokenizer.encode(text or "") for text in values])  # (B, length)
 
-    def forward(self, prepared: Tensor) -> Tensor:
+    def features(self, prepared: Tensor) -> Tensor:
         return self.transformer(prepared)  # (B, length, width)

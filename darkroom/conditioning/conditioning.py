@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 __all__ = ["Conditioning"]
+
+SLOTS = ("tokens", "channels", "vector")
 
 
 @dataclass(frozen=True)
@@ -36,25 +39,36 @@ class Conditioning:
         """Every row n times, rows of one picture together."""
         return self._map(lambda t: t.repeat_interleave(n, dim=0))
 
-    def __getitem__(self, rows: slice | Tensor) -> Conditioning:
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Conditioning:
+        """The rows asked for; one row is a batch of one."""
+        if isinstance(rows, int):
+            rows = [rows]
         return self._map(lambda t: t[rows])
 
     @staticmethod
     def cat(parts: Sequence[Conditioning]) -> Conditioning:
-        """One batch after another. All parts have the same slots; token sequences may differ in length only by whole
-        multiples, in which case the shorter are repeated (prompts of several chunks)."""
+        """One batch after another.
 
-        def join(tensors: list[Tensor | None]) -> Tensor | None:
-            present = [t for t in tensors if t is not None]
-            if len(present) != len(tensors):
-                if present:
-                    raise ValueError("conditionings with different slots cannot be joined")
-                return None
-            if present[0].dim() == 3:
-                length = max(t.shape[1] for t in present)
-                present = [t if t.shape[1] == length else t.repeat(1, length // t.shape[1], 1) for t in present]
-            return torch.cat(present)
+        Token sequences that differ in length (prompts of several chunks) are brought to their least common multiple by
+        repeating each of them as a whole. Attention does not notice: every key and value is there equally often, so
+        the softmax gives the copies of one token together what the token alone would get.
 
-        return Conditioning(
-            join([p.tokens for p in parts]), join([p.channels for p in parts]), join([p.vector for p in parts])
-        )
+        All parts have the same slots, each of the same shape but for rows and length; else `ValueError`.
+        """
+        return Conditioning(*(_joined(slot, [getattr(p, slot) for p in parts]) for slot in SLOTS))
+
+
+def _joined(slot: str, tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [t for t in tensors if t is not None]
+    if not present:
+        return None
+    if len(present) < len(tensors):
+        without = [i for i, t in enumerate(tensors) if t is None]
+        raise ValueError(f"conditionings with different slots cannot be joined: parts {without} have no {slot}")
+    shapes = {t.shape[2:] if slot == "tokens" else t.shape[1:] for t in present}
+    if len(shapes) > 1:
+        raise ValueError(f"conditionings cannot be joined: {slot} have the shapes {[list(t.shape) for t in present]}")
+    if slot == "tokens":
+        length = math.lcm(*(t.shape[1] for t in present))
+        present = [t.repeat(1, length // t.shape[1], 1) if t.shape[1] < length else t for t in present]
+    return torch.cat(present)

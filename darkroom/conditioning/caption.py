@@ -1,0 +1,122 @@
+"""What the embedders of captions have in common: words can be weighted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darkroom.conditioning.conditioning import Conditioning
+from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.emphasis import EMPHASES, Emphasis
+from darkroom.conditioning.weighted_text import Piece, WeightedText
+from darkroom.errors import InputError
+
+__all__ = ["CaptionEmbedder", "Tokenized"]
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """A text as `prepare` takes it, in so many `chunks`, and the weight of each token of its features; without weights
+    all are 1."""
+
+    value: Any
+    weights: Sequence[float] = ()
+    chunks: int = 1
+
+
+class CaptionEmbedder(Embedder):
+    """Reads the caption as tokens. A subclass says how it makes tokens of a weighted text, and features of tokens."""
+
+    slot = "tokens"
+    key = "caption"
+    guided = True
+
+    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
+        """Texts (None: no text), all in equally many chunks, as their features are to be mixed."""
+        raise NotImplementedError
+
+    def features(self, prepared: Tensor) -> Tensor:
+        """Prepared tokens (B, …) to features (B, L, D)."""
+        raise NotImplementedError
+
+    def blocks(self, length: int, width: int) -> tuple[int, list[int]]:
+        """Features (length, width) are weighted block by block: the blocks' length, and their widths side by side."""
+        return length, [width]
+
+    def forward(self, prepared: Tensor, clip_skip: int | None = None) -> Tensor | Conditioning:
+        """`clip_skip`: the last layer of CLIP's text encoder to run, counted from its end; 1 is the last."""
+        if clip_skip is not None:
+            raise InputError(f"clip skip is {clip_skip}, but this system has no CLIP text encoder")
+        return self.features(prepared)
+
+    def condition(
+        self,
+        captions: Sequence[WeightedText | str | None],
+        *,
+        emphasis: str,
+        clip_skip: int | None,
+        device: torch.device,
+    ) -> list[Conditioning]:
+        """For each caption a row of the slots that it fills, the weights of its words in force as `emphasis` says."""
+        how = EMPHASES[emphasis]
+        mixtures = [how.mixture(t) if t is not None else [(None, 1.0)] for t in map(_weighted, captions)]
+        tokenized = [t for mixture in mixtures for t in self.tokenize([text for text, _ in mixture])]
+        encoded = self._encode(tokenized, clip_skip, device)
+        if any(w != 1 for t in tokenized for w in t.weights):
+            (blank,) = self._encode(self.tokenize([WeightedText(())]), clip_skip, device)
+            encoded = [self._emphasized(c, t.weights, blank, how) for c, t in zip(encoded, tokenized)]
+        rows, start = [], 0
+        for mixture in mixtures:
+            rows.append(_mixed(encoded[start : start + len(mixture)], [share for _, share in mixture]))
+            start += len(mixture)
+        return rows
+
+    def _encode(
+        self, tokenized: Sequence[Tokenized], clip_skip: int | None, device: torch.device
+    ) -> list[Conditioning]:
+        """A row for each text; texts of equally many chunks go through the encoder together."""
+        rows: dict[int, Conditioning] = {}
+        for chunks in {t.chunks for t in tokenized}:
+            own = [i for i, t in enumerate(tokenized) if t.chunks == chunks]
+            found = self(self.prepare([tokenized[i].value for i in own]).to(device), clip_skip)
+            found = found if isinstance(found, Conditioning) else Conditioning(tokens=found)
+            rows.update({i: found[n] for n, i in enumerate(own)})
+        return [rows[i] for i in range(len(tokenized))]
+
+    def _emphasized(
+        self, row: Conditioning, weights: Sequence[float], blank: Conditioning, how: Emphasis
+    ) -> Conditioning:
+        if row.tokens is None or blank.tokens is None or all(w == 1 for w in weights):
+            return row
+        length, widths = self.blocks(*row.tokens.shape[1:])
+        w = torch.tensor(weights, device=row.tokens.device)
+        chunks = zip(row.tokens[0].split(length), w.split(length))
+        weighed = [_weigh(chunk, w, blank.tokens[0], widths, how) for chunk, w in chunks]
+        return replace(row, tokens=torch.cat(weighed)[None])
+
+
+def _weigh(chunk: Tensor, weights: Tensor, blank: Tensor, widths: list[int], how: Emphasis) -> Tensor:
+    if bool((weights == 1).all()):
+        return chunk
+    towers = zip(chunk.split(widths, dim=1), blank.split(widths, dim=1))  # each by itself: their means differ
+    return torch.cat([how.apply(x.float(), weights, empty.float()) for x, empty in towers], dim=1).to(chunk.dtype)
+
+
+def _weighted(caption: WeightedText | str | None) -> WeightedText | None:
+    return WeightedText((Piece(caption),)) if isinstance(caption, str) else caption
+
+
+def _mixed(rows: Sequence[Conditioning], shares: Sequence[float]) -> Conditioning:
+    """The rows' tokens mixed; everything else is that of the first."""
+    if len(rows) == 1:
+        return rows[0]
+    tokens = Conditioning.cat(rows).tokens
+    assert tokens is not None, "texts give tokens"
+    part = torch.tensor(shares, device=tokens.device)
+    part = part / part.sum()
+    mixed = (tokens.float() * part[:, None, None]).sum(dim=0, keepdim=True).to(tokens.dtype)
+    return replace(rows[0], tokens=mixed)
