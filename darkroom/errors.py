@@ -2,13 +2,18 @@
 
 __all__ = ["InputError", "insist", "printable"]
 
+LONGEST = 2000  # characters of a message; names inside are shortened sooner, where they are put in
+
 
 class InputError(ValueError):
     """Something given from outside is wrong: an argument, a file, a recipe.
 
-    The message is one sentence that names the offending value and what would be accepted.
-    The command line prints it without a traceback and exits with status 2.
+    The message is one sentence that names the offending value and what would be accepted; what could steer a terminal
+    in it is escaped. The command line prints it without a traceback and exits with status 2.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, LONGEST))
 
 
 def insist(holds: bool, name: str, value: object, wanted: str) -> None:

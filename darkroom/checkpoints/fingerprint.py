@@ -20,10 +20,16 @@ def model_hash(path: Path) -> str:
 
 
 def lora_hash(path: Path) -> str:
-    """The first twelve hex digits of the sha256 of what lies behind a safetensors header, as A1111 names LoRAs."""
-    with open(path, "rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-    return sha256(path, start)[:12]
+    """The first twelve hex digits of what A1111 tells LoRAs and embeddings by: the sha256 of what lies behind a
+    safetensors header, of other containers that of the whole file."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+        start = 8 + int.from_bytes(head[:8], "little")
+        is_safetensors = head[8:] == b"{" and start <= path.stat().st_size
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    return sha256(path, start if is_safetensors else 0)[:12]
 
 
 def sha256(path: Path, start: int = 0) -> str:
@@ -56,9 +62,9 @@ def _cache_file() -> Path:
 def _read_cache() -> dict[str, str]:
     try:
         table = json.loads(_cache_file().read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # not there yet, or damaged: it is only a cache
-    return table if isinstance(table, dict) else {}
+    return {k: v for k, v in table.items() if isinstance(v, str)} if isinstance(table, dict) else {}
 
 
 def _write_cache(table: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.diffusers_config import has_pipeline
+from darkroom.checkpoints.json_file import real
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.prediction import Told, tell_prediction
 from darkroom.checkpoints.source import Source
@@ -20,7 +21,7 @@ from darkroom.checkpoints.transfer import Fit, fit
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.diffusion.process import Prediction
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.systems import SYSTEMS, System
 from darkroom.systems.build import build
 
@@ -270,8 +271,14 @@ def _latent_scale(system: System, source: Source) -> float:
         if not 0 < scale < math.inf:
             raise InputError(f"{source.path}: scale_factor is not one positive number")
         return scale
-    for component in ("vae", "vqvae"):
-        scale = source.configs.get(component, {}).get("scaling_factor")
-        if isinstance(scale, float) and scale > 0 and component == diffusers.first_stage_component(system):
-            return scale
-    return system.latent_scale
+    component = diffusers.first_stage_component(system)
+    stated = source.configs.get(component, {}).get("scaling_factor")
+    if stated is None:
+        return system.latent_scale
+    scale = real(stated)
+    if scale is None or scale <= 0:
+        raise InputError(
+            f"{source.path}/{component}/config.json: "
+            f"scaling_factor is {printable(stated)}, expected is a number above 0"
+        )
+    return scale

@@ -12,9 +12,10 @@ import torch
 from darkroom.checkpoints import original
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
 from darkroom.checkpoints.identify import empty_state, identify
+from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.lora import describe_lora
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.source import Source, open_source, read_json
+from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import STATISTICS, statistics_beside
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.checkpoints.table import rules

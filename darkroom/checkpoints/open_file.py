@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.safetensors_file import read_safetensors
 from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.checkpoints.torch_file import read_torch_legacy, read_torch_zip
@@ -69,15 +69,8 @@ def _what_else(head: bytes) -> str | None:
 
 
 def _read_sharded(path: Path) -> Weights:
-    try:
-        if path.stat().st_size > MAX_INDEX:
-            raise InputError(f"{path} has {path.stat().st_size} bytes, an index has at most {MAX_INDEX}")
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error})") from None
-    shards = index.get("weight_map") if isinstance(index, dict) else None
+    index = read_json(path, MAX_INDEX)
+    shards = index.get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
         raise InputError(f"{path}: weight_map, the table from tensor to file, is missing")
     opened: dict[str, Weights] = {}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
-from darkroom.checkpoints.source import Source, read_json
+from darkroom.checkpoints.json_file import read_json
+from darkroom.checkpoints.source import Source
 from darkroom.diffusion.process import PREDICTIONS, Prediction
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 
 __all__ = ["Told", "tell_prediction"]
 
+MAX_SIDECAR = 1 << 20  # bytes
 _VELOCITY_NAME = re.compile(
     r"(^|[-_. ])(v[-_]?pred(iction)?[\d.]*|768[-_]?v|v[-_]?param\w*|2[-_.]1[-_]768|768[-_]ema)([-_. ]|$)"
 )
@@ -59,28 +62,38 @@ def _by_scheduler(source: Source) -> Told | None:
     scheduler = source.configs.get("scheduler")
     if scheduler is None:
         return None
-    said = scheduler.get("prediction_type", "epsilon")
-    if said not in PREDICTIONS:
+    said = scheduler.get("prediction_type")
+    said = "epsilon" if said is None else said
+    if not _is_prediction(said):
         raise InputError(
-            f"{source.path}/scheduler/scheduler_config.json: prediction_type is {str(said)[:40]!r}, "
+            f"{source.path}/scheduler/scheduler_config.json: prediction_type is {printable(said, 40)}, "
             "accepted are: epsilon, v_prediction, sample"
         )
     return Told(PREDICTIONS[said], "scheduler_config.json", scheduler.get("rescale_betas_zero_snr") is True)
 
 
 def _by_sidecar(path: Path) -> Told | None:
-    """A configuration of the reference code, or a JSON table, that lies beside the file under the same name."""
+    """A configuration of the reference code, or a JSON table, that lies beside the file under the same name. Such a
+    name may mean something else: what cannot be read says nothing."""
     for ending in (".yaml", ".yml"):
         beside = path.with_suffix(ending)
-        if beside.is_file() and beside.stat().st_size < 1 << 20:
-            said = re.search(r"^\s*parameterization:\s*[\"']?(\w+)", beside.read_text("utf-8", "replace"), re.MULTILINE)
-            return Told(PREDICTIONS.get(said[1], "noise") if said else "noise", f"{beside.name} beside it")
-    beside = path.with_suffix(".json")
-    if beside.is_file():
-        said = read_json(beside).get("prediction_type")
-        if isinstance(said, str) and said in PREDICTIONS:
-            return Told(PREDICTIONS[said], f"{beside.name} beside it")
-    return None
+        try:
+            if not beside.is_file() or beside.stat().st_size > MAX_SIDECAR:
+                continue
+            text = beside.read_text("utf-8", "replace")
+        except OSError:
+            continue
+        said = re.search(r"^[ \t]*parameterization:[ \t]*[\"']?(\w+)", text, re.MULTILINE)
+        return Told(PREDICTIONS.get(said[1], "noise") if said else "noise", f"{beside.name} beside it")
+    try:
+        said = read_json(path.with_suffix(".json"), MAX_SIDECAR).get("prediction_type")
+    except InputError:
+        return None
+    return Told(PREDICTIONS[said], f"{path.stem}.json beside it") if _is_prediction(said) else None
+
+
+def _is_prediction(said: object) -> TypeGuard[str]:
+    return isinstance(said, str) and said in PREDICTIONS
 
 
 def _by_name(source: Source, ambiguous: bool) -> Told | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from darkroom.checkpoints.json_file import parse_table
 from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.errors import InputError
 
@@ -57,7 +58,7 @@ def read_safetensors(file: MappedFile) -> Weights:
         )
     if length > MAX_HEADER:
         raise InputError(f"{where}: a header of {length} bytes is announced, accepted are at most {MAX_HEADER}")
-    header = _parse(file.bytes(8, 8 + length), where)
+    header = parse_table(file.bytes(8, 8 + length), f"{where}: the header", unique=True)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise InputError(f"{where}: __metadata__ in the header is not a table of texts")
@@ -67,22 +68,6 @@ def read_safetensors(file: MappedFile) -> Weights:
     entries = {name: _entry(file, begin, room, name, row, where) for name, row in header.items()}
     _require_seamless(entries, begin, file.size, where)
     return Weights(file.path, entries, metadata)
-
-
-def _parse(raw: bytes, where: str) -> dict[str, object]:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        table = dict(pairs)
-        if len(table) != len(pairs):
-            raise ValueError("a name occurs twice")
-        return table
-
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: the header is not valid JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise InputError(f"{where}: the header is not a table of tensors")
-    return header
 
 
 def _entry(file: MappedFile, begin: int, room: int, name: str, row: object, where: str) -> Stored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
 
-__all__ = ["Source", "open_source", "read_json", "weights_of"]
+__all__ = ["Source", "open_source", "weights_of"]
 
 Layout = Literal["original", "diffusers"]
 
@@ -113,18 +113,3 @@ def _preference(match: re.Match[str]) -> tuple[int, ...]:
     variant = (variant or of_table or "").removeprefix(".")
     rank = _VARIANTS.index(variant) if variant in _VARIANTS else len(_VARIANTS) + (variant == "non_ema")
     return (container != "safetensors", rank, table is not None, STEMS.index(stem))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON table from outside."""
-    try:
-        if path.stat().st_size > 1 << 22:
-            raise InputError(f"{path} is too large for a configuration")
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(table, dict):
-        raise InputError(f"{path} is not a table")
-    return table

@@ -150,7 +150,7 @@ def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
 def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str, object]:
     """The files besides the model that a picture was made with, as A1111 writes them."""
     from darkroom.checkpoints.fingerprint import lora_hash, model_hash
-    from darkroom.engine.prompt_loras import find_lora
+    from darkroom.checkpoints.folders import LORAS, find_file
 
     files: dict[str, object] = {}
     if chosen.vae is not None:
@@ -161,8 +161,8 @@ def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str,
         files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{chosen.switch:g}"}
     if chosen.quantize is not None:
         files["Quantisation"] = chosen.quantize
-    found = {tag.name: find_lora(tag.name, chosen.lora_folders) for tag in plan.prompt.loras}
-    hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items() if path.suffix == ".safetensors"]
+    found = {tag.name: find_file(LORAS, tag.name, chosen.lora_folders) for tag in plan.prompt.loras}
+    hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items()]
     return files | ({"Lora hashes": ", ".join(hashes)} if hashes else {})
 
 

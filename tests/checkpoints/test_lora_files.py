@@ -1,11 +1,13 @@
 """LoRA files of every tradition reach the same layers; what matches none is named."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from narrow_checkpoints import narrow, peer_class, random_model, randomise
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import save_file
@@ -157,6 +159,13 @@ PEFT = {
     "LoRA with exceptions": LoraConfig(
         r=4, lora_alpha=2, target_modules=["to_k", "to_q"], alpha_pattern={"attn1.to_k": 9}, use_rslora=True
     ),
+    "LoRA with expressions": LoraConfig(
+        r=4,
+        lora_alpha=2,
+        target_modules=["to_k", "to_q"],
+        alpha_pattern={r"^(up|down)_blocks\.\d+\..*attn[12]\.to_k": 9, "attn1.to_k": 30, "to_q|mid_block.+": 5},
+        rank_pattern={r".*attn2\.to_.": 7, "attn2.to_k": 3},
+    ),
 }
 
 
@@ -208,6 +217,32 @@ def test_agrees_with_diffusers_and_peft(tmp_path: Path, name: str, dora: bool) -
     assert not torch.allclose(model.unet(x, t, tokens, vector), theirs, atol=1e-2)
 
 
+@pytest.mark.parametrize("kohya", [False, True])
+@torch.no_grad()
+def test_unequal_ranks_saved_again_by_diffusers(tmp_path: Path, kohya: bool) -> None:
+    """The peer puts ranks and alphas into patterns of expressions; each layer's scale is the one that it applies."""
+    name = "sd-v1-5"
+    unet = {n: a for n, a in lora_for(name).items() if n.startswith("unet.")}
+    for i, adapter in enumerate(unet.values()):
+        rank = 2 + 2 * (i % 2)
+        adapter.down = torch.nn.Parameter(torch.randn(rank, *adapter.down.shape[1:]), requires_grad=False)
+        adapter.up = torch.nn.Parameter(torch.randn(len(adapter.up), rank, *adapter.up.shape[2:]), requires_grad=False)
+        adapter.scale = 4 / rank
+    write_lora(tmp_path / "kohya.safetensors", unet, narrow(name), {}, torch.float32)
+    peer = peer_unet(name)
+    state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
+        tmp_path, weight_name="kohya.safetensors", unet_config=peer.config
+    )
+    peer.load_lora_adapter(state, network_alphas=alphas if kohya else None, prefix="unet")
+    peer.save_lora_adapter(tmp_path / "again", adapter_name="default_0")
+    again = read_lora(tmp_path / "again" / "pytorch_lora_weights.safetensors", narrow(name))
+    table = layers_by_key(narrow(name))
+    applied = {table[undress(n)[0]]: m.scaling["default_0"] for n, m in peer.named_modules() if hasattr(m, "scaling")}
+    assert {n: a.scale for n, a in again.adapters.items()} == pytest.approx(applied)
+    assert set(applied) == set(unet)
+    assert set(applied.values()) == ({2.0, 1.0} if kohya else {1.0})
+
+
 def save(path: Path, tensors: dict[str, Tensor], **metadata: str) -> Path:
     save_file(tensors, path, metadata=metadata)
     return path
@@ -224,12 +259,11 @@ def test_alpha_over_rank(tmp_path: Path) -> None:
     path = save(tmp_path / "a.safetensors", {**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.tensor(2.0)})
     (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
     assert adapter.scale == 0.5
-    path = save(tmp_path / "b.safetensors", pair(TO_K, 768, 320))
-    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
-    assert adapter.scale == 1.0
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 8, "r": 4}))
-    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
-    assert adapter.scale == 2.0
+    for name, scale in (("b", 1.0), ("adapter_model", 2.0)):  # the configuration speaks for one file of its folder
+        path = save(tmp_path / f"{name}.safetensors", pair(TO_K, 768, 320))
+        (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+        assert adapter.scale == scale
 
 
 def test_loha_and_lokr_files(tmp_path: Path) -> None:
@@ -269,10 +303,19 @@ WRONG = {
     ),
     "SD2": (pair(TO_K, 1024, 320), "LoRA for Stable Diffusion 2"),
     "second encoder": (pair("lora_te2_text_model_encoder_layers_0_mlp_fc1", 1280, 5120), "LoRA for SDXL"),
-    "alpha is no number": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.ones(3)}, "wanted is one number"),
+    "alpha is no number": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.ones(3)}, "expected is one number"),
+    "alpha is NaN": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.tensor(torch.nan)}, "alpha of .* is nan"),
+    "alpha is infinite": ({**pair(TO_K, 768, 320), f"{TO_K}.alpha": torch.tensor(-torch.inf)}, "alpha of .* is -inf"),
+    "rank 0": (pair(TO_K, 768, 320, rank=0), "has the rank 0"),
+    "whole numbers": ({k: v.int() for k, v in pair(TO_K, 768, 320).items()}, "torch.int32 in its part"),
+    "scalar": ({f"{TO_K}.diff": torch.tensor(1.0)}, r"a change of \[\]"),
+    "magnitudes of another layer": (
+        {**pair(TO_K, 768, 320), f"{TO_K}.dora_scale": torch.ones(640, 1)},
+        r"magnitudes of shape \[640, 1\]",
+    ),
     "NaN": (
         {**pair(TO_K, 768, 320), f"{TO_K}.lora_up.weight": torch.full((320, 4), torch.nan)},
-        "lora_up.weight holds NaN",
+        "holds NaN or infinite values in its part up",
     ),
     "one layer twice": (
         {**pair(TO_K, 768, 320), **pair("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k", 768, 320)},
@@ -319,3 +362,46 @@ def test_description(tmp_path: Path) -> None:
         "alpha": "2",
     }
     assert describe_lora(open_weights(save(tmp_path / "y.safetensors", {"w": torch.ones(2)}))) is None
+
+
+def test_shapes_are_computed_not_formed(tmp_path: Path) -> None:
+    """240 kilobytes that describe a product of gigabytes are refused at once, by `read_lora` and by `describe_lora`."""
+    n = 20_000
+    tensors = {**pair(TO_K, n, n, rank=1), f"{TO_K}.alpha": torch.tensor(1.0)}
+    tensors |= {f"lora_unet_mid_block_attentions_0_proj_in.lokr_w{i}": torch.ones(200, 150) for i in (1, 2)}
+    path = save(tmp_path / "small.safetensors", tensors)
+    assert "LoRA, LoKr" in describe_lora(open_weights(path))["kind"]  # type: ignore[index]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="LoRA for a model that reads tokens of width 20000"):
+        read_lora(path, SYSTEMS["sd-v1-5"])
+    huge = {f"{TO_K}.lokr_w{i}": torch.ones(300, 300) for i in (1, 2)}
+    with pytest.raises(InputError, match=r"change of \[90000, 90000\]"):
+        read_lora(save(tmp_path / "huge.safetensors", huge), SYSTEMS["sd-v1-5"])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"r": 4, "lora_alpha": [1]}, "expected is a number"),
+        ({"r": 4, "lora_alpha": "inf"}, "expected is a number"),
+        ({"r": 4, "lora_alpha": 10**400}, "expected is a number"),
+        ({"r": 4, "lora_alpha": 1, "alpha_pattern": [1]}, "alpha_pattern is not a table"),
+        ({"r": 4, "lora_alpha": 1, "rank_pattern": {"(a": 1}}, "does not close a group|ends in the middle"),
+        ({"r": 4, "lora_alpha": 1, "alpha_pattern": {f"{i}(((.*a)*b)*x)*": 1 for i in range(20_000)}}, "steps"),
+    ],
+)
+def test_what_configurations_say_wrongly(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    path = save(tmp_path / "adapter_model.safetensors", pair(TO_K, 768, 320))
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message) as caught:
+        read_lora(path, SYSTEMS["sd-v1-5"])
+    assert "adapter_config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [("8", 2.0), (8.0, 2.0), (None, 1.0)])
+def test_numbers_of_configurations_may_be_text_or_null(tmp_path: Path, alpha: object, scale: float) -> None:
+    path = save(tmp_path / "adapter_model.safetensors", pair(TO_K, 768, 320))
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": alpha}))
+    (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
+    assert adapter.scale == scale

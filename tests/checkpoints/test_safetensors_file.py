@@ -110,8 +110,8 @@ LIES = {
     "metadata": ({"__metadata__": {"a": 1}, "w": row()}, "__metadata__"),
     "twice": (b'{"w": 1, "w": 2}', "twice"),
     "not json": (b"{nonsense", "not valid JSON"),
-    "not text": (b"\xff\xfe{}", "not valid JSON"),
-    "deep": (b"[" * 500_000, "not valid JSON"),
+    "not text": (b"\xff\xfe{}", "not UTF-8"),
+    "deep": (b"[" * 500_000, "nested too deeply"),
     "long number": (b'{"w": ' + b"9" * 100_000 + b"}", "not valid JSON"),
 }
 

@@ -10,7 +10,6 @@ from darkroom.checkpoints.convert import Content, write_original
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.lora import write_lora
 from darkroom.engine.pipeline import Pipeline
-from darkroom.engine.prompt_loras import find_lora
 from darkroom.errors import InputError
 from darkroom.models import vocabulary
 from darkroom.nn.lora import LowRank
@@ -38,17 +37,6 @@ def loras(model: LatentDiffusion, tmp_path: Path) -> Path:
         adapter = LowRank(torch.randn(2, width_in), torch.randn(width_out, 2), scale=1.0)
         write_lora(tmp_path / "loras" / f"{name}.safetensors", {layer: adapter}, model.system, {})
     return tmp_path / "loras"
-
-
-def test_folders_of_one_lora_stand_for_it(model: LatentDiffusion, loras: Path) -> None:
-    folder = loras / "peft" / "oil"
-    folder.mkdir(parents=True)
-    (loras / "ink.safetensors").rename(folder / "pytorch_lora_weights.safetensors")
-    found = folder / "pytorch_lora_weights.safetensors"
-    assert find_lora("oil", [loras]) == found
-    assert find_lora(str(folder), []) == found
-    with pytest.raises(InputError, match=r"unknown LoRA 'ink' in .*; known are: (oil, words|words, oil)"):
-        find_lora("ink", [loras])
 
 
 def test_tags_put_loras_on_for_their_pictures_alone(model: LatentDiffusion, loras: Path) -> None:
