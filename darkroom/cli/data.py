@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, insist
 
 __all__ = ["app"]
 
@@ -39,6 +39,59 @@ def preview(
     with whole_file(output) as file:
         contact_sheet(count, int(match[1]), int(match[2]), seed, maps=maps).save(file, format=kind)
     print(output)
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A folder of pictures, of N_class folders, a kohya TOML, or tar shards.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for report.txt, clean.txt and contact.jpg.")
+    ] = None,
+    resolution: Annotated[int, typer.Option(help="Side of the square with the area of the buckets.")] = 512,
+    shapes: Annotated[str, typer.Option(help="square, aspect or sdxl.")] = "aspect",
+    step: Annotated[int, typer.Option(help="Sides are multiples of this many pixels.")] = 64,
+    least: Annotated[int, typer.Option(help="Pixels that the shorter side must have.")] = 64,
+    system: Annotated[
+        str | None, typer.Option("--system", help="Whose tokenizer captions must fit: a name of `darkroom systems`.")
+    ] = None,
+) -> None:
+    """Find what is wrong with training pictures: unreadable, tiny, doubled, without captions; nothing is changed."""
+    from rich.progress import Progress
+
+    from darkroom.config import from_dict
+    from darkroom.data.buckets import BucketConfig, Bucketing
+    from darkroom.data.catalog import open_unchecked
+    from darkroom.data.check import check_dataset, contact_sheet
+    from darkroom.training.caption_fit import caption_fault
+    from darkroom.whole_file import whole_file
+
+    insist(least >= 1, "least", least, "at least 1")
+    settings = {"resolution": resolution, "shapes": shapes, "step": step}
+    bucketing = Bucketing(from_dict(BucketConfig, settings, "the buckets"))
+    fault = caption_fault(system) if system is not None else lambda text: None
+    dataset, texts = open_unchecked(path)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("reading", total=len(texts))
+        report = check_dataset(
+            dataset, texts, bucketing, least=least, caption_fault=fault,
+            progress=lambda done: bar.update(task, completed=done),
+        )  # fmt: skip
+    for line in report.lines():
+        print(line)
+    if output is None:
+        return
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {output} cannot be made: {error.strerror}") from None
+    for name, lines in (("report.txt", report.lines()), ("clean.txt", report.clean)):
+        with whole_file(output / name) as file:
+            file.write("".join(f"{line}\n" for line in lines).encode())
+    with whole_file(output / "contact.jpg") as file:
+        contact_sheet(dataset, report.clean).save(file, format="JPEG", quality=88)
+    print(f"written: report.txt, clean.txt, contact.jpg in {output}")
 
 
 @app.command()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom.data.dataset import Dataset
-from darkroom.errors import insist
+from darkroom.errors import InputError, insist
 from darkroom.types import Sample, Size
 
 __all__ = ["SDXL_SIZES", "BucketConfig", "Bucketing", "fill_buckets"]
@@ -155,13 +155,23 @@ def _moved_boxes(boxes: Boxes, scaled: Size, size: Size, corner: tuple[int, int]
     return tuple(found)
 
 
-def fill_buckets(dataset: Dataset, bucketing: Bucketing | None) -> Mapping[Size, list[int]]:
-    """The numbers of the samples that go to each size; without `bucketing` every picture keeps its own size."""
+def fill_buckets(
+    dataset: Dataset, bucketing: Bucketing | None
+) -> tuple[Mapping[Size, list[int]], Mapping[str, InputError]]:
+    """The numbers of the samples that go to each size, and what is wrong with pictures whose size cannot be read.
+
+    Without `bucketing` every picture keeps its own size.
+    """
     found: dict[Size, list[int]] = {}
+    unreadable: dict[str, InputError] = {}
     for index in range(len(dataset)):
-        size = dataset.size(index)
+        try:
+            size = dataset.size(index)
+        except InputError as error:
+            unreadable[dataset.name(index)] = error
+            continue
         found.setdefault(size if bucketing is None else bucketing.size(size), []).append(index)
-    return found
+    return found, unreadable
 
 
 def _sizes(config: BucketConfig) -> list[Size]:

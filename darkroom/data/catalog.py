@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from darkroom.data.dataset import Dataset
 from darkroom.data.folder import Folder, FolderConfig
+from darkroom.data.kohya import KohyaConfig, open_kohya
+from darkroom.data.shards import Shards, ShardsConfig
 from darkroom.data.source import PictureBook, PictureBookConfig
 
-__all__ = ["DatasetConfig", "open_dataset"]
+__all__ = ["DatasetConfig", "open_dataset", "open_unchecked"]
 
-DatasetConfig = PictureBookConfig | FolderConfig
+DatasetConfig = PictureBookConfig | FolderConfig | KohyaConfig | ShardsConfig
 
 
 def open_dataset(config: DatasetConfig) -> Dataset:
@@ -17,4 +22,24 @@ def open_dataset(config: DatasetConfig) -> Dataset:
         case PictureBookConfig():
             return PictureBook(config)
         case FolderConfig():
-            return Folder(config)
+            folder = Folder(config)
+            folder.require_captions()
+            return folder
+        case KohyaConfig():
+            return open_kohya(config)
+        case ShardsConfig():
+            return Shards(config)
+
+
+def open_unchecked(path: Path) -> tuple[Dataset, list[str | None]]:
+    """The data set at `path`, whatever its kind, and the text of each picture's caption, None where it has none."""
+    if (path.is_dir() and any(path.glob("*.tar"))) or path.suffix == ".tar":
+        shards = Shards(ShardsConfig(path, caption=""))
+        return shards, [shards.text(i) or None for i in range(len(shards))]
+    numbered = [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    if path.suffix == ".toml" or (numbered and all(re.match(r"\d+_", p.name) for p in numbered)):
+        joined = open_kohya(KohyaConfig(path), once=True)
+        folders = [part for part in joined.parts if isinstance(part, Folder)]
+        return joined, [text for folder in folders for text in folder.texts]
+    folder = Folder(FolderConfig(path))
+    return folder, folder.texts

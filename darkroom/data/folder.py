@@ -32,7 +32,9 @@ class FolderConfig:
     """
 
     path: Path
+    list: Path | None = None  # a file of names, one a line, that alone are read; `darkroom data check` writes such
     caption: str | None = None  # where a picture has none; None: all must have one
+    caption_extension: str | None = None  # of the twins, .txt or .caption when not given
     caption_column: str | None = None  # of the table; caption, text or prompt when not given
     class_column: str | None = None  # numbers or names; names are numbered in alphabetical order
     folder_classes: bool = False  # the class is the name of the folder directly under `path`
@@ -53,21 +55,25 @@ class FolderConfig:
 class Folder:
     """Reads everything but the pictures when it is made, so that what is missing is said before the first step."""
 
-    def __init__(self, config: FolderConfig, only: frozenset[str] | None = None) -> None:
-        """`only`: the names that are taken, all by default."""
+    def __init__(self, config: FolderConfig) -> None:
         self.config = config
-        self.names = [n for n in _pictures(config.path, _map_folders(config)) if only is None or n in only]
+        self.names = _pictures(config, _map_folders(config))
+        if config.list is not None:
+            self.names = _listed(config.list, self.names)
         if not self.names:
             raise InputError(f"{config.path} holds no pictures ({', '.join(ENDINGS)})")
         self.rows = self._table()
         self.texts = [self._text(name) for name in self.names]
+        self.classes, self.labels = self._classes()
+
+    def require_captions(self) -> None:
+        """`InputError` if pictures have no caption."""
         missing = [name for name, text in zip(self.names, self.texts) if text is None]
         if missing:
             raise InputError(
-                f"{len(missing)} of {len(self.names)} pictures in {config.path} have no caption, the first is "
+                f"{len(missing)} of {len(self.names)} pictures in {self.config.path} have no caption, the first is "
                 f"{missing[0]}: write .txt files beside them, or set data.caption for all that have none"
             )
-        self.classes, self.labels = self._classes()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -137,7 +143,7 @@ class Folder:
 
     def _text(self, name: str) -> str | None:
         picture = self.config.path / name
-        twins = [t for ending in TWINS if (t := picture.with_suffix(ending)).is_file()]
+        twins = [t for ending in _twin_endings(self.config) if (t := picture.with_suffix(ending)).is_file()]
         if len(twins) > 1:
             raise InputError(f"{name} has two captions: {twins[0].name} and {twins[1].name}")
         if twins:
@@ -181,18 +187,35 @@ def _map_folders(config: FolderConfig) -> set[Path]:
     return {path.resolve() for path in given if path is not None}
 
 
-def _pictures(folder: Path, passed_over: set[Path]) -> list[str]:
-    """Names of the pictures in `folder` and below, hidden files aside; two that share a twin are refused."""
+def _twin_endings(config: FolderConfig) -> tuple[str, ...]:
+    return TWINS if config.caption_extension is None else (f".{config.caption_extension.lstrip('.')}",)
+
+
+def _pictures(config: FolderConfig, passed_over: set[Path]) -> list[str]:
+    """Names of the pictures in the folder and below, hidden files aside; two that share a twin are refused."""
+    folder = config.path
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     names = sorted(p.relative_to(folder).as_posix() for p in _walk(folder, passed_over))
     stems: dict[str, str] = {}
     for name in names:
         stem = name.rpartition(".")[0]
-        if stem in stems and any((folder / f"{stem}{t}").is_file() for t in TWINS):
+        if stem in stems and any((folder / f"{stem}{t}").is_file() for t in _twin_endings(config)):
             raise InputError(f"{stems[stem]} and {name} in {folder} share one caption file: rename one of them")
         stems[stem] = name
     return names
+
+
+def _listed(path: Path, names: list[str]) -> list[str]:
+    """Those of `names` that the file at `path` lists."""
+    try:
+        listed = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    absent = sorted(listed - set(names))
+    if absent:
+        raise InputError(f"{path} lists {len(absent)} pictures that are not there, the first is {absent[0]}")
+    return [name for name in names if name in listed]
 
 
 def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from darkroom.config import from_dict, to_dict
 from darkroom.data.captions import CaptionConfig
+from darkroom.data.catalog import open_dataset
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.errors import InputError
@@ -126,17 +128,23 @@ def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
          r"has no column 'text'; known are: txt"),
         ({}, {"class_column": "sort"}, r"has no table with the column 'sort'"),
         ({}, {"folder_classes": True, "caption": ""}, r"a.png has no class"),
+        ({"clean": "a.png\nz.png\n"}, {"list": Path("clean")}, r"clean lists 1 pictures that are not there, .* z.png"),
         ({"a.txt": b"\xff\xfe\xff"}, {"caption": ""}, r"a.txt cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_at_once(
-    folder: Path, files: dict[str, str | bytes], changes: dict[str, object], message: str
+    folder: Path,
+    files: dict[str, str | bytes],
+    changes: dict[str, object],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(folder)
     (folder / "a.txt").write_text("an a")
     for name, content in files.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
-        Folder(FolderConfig(folder, **changes))  # type: ignore[arg-type]
+        open_dataset(FolderConfig(folder, **changes))  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
@@ -155,7 +163,9 @@ def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
 
 def test_several_folders_are_one_with_repeats_and_weights(folder: Path, tmp_path: Path) -> None:
     config = FolderConfig(folder, caption="x")
-    one, two = Folder(config, frozenset({"a.png"})), Folder(config, frozenset({"b.jpg", "sub/c.webp"}))
+    (tmp_path / "one").write_text("a.png\n")
+    (tmp_path / "two").write_text("sub/c.webp\n\nb.jpg\n")
+    one, two = (Folder(replace(config, list=tmp_path / name)) for name in ("one", "two"))
     data = Joined([one, two], [3, 1], [1.0, 0.5])
     assert [data.name(i) for i in range(len(data))] == ["a.png"] * 3 + ["b.jpg", "sub/c.webp"]
     assert [data.sample(i, RNG).weight for i in (0, 4)] == [1.0, 0.5]

@@ -1,0 +1,98 @@
+"""Data sets as kohya's trainers have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkroom.data.buckets import BucketConfig
+from darkroom.data.kohya import KohyaConfig, kohya_buckets, open_kohya
+from darkroom.errors import InputError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("10_sks cat/a.png", "10_sks cat/b.png", "1_cat/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "10_sks cat" / "b.txt").write_text("sks cat, sleeping, red")
+    return tmp_path
+
+
+def test_folders_say_how_often_and_what(root: Path) -> None:
+    data = open_kohya(KohyaConfig(root))
+    assert len(data) == 21
+    captions = [data.sample(i, RNG).conditions["caption"] for i in range(21)]
+    assert captions == ["sks cat", "sks cat, sleeping, red"] * 10 + ["cat"]
+    assert kohya_buckets(root) is None
+    (root / "cats").mkdir()
+    with pytest.raises(InputError, match=r"cats is not named as N_class"):
+        open_kohya(KohyaConfig(root))
+
+
+TOML = """
+[general]
+enable_bucket = true
+shuffle_caption = true
+keep_tokens = 1
+
+[[datasets]]
+resolution = [512, 512]
+batch_size = 4
+bucket_no_upscale = true
+
+  [[datasets.subsets]]
+  image_dir = "10_sks cat"
+  class_tokens = "sks cat"
+  num_repeats = 3
+
+  [[datasets.subsets]]
+  image_dir = "1_cat"
+  class_tokens = "cat"
+  is_reg = true
+  prior_loss_weight = 0.5
+  shuffle_caption = false
+  flip_aug = false
+"""
+
+
+def test_a_file_is_read_as_it_is(root: Path) -> None:
+    path = root / "dataset.toml"
+    path.write_text(TOML)
+    data = open_kohya(KohyaConfig(path))
+    assert [data.name(i) for i in range(len(data))] == ["a.png", "b.png"] * 3 + ["c.png"]
+    assert [data.sample(i, RNG).weight for i in (0, 6)] == [1.0, 0.5]
+    found = {data.sample(1, np.random.default_rng(i)).conditions["caption"] for i in range(20)}
+    assert found == {"sks cat, sleeping, red", "sks cat, red, sleeping"}
+    assert kohya_buckets(path) == BucketConfig(512, "aspect", 64, 256, 1024, upscale=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_repeats", "num_repeat", r"unknown key datasets\[0\]\.subsets\[0\]\.num_repeat; known are: num_repeats"),
+        ("is_reg = true", "color_aug = true", r"color_aug is True, which is not supported"),
+        ("is_reg = true", "color_aug = false", None),
+        ('image_dir = "1_cat"', "", r"datasets\[0\]\.subsets\[1\]\.image_dir is missing"),
+        ("[[datasets]]", "[[dataset]]", r"unknown key dataset; known are: datasets"),
+        ("[general]", "general = 3\n[x]", r"general is not a table"),
+        ("[512, 512]", "[512, 768]", r"resolution is \[512, 768\]"),
+        ("flip_aug = false", "flip_aug = true", r"all datasets must agree in resolution"),
+        ("[general]", "[general", r"cannot be read as TOML"),
+        ("keep_tokens = 1", "keep_tokens = -1", r"keep_tokens is -1"),
+        ("keep_tokens = 1", 'keep_tokens = "one"', r"keep_tokens is \"one\""),
+    ],
+)
+def test_what_is_wrong_is_named(root: Path, old: str, new: str, message: str | None) -> None:
+    path = root / "dataset.toml"
+    path.write_text(TOML.replace(old, new, 1))
+    if message is None:
+        assert len(open_kohya(KohyaConfig(path))) == 7
+        return
+    with pytest.raises(InputError, match=message):
+        assert kohya_buckets(path) is None or open_kohya(KohyaConfig(path)) is None
