@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Denoise",
     "Guidance",
+    "GuidedDenoise",
     "HighResolution",
     "Network",
     "NoiseSource",
@@ -43,6 +44,15 @@ class Denoise(Protocol):
     """
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class GuidedDenoise(Denoise, Protocol):
+    """A denoiser that also tells its unconditional estimate, which samplers of CFG++ ask for."""
+
+    def both(self, x: Tensor, sigma: Tensor, /) -> tuple[Tensor, Tensor]:
+        """(What calling it returns, the estimate without the prompt), of one evaluation."""
+        ...
 
 
 class Network(Protocol):

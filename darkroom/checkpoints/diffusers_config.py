@@ -278,7 +278,7 @@ def scheduler_configs(system: System) -> dict[str, Config]:
         "set_alpha_to_one": False,
         "steps_offset": 1,
     }
-    result["_class_name"] = SAMPLERS[system.defaults.sampler].diffusers
+    result["_class_name"] = SAMPLERS[system.defaults.sampler].diffusers or "DDIMScheduler"
     if result["_class_name"] != "DDIMScheduler":
         result["timestep_spacing"] = "trailing" if system.defaults.schedule == "trailing" else "leading"
         for unknown in ("clip_sample", "set_alpha_to_one"):

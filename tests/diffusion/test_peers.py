@@ -14,6 +14,8 @@ from diffusers import (
     KDPM2DiscreteScheduler,
     LCMScheduler,
     PNDMScheduler,
+    SASolverScheduler,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
@@ -51,6 +53,7 @@ def level(t: Tensor) -> Tensor:
         ("DDPM", {}, "leading", DDPMScheduler(**BETAS, **LEADING, clip_sample=False)),
         ("PLMS", {}, "leading", PNDMScheduler(**BETAS, **LEADING, skip_prk_steps=True, set_alpha_to_one=True)),
         ("LCM", {}, "lcm", LCMScheduler(**BETAS, original_inference_steps=50)),
+        ("TCD", {"eta": 0.3, "end": float(PROCESS.sigmas[0])}, "lcm", TCDScheduler(**BETAS)),
     ],
 )
 def test_samplers_on_the_preserving_form(name: str, options: dict[str, object], schedule: str, peer: object) -> None:
@@ -59,9 +62,9 @@ def test_samplers_on_the_preserving_form(name: str, options: dict[str, object], 
     sigmas = spaced(schedule, PROCESS, n)
     peer.set_timesteps(n)  # type: ignore[attr-defined]
     z, generator = START / (1 + sigmas[0] ** 2).sqrt(), torch.Generator().manual_seed(4)
-    takes_noise = {"generator": generator} if name != "PLMS" else {}
-    if name == "DDIM":
-        takes_noise |= options
+    takes_noise: dict[str, Any] = {"generator": generator} if name != "PLMS" else {}
+    if "eta" in options:
+        takes_noise["eta"] = options["eta"]
     for t in peer.timesteps:  # type: ignore[attr-defined]
         sigma = level(t)
         seen = z * (1 + sigma**2).sqrt()
@@ -131,6 +134,32 @@ def test_multistep_samplers(name: str, options: dict[str, object], peer: object)
         z = peer.step((seen - curved(seen, sigma)) / sigma, t, z, **silent).prev_sample  # type: ignore[attr-defined]
         if step.index < n - 1 or name != "UniPC":
             assert torch.allclose(step.x, z * (1 + sigmas[step.index + 1] ** 2).sqrt(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("order", [3, 4])
+def test_sa_solver(order: int) -> None:
+    """Without noise, which the peer puts in elsewhere, and up to the last step, which it may take at the first level
+    instead of zero.
+    """
+    n = 10
+    peer: Any = SASolverScheduler(
+        **BETAS,
+        use_karras_sigmas=True,
+        predictor_order=order,
+        corrector_order=order,
+        lower_order_final=False,
+        tau_func=lambda t: 0,
+    )
+    peer.set_timesteps(n)
+    sigmas = spaced("karras", PROCESS, n)
+    options = {"eta": 0.0, "predictor_order": order, "corrector_order": order}
+    z = START / (1 + sigmas[0] ** 2).sqrt()
+    ours = with_options("SA-Solver", options)(curved, START, sigmas[:-1], still)
+    for step, t in zip(ours, peer.timesteps[:-1]):
+        sigma = sigmas[step.index]
+        seen = z * (1 + sigma**2).sqrt()
+        z = peer.step((seen - curved(seen, sigma)) / sigma, t, z).prev_sample
+        assert torch.allclose(step.x, z * (1 + sigmas[step.index + 1] ** 2).sqrt(), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -35,6 +35,16 @@ def gaussian(x: Tensor, sigma: Tensor) -> Tensor:
     return x * V / (V + sigma**2)
 
 
+class Both:
+    """The same without a prompt."""
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return gaussian(x, sigma)
+
+    def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return gaussian(x, sigma), gaussian(x, sigma)
+
+
 def curved(x: Tensor, sigma: Tensor) -> Tensor:
     """A denoiser without symmetry, to compare trajectories with."""
     return torch.tanh(x / (1 + sigma)) + 0.1 * x / (1 + sigma**2)
@@ -71,6 +81,28 @@ def run(sampler: Sampler, denoise: object, x: Tensor, sigmas: Tensor) -> Tensor:
         ("UniPC", {"order": 2, "variant": "bh2", "lower_order_final": False}, 3),
         ("UniPC", {"order": 3, "variant": "bh2", "lower_order_final": False}, 3.8),
         ("UniPC", {"order": 3, "variant": "bh2", "lower_order_final": False, "corrector": False}, 2),
+        ("iPNDM", {}, 2),  # its weights are those of even steps
+        ("iPNDM v", {"order": 2}, 2),
+        ("LMS", {"order": 2}, 2),
+        ("Heun++ 2", {}, 1),
+        ("RES multistep", {}, 2),
+        ("RES multistep a", {"eta": 0.0}, 2),
+        ("RES multistep CFG++", {}, 2),
+        ("Gradient estimation", {}, 1),
+        ("Gradient estimation CFG++", {}, 1),
+        ("SEEDS 2", {"eta": 0.0}, 2),
+        ("SEEDS 2", {"eta": 0.0, "r": 0.3, "solver": "phi_2"}, 2),
+        ("SEEDS 3", {"eta": 0.0}, 3),
+        ("Exp Heun 2 x0", {}, 2),
+        ("Exp Heun 2 x0", {"solver": "phi_1"}, 2),
+        ("SA-Solver", {"eta": 0.0, "corrector_order": 0}, 2),  # held down by its start
+        ("SA-Solver", {"eta": 0.0, "predictor_order": 1, "corrector_order": 2}, 2),
+        ("Euler CFG++", {}, 1),
+        ("Euler a CFG++", {"eta": 0.0}, 1),
+        ("DPM++ 2S a CFG++", {"eta": 0.0}, 2),
+        ("DPM++ 2M CFG++", {}, 2),
+        ("DDIM CFG++", {}, 1),
+        ("TCD", {"eta": 0.0}, 1),
     ],
 )
 def test_order_of_convergence(name: str, options: dict[str, object], order: float) -> None:
@@ -78,7 +110,7 @@ def test_order_of_convergence(name: str, options: dict[str, object], order: floa
     for n in (80, 160, 320):
         sigmas = torch.logspace(1, math.log10(0.05), n + 1, dtype=torch.float64)
         sampler = with_options(name, options)
-        x = run(sampler, gaussian, torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64), sigmas)
+        x = run(sampler, Both(), torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64), sigmas)
         exact = 5 * ((V + sigmas[-1] ** 2) / (V + sigmas[0] ** 2)).sqrt()
         errors.append(float((x - exact).abs()))
     for coarse, fine in itertools.pairwise(errors):
@@ -89,11 +121,13 @@ def test_order_of_convergence(name: str, options: dict[str, object], order: floa
 def test_steps_are_counted_and_the_last_estimate_is_the_result(name: str) -> None:
     sigmas = spaced("karras", PROCESS, 7)
     x = torch.full((1, 1, 1, 1), 3.0)
-    steps = list(SAMPLERS[name](gaussian, x, sigmas, SeededNoise([0], (1, 1, 1))))
-    assert [s.index for s in steps] == list(range(7))
-    assert {s.total for s in steps} == {7}
-    if name not in ("LMS", "PLMS"):  # these extrapolate from former slopes to the very end
-        assert torch.allclose(steps[-1].x, steps[-1].x0, atol=1e-5)
+    steps = list(SAMPLERS[name](Both(), x, sigmas, SeededNoise([0], (1, 1, 1))))
+    assert [s.index for s in steps] == list(range(len(steps)))
+    assert steps[-1].total == len(steps)
+    if name not in ("DPM fast", "DPM adaptive"):  # these have steps of their own, and end above zero
+        assert {s.total for s in steps} == {7}
+        if name not in ("LMS", "PLMS"):  # these extrapolate from former slopes to the very end
+            assert torch.allclose(steps[-1].x, steps[-1].x0, atol=1e-5)
 
 
 def test_ancestral_with_eta_zero_is_euler_and_ddim_with_eta_zero_too() -> None:
@@ -104,23 +138,44 @@ def test_ancestral_with_eta_zero_is_euler_and_ddim_with_eta_zero_too() -> None:
     assert torch.allclose(run(with_options("DDIM", {"eta": 0.0}), curved, x, sigmas), plain)
 
 
-@pytest.mark.parametrize("eta", [0.5, 1.0])
-@pytest.mark.parametrize("name", ["DDIM", "Euler a"])
-def test_stochastic_samplers_keep_the_variance_of_the_data(name: str, eta: float) -> None:
-    """A step maps x to A x + B noise, so variances follow A² var + B² exactly; with small steps they end at v."""
-    sampler = with_options(name, {"eta": eta})
-    sigmas = spaced("karras", PROCESS, 1000).double()
-    variance = V + float(sigmas[0]) ** 2
-    for i in range(1000):
-        pair = sigmas[i : i + 2]
+@pytest.mark.parametrize(
+    ("name", "options", "n"),
+    [
+        ("DDIM", {"eta": 0.5}, 400),
+        ("DDIM", {"eta": 1.0}, 400),
+        ("Euler a", {"eta": 0.5}, 400),
+        ("Euler a", {}, 400),
+        ("Euler", {"s_churn": 20.0}, 400),
+        ("Heun", {"s_churn": 20.0}, 100),
+        ("DPM2", {"s_churn": 20.0}, 100),
+        ("DPM2 a", {}, 100),
+        ("DPM++ 2S a", {}, 100),
+        ("DPM++ SDE", {}, 400),
+        ("DPM++ 2M SDE", {}, 100),
+        ("DPM++ 2M SDE Heun", {}, 100),
+        ("DPM++ 3M SDE", {}, 100),
+        ("DPM fast", {"eta": 0.5}, 100),
+        ("RES multistep a", {}, 100),
+        ("ER SDE", {}, 100),
+        ("SEEDS 2", {"r": 0.3}, 100),
+        ("SEEDS 3", {}, 100),
+        ("Exp Heun 2 x0 SDE", {}, 100),
+        ("SA-Solver", {}, 100),
+        ("SA-Solver PECE", {}, 100),
+        ("Restart", {}, 100),
+    ],
+)
+def test_stochastic_samplers_keep_the_variance_of_the_data(name: str, options: dict[str, object], n: int) -> None:
+    """Of 10,000 numbers, whose variance is known to 1.4 %; the rest is for the steps' being finite."""
+    generator = torch.Generator().manual_seed(1)
 
-        def after(x: float, noise: float, pair: Tensor = pair) -> float:
-            start = torch.full((1, 1, 1, 1), x, dtype=torch.float64)
-            (step,) = sampler(gaussian, start, pair, lambda a, b: torch.tensor(noise, dtype=torch.float64))
-            return float(step.x)
+    def noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
+        return torch.randn((10000, 1, 1, 1), generator=generator)
 
-        variance = after(1.0, 0.0) ** 2 * variance + after(0.0, 1.0) ** 2
-    assert variance == pytest.approx(V, rel=0.015)
+    sigmas = spaced("karras", PROCESS, n)
+    x = noise(sigmas[0], sigmas[0]) * (V + sigmas[0] ** 2).sqrt()
+    *_, last = with_options(name, options)(gaussian, x, sigmas, noise)
+    assert float(last.x.var()) == pytest.approx(V, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,23 @@
 """Samplers: `sampler(denoise, x, sigmas, noise)` yields a `Step` per step. All by name in `SAMPLERS`."""
 
-from darkroom.diffusion.samplers import ddim, dpm_multistep, dpm_sde, euler, multistep, renoising, second_order, unipc
+from darkroom.diffusion.samplers import (  # each module adds its samplers to the table
+    cfg_pp,
+    ddim,
+    dpm_multistep,
+    dpm_sde,
+    dpm_solver,
+    er_sde,
+    euler,
+    heunpp,
+    multistep,
+    renoising,
+    res_multistep,
+    sa_solver,
+    second_order,
+    seeds,
+    tcd,
+    unipc,
+)
 from darkroom.diffusion.samplers.registry import (
     SAMPLERS,
     SamplerEntry,
@@ -11,21 +28,28 @@ from darkroom.diffusion.samplers.registry import (
     with_options,
 )
 
-# Each module adds its samplers to the table.
 __all__ = [
     "SAMPLERS",
     "SamplerEntry",
     "add_sampler",
+    "cfg_pp",
     "ddim",
     "dpm_multistep",
     "dpm_sde",
+    "dpm_solver",
+    "er_sde",
     "euler",
+    "heunpp",
     "multistep",
     "options_of",
     "renoising",
+    "res_multistep",
     "resolve",
+    "sa_solver",
     "second_order",
+    "seeds",
     "split_name",
+    "tcd",
     "unipc",
     "with_options",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from darkroom.diffusion.samplers.registry import SamplerEntry, add_sampler
 from darkroom.diffusion.samplers.steps import EndOptions, expect, levels, with_end
 from darkroom.types import Denoise, NoiseSource, Step
 
-__all__ = ["DdimOptions", "ddim", "ddpm"]
+__all__ = ["DdimOptions", "ddim", "ddim_steps", "ddpm"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,30 @@ class DdimOptions(EndOptions):
 
 
 def ddim(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: DdimOptions) -> Iterator[Step]:
-    """z_s = sqrt(a_s) z0 + sqrt(1 − a_s − σ̃²) eps + σ̃ noise (papers C.4), divided by sqrt(a_s).
+    def estimate(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        x0 = denoise(x, sigma)
+        return x0, x0
+
+    return ddim_steps(estimate, x, sigmas, noise, options)
+
+
+def ddim_steps(
+    estimate: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    options: DdimOptions,
+) -> Iterator[Step]:
+    """Towards the first estimate of each pair, along the noise that the second leaves of x.
+
+    z_s = sqrt(a_s) z0 + sqrt(1 − a_s − σ̃²) eps + σ̃ noise (papers C.4), divided by sqrt(a_s).
 
     a = 1 / (1 + sigma²); the last step returns z0, or what `with_end` says.
     """
     sigmas, shrink = with_end(sigmas, options.end)
     for i, sigma, sigma_next in levels(sigmas):
-        x0 = denoise(x, sigma)
-        eps = (x - x0) / sigma
+        x0, base = estimate(x, sigma)
+        eps = (x - base) / sigma
         a, a_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)
         spread = options.eta * ((1 - a_next) / (1 - a)).sqrt() * (1 - a / a_next).clamp(min=0).sqrt()  # σ̃
         x = x0 + ((1 - a_next - spread**2).clamp(min=0) / a_next).sqrt() * eps
@@ -46,5 +62,7 @@ def ddpm(denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource) -> Ite
     return ddim(denoise, x, sigmas, noise, DdimOptions(eta=1.0))
 
 
-add_sampler(SamplerEntry("DDIM", ddim, options=DdimOptions, schedule="leading", starts_at_sigma=()))
+add_sampler(
+    SamplerEntry("DDIM", ddim, options=DdimOptions, schedule="leading", starts_at_sigma=(), diffusers="DDIMScheduler")
+)
 add_sampler(SamplerEntry("DDPM", ddpm, schedule="leading", starts_at_sigma=(), diffusers="DDPMScheduler"))
