@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import tomllib
 import types
 import typing
@@ -15,9 +17,12 @@ from typing import Any, TypeVar
 from darkroom.errors import InputError
 from darkroom.registry import nearest
 
-__all__ = ["from_dict", "load_toml", "to_dict"]
+__all__ = ["from_dict", "from_plain", "from_text", "guessed", "json_type", "load_toml", "to_dict"]
 
 T = TypeVar("T")
+
+PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+JSON = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> T:
@@ -60,6 +65,11 @@ def from_dict(cls: type[T], data: object, where: str = "configuration") -> T:
     return _read(cls, data, where, "")
 
 
+def from_plain(hint: Any, data: object, name: str) -> Any:
+    """The value of the type `hint` from plain `data`; `InputError` calls it `name`."""
+    return _read(hint, data, "", name)
+
+
 def _read(cls: Any, data: object, where: str, key: str) -> Any:
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
     if origin in (typing.Union, types.UnionType):
@@ -67,7 +77,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
     if origin is typing.Literal:
         if data not in arguments:
             known = ", ".join(str(a) for a in nearest(str(data), [str(a) for a in arguments]))
-            raise InputError(f"{where}: {key} is {data!r}, accepted are: {known}")
+            raise InputError(f"{_prefix(where)}{key} is {data!r}, accepted are: {known}")
         return data
     if origin is tuple:
         if not isinstance(data, (list, tuple)):
@@ -82,7 +92,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
             raise _mismatch(where, key, data, "a table")
         return {k: _read(arguments[1], v, where, f"{key}.{k}".lstrip(".")) for k, v in data.items()}
     if dataclasses.is_dataclass(cls):
-        return _read_dataclass(cls, data, where, key)
+        return data if type(data) is cls else _read_dataclass(cls, data, where, key)
     if isinstance(cls, type) and issubclass(cls, Enum):
         try:
             return cls(data)
@@ -95,14 +105,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
         return float(data)
     if cls is Any or (isinstance(data, cls) and not (cls in (int, float) and isinstance(data, bool))):
         return data
-    raise _mismatch(
-        where,
-        key,
-        data,
-        {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}.get(
-            cls, getattr(cls, "__name__", str(cls))
-        ),
-    )
+    raise _mismatch(where, key, data, PLAIN.get(cls, getattr(cls, "__name__", str(cls))))
 
 
 def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) -> Any:
@@ -158,7 +161,92 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _mismatch(where: str, key: str, data: object, wanted: str) -> InputError:
-    return InputError(f"{where}: {key or 'the whole'} is {json.dumps(data, default=str)}, wanted is {wanted}")
+    shown = json.dumps(data, default=str)
+    return InputError(f"{_prefix(where)}{key or 'the whole'} is {shown}, wanted is {wanted}")
+
+
+def _prefix(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def from_text(hint: Any, text: str, name: str) -> Any:
+    """The value of the type `hint` that `text` stands for; `InputError` calls it `name`.
+
+    Numbers of one value stand with commas or blanks between them; `none` is None where that is allowed. Where any type
+    will do, the text's own is taken.
+    """
+    text = text.strip() if hint is not str else text
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    optional = type(None) in kinds
+    kind = next(k for k in kinds if k is not type(None))
+    if optional and text.lower() == "none":
+        return None
+    found, expected = _from_text(kind, text), PLAIN.get(kind, "a value")
+    if typing.get_origin(kind) is typing.Literal:
+        expected = " or ".join(map(str, typing.get_args(kind)))
+    elif typing.get_origin(kind) is tuple:
+        inside = typing.get_args(kind)
+        expected = f"{'some' if inside[-1] is Ellipsis else len(inside)} numbers with commas or blanks between them"
+    if found is None or (found == "" and optional):
+        raise InputError(f"{name}: {text!r} is wrong, expected {expected}{' (or none)' if optional else ''}")
+    return found
+
+
+def _from_text(kind: Any, text: str) -> Any:
+    """None if `text` is no `kind`."""
+    if kind is Any:
+        return guessed(text)
+    if typing.get_origin(kind) is typing.Literal:
+        return text if text in typing.get_args(kind) else None
+    if typing.get_origin(kind) is tuple:
+        parts, inside = text.replace(",", " ").split(), typing.get_args(kind)
+        values = [_from_text(inside[0], part) for part in parts]
+        fits = bool(values) and (inside[-1] is Ellipsis or len(values) == len(inside))
+        return tuple(values) if fits and None not in values else None
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower())
+    if kind is int:
+        return int(text) if re.fullmatch(r"[+-]?\d{1,20}", text, re.ASCII) else None
+    if kind is float:
+        return _number(text)
+    return text
+
+
+def guessed(text: str) -> Any:
+    """`text` as the truth value or number that it looks like, else as it is."""
+    for kind in (bool, int, float):
+        if (value := _from_text(kind, text)) is not None:
+            return value
+    return text
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def json_type(hint: Any) -> dict[str, Any]:
+    """The JSON schema of a value of the type `hint`, dataclasses among them."""
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        options = [json_type(a) for a in inside if a is not type(None)]
+        if len(options) == 1 and isinstance(options[0].get("type"), str) and "enum" not in options[0]:
+            return {**options[0], "type": [options[0]["type"], "null"]}
+        return {"anyOf": [*options, {"type": "null"}]}
+    if origin is typing.Literal:
+        return {"type": "string", "enum": list(inside)}
+    if origin is tuple:
+        fixed = {} if inside[-1] is Ellipsis else {"minItems": len(inside), "maxItems": len(inside)}
+        return {"type": "array", "items": json_type(inside[0]), **fixed}
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        listed = {f.name: json_type(hints[f.name]) for f in dataclasses.fields(hint)}
+        required = [f.name for f in dataclasses.fields(hint) if _required(f)]
+        return {"type": "object", "properties": listed, "required": required, "additionalProperties": False}
+    return {"type": JSON[hint]} if hint in JSON else {}
 
 
 def to_dict(value: Any) -> Any:

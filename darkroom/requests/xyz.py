@@ -6,37 +6,27 @@ import csv
 import itertools
 import math
 import re
-import types
-import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from darkroom.errors import InputError
 from darkroom.pictures.labels import labelled_sheet
-from darkroom.registry import nearest
-from darkroom.types import Guidance, HighResolution, Request
+from darkroom.requests.change import changed
+from darkroom.requests.settings import TABLES, find_setting
+from darkroom.types import Request
 
 __all__ = ["Axis", "grid_requests", "grid_sheet", "parse_axis"]
 
 MAX_CELLS = 400
 SEARCH = "prompt s/r"  # A1111's name: the first value is searched in the prompt and replaced by each
-# What A1111 and others call the fields, in lower case with `_` for blanks.
-ALIASES = {"cfg": "guidance_scale", "cfg_scale": "guidance_scale", "rescale": "guidance.rescale"}
-ALIASES |= {"schedule_type": "schedule"}
-ALIASES |= {"denoising": "strength", "denoising_strength": "strength", "prompt_s/r": SEARCH}
-ALIASES |= {"var._seed": "variation_seed", "var._strength": "variation_strength", "eta": "sampler_options.eta"}
-NESTED = {"guidance": Guidance, "hires": HighResolution}
-OPTIONS = "sampler_options"  # a table: `sampler_options.eta` and the like
-# Fields that hold pictures or tables are not typed on a line.
-UNTYPED = {"image", "mask", "latent", "target", "regions", "inputs", OPTIONS, *NESTED}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A field of the request by its dotted name, and the values that it takes."""
+    """A setting by its path, and the values that it takes."""
 
     name: str
     values: tuple[Any, ...]
@@ -50,47 +40,43 @@ class Axis:
 def parse_axis(text: str) -> Axis:
     """`steps=10,20,30`, `guidance_scale=1..9..2`, `sampler=Euler a,DPM++ 2M`, `prompt s/r=red,blue`.
 
-    Fields go by their names in `Request`, inner ones with a dot (`guidance.rescale`, `sampler_options.eta`), or by
-    A1111's names. Ranges of numbers: `from..to` or `from..to..step`, and A1111's `1-5`, `1-9 (+2)`, `1-10 [5]`.
+    The names are those of the table of settings: paths in `Request` (`guidance.rescale`, `sampler_options.eta`), flags,
+    or A1111's names. Ranges of numbers: `from..to` or `from..to..step`, and A1111's `1-5`, `1-9 (+2)`, `1-10 [5]`.
     Values with commas stand in quotes; numbers that make one value have blanks between them
     (`guidance.interval=0 0.5,0 1`); `none` leaves a field to the system.
-    `InputError` naming the axis for unknown fields and values of the wrong type.
+    `InputError` naming the axis for unknown names and values of the wrong type.
     """
     colon = re.match(r"\s*prompt\s+s/r\s*:", text, re.IGNORECASE)  # as A1111 shows it
     name, mark, listed = text.partition(":" if colon else "=")
-    name = "_".join(name.lower().split())
-    name = ALIASES.get(name, name)
     if not mark or not listed.strip():
-        raise InputError(f"the axis {text!r} is wrong, wanted is FIELD=VALUE,VALUE,…")
+        raise InputError(f"the axis {text!r} is wrong, expected SETTING=VALUE,VALUE,…")
+    name = " ".join(name.lower().replace("_", " ").split())
     try:
         raw = next(csv.reader([" ".join(listed.splitlines())], skipinitialspace=True))
     except csv.Error as error:
         raise InputError(f"the values of the axis {name!r} cannot be read: {error}") from None
     if name == SEARCH:
         return Axis(SEARCH, tuple(raw))
-    kind = _kind(name)
+    setting = find_setting(name)
+    if setting.kind != "value" or setting.path in TABLES:
+        raise InputError(f"{setting.path} cannot be the axis of a grid: its values do not stand on a line")
+    sort = next((kind for kind in (int, float) if setting.hint in (kind, kind | None)), None)
     values: list[Any] = []
     for value in raw:
-        values += _range(name, value.strip(), kind.sort) or [_typed(name, value.strip(), kind)]
-    return Axis(name, tuple(values))
+        values += _range(setting.path, value.strip(), sort) or [setting.read(value.strip(), f"axis {setting.path}")]
+    return Axis(setting.path, tuple(values))
 
 
 def grid_requests(request: Request, axes: Sequence[Axis]) -> list[Request]:
     """The requests of all cells: the last axis (z) outermost, the first (x) innermost."""
     set_by = [axis.name for axis in axes if axis.name != SEARCH]
     if twice := [name for name in set_by if set_by.count(name) > 1]:
-        raise InputError(f"two axes of the grid vary {twice[0]}, wanted are axes of different fields")
+        raise InputError(f"two axes of the grid vary {twice[0]}, expected are axes of different settings")
     count = math.prod(len(axis.values) for axis in axes)
     if count > MAX_CELLS:
         raise InputError(f"the grid has {count} cells, accepted are at most {MAX_CELLS}")
-    requests = []
-    for values in itertools.product(*(axis.values for axis in reversed(axes))):
-        cell = request
-        # Words are replaced last, in the prompt that another axis may have set.
-        for axis, value in sorted(zip(reversed(axes), values), key=lambda pair: pair[0].name == SEARCH):
-            cell = _with(cell, axis, value)
-        requests.append(cell)
-    return requests
+    axes = list(reversed(axes))
+    return [_cell(request, dict(zip(axes, values))) for values in itertools.product(*(axis.values for axis in axes))]
 
 
 def grid_sheet(pixels: Sequence[np.ndarray], axes: Sequence[Axis]) -> np.ndarray:
@@ -103,88 +89,20 @@ def grid_sheet(pixels: Sequence[np.ndarray], axes: Sequence[Axis]) -> np.ndarray
     return labelled_sheet(list(pixels), columns, rows, blocks)
 
 
-def _with(request: Request, axis: Axis, value: Any) -> Request:
-    if axis.name == SEARCH:
-        sought = axis.values[0]
-        if not sought or (sought not in request.prompt and sought not in request.negative_prompt):
-            raise InputError(f"{SEARCH}: {sought!r} stands neither in the prompt nor in the negative prompt")
-        return replace(
-            request,
-            prompt=request.prompt.replace(sought, value),
-            negative_prompt=request.negative_prompt.replace(sought, value),
-        )
-    outer, _, inner = axis.name.partition(".")
-    if not inner:
-        return replace(request, **{outer: value})
-    if outer == OPTIONS:
-        return replace(request, sampler_options={**request.sampler_options, inner: value})
-    holder = getattr(request, outer)
-    return replace(request, **{outer: replace(NESTED[outer]() if holder is None else holder, **{inner: value})})
+def _cell(request: Request, values: Mapping[Axis, Any]) -> Request:
+    """Words are replaced last, in the prompt that another axis may have set."""
+    cell = changed(request, {axis.name: value for axis, value in values.items() if axis.name != SEARCH})
+    for axis, value in values.items():
+        if axis.name == SEARCH:
+            cell = _replaced(cell, axis.values[0], value)
+    return cell
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """What a field takes."""
-
-    sort: type  # int, float, bool or str; tuple: numbers that make one value; object: any of these
-    optional: bool = False
-    words: tuple[str, ...] = ()  # where only these are accepted
-    count: int | None = None  # of a tuple's numbers, where it is fixed
-
-
-def _kind(name: str) -> _Kind:
-    outer, _, inner = name.partition(".")
-    if outer == OPTIONS and inner:
-        return _Kind(object)  # the sampler checks its options itself
-    known = [f.name for f in fields(Request) if f.name not in UNTYPED]
-    known += [f"{o}.{f.name}" for o, c in NESTED.items() for f in fields(c)]
-    if name not in known:
-        listed = ", ".join(nearest(name, [*known, SEARCH, f"{OPTIONS}.eta"])[:12])
-        raise InputError(f"unknown axis {name!r}; known are: {listed} …")
-    hint: Any = typing.get_type_hints(NESTED[outer] if inner else Request)[inner or outer]
-    optional = isinstance(hint, types.UnionType)
-    if optional:
-        hint = next(a for a in typing.get_args(hint) if a is not type(None))
-    inside = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal:
-        return _Kind(str, optional, inside)
-    if typing.get_origin(hint) is tuple:
-        return _Kind(tuple, optional, count=None if inside[-1] is Ellipsis else len(inside))
-    return _Kind(hint, optional)
-
-
-SPELT = {"true": True, "false": False}
-WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-def _typed(name: str, text: str, kind: _Kind) -> Any:
-    """`text` as the field's value; `InputError` if it is none."""
-    value: Any = None
-    if kind.optional and text.lower() == "none":
-        return None
-    if kind.sort in (bool, object):
-        value = SPELT.get(text.lower())
-    if kind.sort in (int, object) and value is None:
-        value = int(text) if re.fullmatch(r"[+-]?\d{1,20}", text, re.ASCII) else None
-    if kind.sort in (float, object) and value is None:
-        value = _number(text)
-    if kind.sort is tuple:
-        numbers = tuple(_number(part) for part in text.split())
-        value = None if None in numbers or len(numbers) != (kind.count or len(numbers)) else numbers or None
-    if kind.sort in (str, object) and value is None and (text or name in ("prompt", "negative_prompt")):
-        value = None if kind.words and text not in kind.words else text
-    if value is not None:
-        return value
-    wanted = " or ".join(kind.words) or WANTED.get(kind.sort, f"{kind.count or 'some'} numbers with blanks between")
-    raise InputError(f"axis {name}: {text!r} is wrong, wanted is {wanted}{' (or none)' if kind.optional else ''}")
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+def _replaced(request: Request, sought: str, value: str) -> Request:
+    prompts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    if not sought or not any(sought in text for text in prompts.values()):
+        raise InputError(f"{SEARCH}: {sought!r} stands neither in the prompt nor in the negative prompt")
+    return replace(request, **{name: text.replace(sought, value) for name, text in prompts.items()})
 
 
 _N = r"(-?\d{1,20}(?:\.\d{1,20})?)"
@@ -193,16 +111,16 @@ _PLUS = re.compile(rf"{_N}\s*-\s*{_N}(?:\s*\(\s*([+-]\d{{1,20}}(?:\.\d{{1,20}})?
 _COUNT = re.compile(rf"{_N}\s*-\s*{_N}\s*\[\s*(\d{{1,9}})\s*\]", re.ASCII)
 
 
-def _range(name: str, text: str, sort: type) -> list[Any]:
+def _range(name: str, text: str, sort: type | None) -> list[Any]:
     """The values of a range of numbers; none if `text` is not one."""
     counted = _COUNT.fullmatch(text)
     stepped = _DOTS.fullmatch(text) or _PLUS.fullmatch(text)
-    if sort not in (int, float) or not (counted or stepped):
+    if sort is None or not (counted or stepped):
         return []
     found = counted or stepped
     assert found is not None, "one of the two"
     if sort is int and any("." in n for n in found.groups() if n is not None):
-        raise InputError(f"axis {name}: the range {text!r} is wrong, wanted are whole numbers")
+        raise InputError(f"axis {name}: the range {text!r} is wrong, expected are whole numbers")
     first, last = sort(found[1]), sort(found[2])
     if counted:
         count = int(counted[3])

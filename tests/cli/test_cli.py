@@ -184,7 +184,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--region", "0,0,1:x"), "the region '0,0,1:x' is wrong"),
         (("--sampler-option", "eta"), "the sampler option 'eta' is wrong"),
         (("--sampler", "DDIM", "--sampler-option", "etta=1"), "unknown key etta"),
-        (("-x", "stepz=1"), "unknown axis 'stepz'"),
+        (("-x", "stepz=1"), "unknown setting 'stepz'"),
         (("-y", "steps=1"), "in the order -x, -y, -z"),
         (("--frames", 1), "the number of frames is 1"),
         (("--format", "gif"), "unknown format 'gif'; known are: png, jpg, jpeg, webp"),

@@ -37,6 +37,7 @@ from darkroom.types import Guidance, HighResolution, Request
         ("sampler_options.eta=0,0.5", Axis("sampler_options.eta", (0, 0.5))),
         ("denoising_end=0.5,1", Axis("denoising_end", (0.5, 1.0))),
         ("guidance.interval=none,0.2 0.8", Axis("guidance.interval", (None, (0.2, 0.8)))),
+        ("--guidance-rescale=0,0.7", Axis("guidance.rescale", (0.0, 0.7))),
         ("negative_prompt=,blurry", Axis("negative_prompt", ("", "blurry"))),
     ],
 )
@@ -47,21 +48,24 @@ def test_axes(text: str, expected: Axis) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("steps", "wanted is FIELD=VALUE"),
-        ("stepz=1", "unknown axis 'stepz'; known are: steps"),
-        ("steps=ten", "axis steps: 'ten' is wrong, wanted is a whole number"),
+        ("steps", "expected SETTING=VALUE"),
+        ("stepz=1", "unknown setting 'stepz'; known are: steps"),
+        ("steps=ten", "axis steps: 'ten' is wrong, expected a whole number"),
         ("steps=1.5", "axis steps: '1.5'"),
-        ("steps=1..2..0.5", "axis steps: the range '1..2..0.5' is wrong, wanted are whole numbers"),
+        ("steps=1..2..0.5", "axis steps: the range '1..2..0.5' is wrong, expected are whole numbers"),
         ("guidance_scale=1..5..-1", "axis guidance_scale: the range '1..5..-1' has no end"),
         ("guidance_scale=1..5..0", "has no end"),
         ("guidance_scale=1-5 [1000]", "has 1000 values"),
-        ("guidance_scale=nan", "axis guidance_scale: 'nan' is wrong, wanted is a number"),
+        ("guidance_scale=nan", "axis guidance_scale: 'nan' is wrong, expected a number"),
         ("schedule=karras,", "axis schedule: '' is wrong"),
-        ("hires.enlarge=lanczos", "'lanczos' is wrong, wanted is latent or picture"),
-        ("guidance.interval=0", "axis guidance.interval: '0' is wrong, wanted is 2 numbers"),
+        ("hires.enlarge=lanczos", "'lanczos' is wrong, expected latent or picture"),
+        ("guidance.interval=0", "axis guidance.interval: '0' is wrong, expected 2 numbers"),
         ("guidance_scale=1..1000000", "has no end or too many"),
         ("guidance.apg=maybe", "true or false"),
-        ("image=a", "unknown axis 'image'"),
+        ("hires=2,", "axis hires.scale: '' is wrong"),
+        ("regions=a", "regions cannot be the axis of a grid"),
+        ("guidance=1", "guidance cannot be the axis of a grid"),
+        ("image=a", "image cannot be the axis of a grid"),
     ],
 )
 def test_wrong_axes(text: str, message: str) -> None:
@@ -87,6 +91,8 @@ def test_cells_are_ordered_x_first() -> None:
     assert cells[4].hires == HighResolution(2.0)
     with pytest.raises(InputError, match="'green' stands neither"):
         grid_requests(Request("a red cat"), [parse_axis("prompt s/r=green,blue")])
+    with pytest.raises(InputError, match=r"hires\.strength says nothing without hires\.scale"):
+        grid_requests(Request("a red cat"), [parse_axis("hires.strength=0.4,0.5")])
     with pytest.raises(InputError, match="the grid has 900 cells"):
         grid_requests(Request(), [parse_axis("seed=1..30"), parse_axis("steps=1..30")])
 

@@ -1,0 +1,81 @@
+"""What stands on a line for settings that are no plain values: files of pictures and boxes, regions, options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from darkroom.config import from_text, guessed
+from darkroom.errors import InputError
+from darkroom.types import Region
+
+__all__ = ["READERS"]
+
+
+def _picture(text: str) -> Any:
+    from darkroom.pictures.images import read_pixels
+
+    return read_pixels(_file(text))
+
+
+def _mask(text: str) -> Any:
+    from darkroom.pictures.images import read_mask
+
+    return read_mask(_file(text))
+
+
+def _map(text: str) -> Any:
+    from darkroom.pictures.images import read_numbers
+
+    return read_numbers(_file(text))
+
+
+def _file(text: str) -> Path:
+    """Refused before anything is imported that reads pictures."""
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise InputError(f"there is no picture {text}")
+    return path
+
+
+def _boxes(text: str) -> list[Any]:
+    """The list in a JSON file; what its entries must be is the embedder's matter."""
+    try:
+        found = json.loads(Path(text).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{text} cannot be read as boxes: {error}") from None
+    if not isinstance(found, list):
+        raise InputError(f"{text} holds no list of boxes")
+    return found
+
+
+def _region(text: str) -> Region:
+    """`LEFT,TOP,RIGHT,BOTTOM[,WEIGHT]:PROMPT`."""
+    place, colon, prompt = text.partition(":")
+    try:
+        left, top, right, bottom, *weight = from_text(tuple[float, ...], place, "region")
+        if not colon or len(weight) > 1:
+            raise ValueError
+    except ValueError:
+        raise InputError(f"the region {text!r} is wrong, expected LEFT,TOP,RIGHT,BOTTOM[,WEIGHT]:PROMPT") from None
+    return Region(prompt, (left, top, right, bottom), *weight)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` with the value's own type."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"the sampler option {text!r} is wrong, expected KEY=VALUE")
+    return key, guessed(value)
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "picture": _picture,
+    "mask": _mask,
+    "map": _map,
+    "boxes": _boxes,
+    "regions": _region,
+    "options": _option,
+}
