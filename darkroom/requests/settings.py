@@ -14,7 +14,7 @@ from typing import Any, Literal
 from darkroom.config import from_text
 from darkroom.errors import InputError
 from darkroom.registry import Registry, nearest
-from darkroom.requests.reading import READERS
+from darkroom.requests.texts import READERS
 from darkroom.types import Request
 
 __all__ = ["OPEN", "SETTINGS", "TABLES", "Setting", "find_setting", "inner_class"]

@@ -15,19 +15,19 @@ __all__ = ["READERS"]
 
 
 def _picture(text: str) -> Any:
-    from darkroom.pictures.images import read_pixels
+    from darkroom.pictures.reading import read_pixels
 
     return read_pixels(_file(text))
 
 
 def _mask(text: str) -> Any:
-    from darkroom.pictures.images import read_mask
+    from darkroom.pictures.reading import read_mask
 
     return read_mask(_file(text))
 
 
 def _map(text: str) -> Any:
-    from darkroom.pictures.images import read_numbers
+    from darkroom.pictures.reading import read_numbers
 
     return read_numbers(_file(text))
 
