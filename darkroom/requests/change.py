@@ -61,7 +61,7 @@ def schema() -> dict[str, Any]:
 
 
 def _json_type(setting: Setting) -> dict[str, Any]:
-    if setting.kind in ("picture", "mask", "map"):
+    if setting.kind in ("picture", "mask", "classes", "depth"):
         return {"type": ["string", "null"], "contentEncoding": "base64", "contentMediaType": "image/*"}
     if setting.kind == "boxes":
         return {"type": ["array", "null"], "items": {"type": "object"}}

@@ -49,7 +49,7 @@ class Setting:
     aliases: tuple[str, ...] = ()
     metavar: str | None = None
     needs: str | None = None
-    kind: Literal["value", "picture", "mask", "map", "boxes", "regions", "options", "tensor"] = "value"
+    kind: Literal["value", "picture", "mask", "classes", "depth", "boxes", "regions", "options", "tensor"] = "value"
     type: Any = None
     a1111: str | None = None
     comfy: str | None = None
@@ -268,8 +268,10 @@ SETTINGS: tuple[Setting, ...] = (
         CONDITIONS,
         kind="boxes",
     ),
-    Setting("inputs.segmentation", ("--segmentation",), "A picture whose values are classes.", CONDITIONS, kind="map"),
-    Setting("inputs.depth", ("--depth",), "A depth map, near is bright.", CONDITIONS, kind="map"),
+    Setting(
+        "inputs.segmentation", ("--segmentation",), "A picture whose values are classes.", CONDITIONS, kind="classes"
+    ),
+    Setting("inputs.depth", ("--depth",), "A depth map, near is bright.", CONDITIONS, kind="depth"),
     Setting("inputs.image_prompt", ("--image-prompt",), "A picture to vary.", CONDITIONS, kind="picture"),
     Setting(
         "inputs.noise_level", ("--noise-level",), "Noise on the small picture or image prompt.", CONDITIONS, type=int

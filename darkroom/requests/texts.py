@@ -17,27 +17,25 @@ __all__ = ["READERS"]
 def _picture(text: str) -> Any:
     from darkroom.pictures.reading import read_pixels
 
-    return read_pixels(_file(text))
+    return read_pixels(Path(text).expanduser())
 
 
 def _mask(text: str) -> Any:
     from darkroom.pictures.reading import read_mask
 
-    return read_mask(_file(text))
+    return read_mask(Path(text).expanduser())
 
 
-def _map(text: str) -> Any:
-    from darkroom.pictures.reading import read_numbers
+def _classes(text: str) -> Any:
+    from darkroom.pictures.reading import read_classes
 
-    return read_numbers(_file(text))
+    return read_classes(Path(text).expanduser())
 
 
-def _file(text: str) -> Path:
-    """Refused before anything is imported that reads pictures."""
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise InputError(f"there is no picture {text}")
-    return path
+def _depth(text: str) -> Any:
+    from darkroom.pictures.reading import read_depth
+
+    return read_depth(Path(text).expanduser())
 
 
 def _boxes(text: str) -> list[Any]:
@@ -74,7 +72,8 @@ def _option(text: str) -> tuple[str, Any]:
 READERS: dict[str, Callable[[str], Any]] = {
     "picture": _picture,
     "mask": _mask,
-    "map": _map,
+    "classes": _classes,
+    "depth": _depth,
     "boxes": _boxes,
     "regions": _region,
     "options": _option,
