@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darkroom.nn.lora import Adapter, Full, Hadamard, Kronecker, LowRank
 
-__all__ = ["FORMATS", "AdapterFormat", "MisfitError"]
+__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # by part

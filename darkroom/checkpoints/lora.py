@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from darkroom.checkpoints.adapter_formats import FORMATS, AdapterFormat, MisfitError
+from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names, layers_by_key, split_key, undress
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
@@ -20,7 +20,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
 from darkroom.errors import InputError, printable
-from darkroom.nn.lora import Adapter, Adapters, Attached, LowRank, Merged, attach, merge
+from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, LowRank, Merged, WithBias, attach, merge
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
 
@@ -28,7 +28,8 @@ __all__ = ["AppliedLoras", "Lora", "apply_loras", "describe_lora", "read_lora", 
 
 UNET, TEXT = "unet.", "conditioner."  # beginnings of our module names
 MAGNITUDES = ("magnitude", "magnitude_per_output")
-BESIDE = {"alpha", *MAGNITUDES}  # parts that may stand beside those of any format
+BIASES = ("bias", "up_bias")  # the second is multiplied like the factors
+BESIDE = {"alpha", *MAGNITUDES, *BIASES}  # parts that may stand beside those of any format
 
 
 @dataclass(frozen=True)
@@ -107,28 +108,38 @@ class _Layer:
     path: Path
     key: str
     parts: Mapping[str, Stored]
-    layer: nn.Linear | nn.Conv2d
+    layer: Layer
 
     def adapter(self, stated: Stated, dtype: torch.dtype | None, device: torch.device | str) -> Adapter:
         names = frozenset(self.parts) - BESIDE
         form = FORMATS.get(names)
-        if form is None:
+        bias_alone = not names and "bias" in self.parts
+        if form is None and not bias_alone:
             there = ", ".join(sorted(names)) or "none"
             raise self.wrong(f"has the parts {there}, which make no adapter that is known")
         for part, stored in self.parts.items():
             if part != "alpha" and not stored.dtype.is_floating_point:
                 raise self.wrong(f"has numbers of the kind {stored.dtype} in its part {part}, expected are fractions")
-        shapes = {name: self.parts[name].shape for name in names}
-        self._require_shape(form, shapes)
-        magnitude = next((self._magnitude(n, dtype, device) for n in MAGNITUDES if n in self.parts), None)
-        loaded = {name: self._load(name, dtype, device) for name in names}
-        return form.build(loaded, self._scale(form, shapes, stated), magnitude)
+        scale, change = 1.0, None
+        if form is not None:
+            shapes = {name: self.parts[name].shape for name in names}
+            self._require_shape(form, shapes)
+            scale = self._scale(form, shapes, stated)
+            magnitude = next((self._magnitude(n, dtype, device) for n in MAGNITUDES if n in self.parts), None)
+            change = form.build({name: self._load(name, dtype, device) for name in names}, scale, magnitude)
+        biases = {name: self._bias(name, dtype, device) for name in BIASES if name in self.parts}
+        if not biases:
+            assert change is not None, "a layer without a format has a bias"
+            return change
+        return WithBias(torch.stack([b * (scale if n == "up_bias" else 1) for n, b in biases.items()]).sum(0), change)
 
     def wrong(self, cause: str) -> InputError:
         return InputError(f"{self.path}: {printable(self.key, 200)} {cause}")
 
     def _require_shape(self, form: AdapterFormat, shapes: Mapping[str, tuple[int, ...]]) -> None:
         weight = self.layer.weight
+        if weight.dim() < 2 and (form is not FULL or not set(MAGNITUDES).isdisjoint(self.parts)):
+            raise self.wrong(f"is a {form.name} for a norm, which takes only differences")
         try:
             change = form.change(shapes)
         except MisfitError:
@@ -160,6 +171,12 @@ class _Layer:
         # PEFT's of a convolution has its axes exchanged.
         return magnitude.flatten() if name == "magnitude_per_output" else magnitude
 
+    def _bias(self, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
+        shape, weight = self.parts[name].shape, self.layer.weight
+        if math.prod(shape) != len(weight):
+            raise self.wrong(f"changes a bias by the shape {list(shape)}, the layer has {len(weight)} outputs")
+        return self._load(name, dtype, device).flatten()
+
     def _load(self, name: str, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
         tensor = self.parts[name].load(dtype, device)
         if not all_finite(tensor):
@@ -187,10 +204,14 @@ def describe_lora(weights: Weights) -> dict[str, str] | None:
     kinds: dict[str, None] = {}  # in the order of their first layers
     ranks: set[int] = set()
     for parts in groups.values():
-        form = FORMATS.get(frozenset(parts) - BESIDE)
-        kinds[form.name if form else "of unknown parts"] = None
+        names = frozenset(parts) - BESIDE
+        form = FORMATS.get(names)
+        if names:
+            kinds[form.name if form else "of unknown parts"] = None
         rank = form.rank({name: stored.shape for name, stored in parts.items()}) if form else None
         ranks |= set() if rank is None else {rank}
+    if any(name in parts for parts in groups.values() for name in BIASES):
+        kinds["biases"] = None
     if any(name in parts for parts in groups.values() for name in MAGNITUDES):
         kinds["with magnitudes (DoRA)"] = None
     alphas = sorted({read_alpha(weights.path, k, p["alpha"]) for k, p in groups.items() if "alpha" in p})

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from torch import nn
-
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.clip_names import transformers_text
 from darkroom.checkpoints.part import Part, complete
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.nn.lora import Layer
 from darkroom.systems.build import build
 from darkroom.systems.system import System
 
@@ -31,7 +30,11 @@ _PARTS = {
     r"\.(network_)?alpha": "alpha",
     r"\.hada_(w[12]_[ab]|t[12])(\.\w+)?": "hada",
     r"\.lokr_(w[12](_[ab])?|t2)(\.\w+)?": "lokr",
-    r"\.diff": "full",
+    r"\.(diff|w_norm)": "full",
+    r"\.(diff_b|b_norm)": "bias",
+    r"\.lora_B(\.\w+)?\.bias": "up_bias",
+    r"[._]lora(_linear_layer)?\.up\.bias": "up_bias",
+    r"\.lora_up\.bias": "up_bias",
 }
 _SPLIT = [(re.compile(f"(.+?){pattern}"), part) for pattern, part in _PARTS.items()]
 _FACTOR = re.compile(r"\.(?:hada|lokr)_(\w+)")
@@ -81,10 +84,10 @@ def undress(key: str) -> list[str]:
 
 
 @cache
-def adaptable_layers(system: System) -> dict[str, nn.Linear | nn.Conv2d]:
+def adaptable_layers(system: System) -> dict[str, Layer]:
     """Our modules that can be adapted, by name, without storage."""
     modules = build(system, "meta").named_modules()
-    return {name: module for name, module in modules if isinstance(module, (nn.Linear, nn.Conv2d))}
+    return {name: module for name, module in modules if isinstance(module, Layer)}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Low-rank changes of a network's weights, put on and taken off from outside: LoRA, LoHa, LoKr, full, and DoRA on each.
+"""Changes of a network's weights, put on and taken off from outside: LoRA, LoHa, LoKr, full, DoRA on each, and biases.
 
 A network knows nothing of its adapters. Live ones are forward hooks that add to what a layer gives, to all rows of a
 batch (`attach`) or to each row what its own run asks for (`adapted`); merged ones change the weights and remember them.
@@ -29,12 +29,13 @@ __all__ = [
     "Kronecker",
     "LowRank",
     "Merged",
+    "WithBias",
     "adapted",
     "attach",
     "merge",
 ]
 
-Layer = nn.Linear | nn.Conv2d
+Layer = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
 
 
 class Adapter(nn.Module):
@@ -63,6 +64,10 @@ class Adapter(nn.Module):
         axes = [d for d in range(weight.dim()) if d != (1 if per_input else 0)]
         length = torch.linalg.vector_norm(changed, dim=axes, keepdim=True)
         return changed * (self.magnitude.reshape(length.shape) / length) - weight
+
+    def bias_difference(self) -> Tensor | None:
+        """What is added to the layer's bias (out,); None for nothing."""
+        return None
 
     def addition(self, layer: Layer, x: Tensor) -> Tensor:
         """What is added to the output of `layer` for input `x`."""
@@ -150,6 +155,26 @@ class Full(Adapter):
         return self.change
 
 
+class WithBias(Adapter):
+    """A change of the bias (out,), alone or beside the change of the weight."""
+
+    def __init__(self, bias: Tensor, change: Adapter | None = None) -> None:
+        super().__init__()
+        self.bias = _parameter(bias)
+        self.change = change
+
+    def difference(self, weight: Tensor) -> Tensor:
+        return torch.zeros_like(weight) if self.change is None else self.change.difference(weight)
+
+    def bias_difference(self) -> Tensor:
+        return self.bias
+
+    def addition(self, layer: Layer, x: Tensor) -> Tensor:
+        by_channel = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
+        bias = self.bias.to(x.dtype).view(-1, *[1] * (x.dim() - 2)) if by_channel else self.bias.to(x.dtype)
+        return bias if self.change is None else self.change.addition(layer, x) + bias
+
+
 def _parameter(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
@@ -162,6 +187,10 @@ def _run(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """`layer` with another weight and no bias."""
     if isinstance(layer, nn.Conv2d):
         return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    if isinstance(layer, nn.GroupNorm):
+        return F.group_norm(x, layer.num_groups, weight, None, layer.eps)
+    if isinstance(layer, nn.LayerNorm):
+        return F.layer_norm(x, layer.normalized_shape, weight, None, layer.eps)
     return F.linear(x, weight)
 
 
@@ -297,7 +326,21 @@ def merge(model: nn.Module, adapters: Adapters | None) -> Merged:
             for adapter, strength in found:
                 total += deepcopy(adapter).to(weight.device, torch.float32).difference(wide) * strength
             weight.copy_(wide + total)
+            _merge_bias(name, model.get_submodule(name), found, originals)
     except BaseException:
         Merged(originals).undo()
         raise
     return Merged(originals)
+
+
+def _merge_bias(
+    name: str, layer: nn.Module, found: Sequence[tuple[Adapter, float]], originals: dict[nn.Parameter, Tensor]
+) -> None:
+    changes = [(b, strength) for adapter, strength in found if (b := adapter.bias_difference()) is not None]
+    if not changes:
+        return
+    bias = layer.bias
+    if not isinstance(bias, nn.Parameter):
+        raise InputError(f"{name} has no bias and takes no merged change of it; a live one it does")
+    originals[bias] = bias.to("cpu", copy=True)
+    bias.copy_(bias.float() + sum(b.to(bias.device, torch.float32) * strength for b, strength in changes))

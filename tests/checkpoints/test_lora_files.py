@@ -156,6 +156,7 @@ PEFT = {
     "LoKr": LoKrConfig(r=3, alpha=6, target_modules=["to_k", "conv1"]),
     "LoKr of four": LoKrConfig(r=2, alpha=6, target_modules=["to_k"], decompose_both=True, use_effective_conv2d=True),
     "LoKr of whole factors": LoKrConfig(r=64, alpha=32, target_modules=["to_k", "conv1"]),
+    "LoRA with biases": LoraConfig(r=4, lora_alpha=6, target_modules=["to_k", "conv1", "proj_in"], lora_bias=True),
     "LoRA with exceptions": LoraConfig(
         r=4, lora_alpha=2, target_modules=["to_k", "to_q"], alpha_pattern={"attn1.to_k": 9}, use_rslora=True
     ),
@@ -309,6 +310,15 @@ WRONG = {
     "rank 0": (pair(TO_K, 768, 320, rank=0), "has the rank 0"),
     "whole numbers": ({k: v.int() for k, v in pair(TO_K, 768, 320).items()}, "torch.int32 in its part"),
     "scalar": ({f"{TO_K}.diff": torch.tensor(1.0)}, r"a change of \[\]"),
+    "a matrix for a norm": (
+        pair("lora_unet_down_blocks_0_resnets_0_norm1", 1, 320),
+        "LoRA for a norm, which takes only",
+    ),
+    "a bias of another layer": (
+        {f"{TO_K}.diff_b": torch.ones(640)},
+        r"by the shape \[640\], the layer has 320 outputs",
+    ),
+    "a bias of factors alone": ({f"{TO_K}.lora_B.bias": torch.ones(320)}, "has the parts none"),
     "magnitudes of another layer": (
         {**pair(TO_K, 768, 320), f"{TO_K}.dora_scale": torch.ones(640, 1)},
         r"magnitudes of shape \[640, 1\]",
@@ -405,3 +415,48 @@ def test_numbers_of_configurations_may_be_text_or_null(tmp_path: Path, alpha: ob
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": alpha}))
     (adapter,) = read_lora(path, SYSTEMS["sd-v1-5"]).adapters.values()
     assert adapter.scale == scale
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@torch.no_grad()
+def test_differences_of_biases_and_norms(tmp_path: Path, merged: bool) -> None:
+    """As LyCORIS writes them; the same numbers added to the weights by hand give the same pictures."""
+    model = random_model("sd-v1-5")
+    resnet = "lora_unet_down_blocks_0_resnets_0"
+    tensors = {f"{resnet}_conv1.diff": torch.randn(32, 32, 3, 3), f"{resnet}_conv1.diff_b": torch.randn(32)}
+    tensors |= {f"{resnet}_norm1.w_norm": torch.randn(32), f"{resnet}_norm1.b_norm": torch.randn(32)}
+    tensors |= {f"{resnet}_norm2.b_norm": torch.randn(32)}
+    text = "lora_te_text_model_encoder_layers_0_layer_norm1"
+    tensors |= {f"{text}.w_norm": torch.randn(32), f"{text}.b_norm": torch.randn(32)}
+    path = save(tmp_path / "x.safetensors", {k: 0.3 * v for k, v in tensors.items()})
+    assert describe_lora(open_weights(path))["kind"] == "full differences, biases"  # type: ignore[index]
+    lora = read_lora(path, narrow("sd-v1-5"))
+    first, tower = "unet.down.0.blocks.0", "conditioner.embedders.caption.towers.0.layers.0"
+    changed = {
+        f"{first}.conv1.{leaf}": tensors[f"{resnet}_conv1.{part}"]
+        for leaf, part in (("weight", "diff"), ("bias", "diff_b"))
+    }
+    changed |= {f"{first}.norm1.weight": tensors[f"{resnet}_norm1.w_norm"]}
+    changed |= {f"{first}.norm1.bias": tensors[f"{resnet}_norm1.b_norm"]}
+    changed |= {f"{first}.norm2.bias": tensors[f"{resnet}_norm2.b_norm"]}
+    changed |= {f"{tower}.norm1.{leaf}": tensors[f"{text}.{leaf[0]}_norm"] for leaf in ("weight", "bias")}
+    x = inputs("sd-v1-5")
+    ids = torch.tensor([[3, 7, 9]])
+
+    def outputs() -> list[Tensor]:
+        towers = model.get_submodule("conditioner.embedders.caption.towers.0")
+        return [model.unet(*x), towers(ids).tokens]
+
+    plain = outputs()
+    applied = apply_loras(model, [(lora, 0.5, 0.5)], merged=merged)
+    ours = outputs()
+    applied.remove()
+    kept = {name: model.get_parameter(name).clone() for name in changed}
+    for name, value in changed.items():
+        model.get_parameter(name).add_(0.5 * 0.3 * value)
+    for a, b, c in zip(ours, outputs(), plain):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(a, c, atol=1e-2)
+    for name, value in kept.items():
+        model.get_parameter(name).copy_(value)
+    assert all(torch.equal(a, b) for a, b in zip(outputs(), plain))
