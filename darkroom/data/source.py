@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from darkroom.data.picturebook.caption import Facts, describe
+from darkroom.data.picturebook.caption import USUAL, Chances, Facts, describe
 from darkroom.data.picturebook.colours import COLOURS
 from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.scene import Scene, Split, sample_scene
@@ -31,6 +31,7 @@ class PictureBookConfig:
     seed: int = 0
     split: Split = "train"
     most_things: int = 4  # in a scene
+    chances: Chances = USUAL  # of the captions
     kind: Literal["picturebook"] = "picturebook"
 
     def __post_init__(self) -> None:
@@ -48,6 +49,12 @@ class PictureBook:
     def __len__(self) -> int:
         return self.config.count
 
+    @property
+    def scenes(self) -> str:
+        """What the scenes depend on; sources that agree in it differ in captions alone."""
+        c = self.config
+        return f"{c.kind} {c.size} {c.count} {c.seed} {c.split} {c.most_things}"
+
     def scene(self, index: int) -> Scene:
         rng = np.random.default_rng((self.config.seed, index))
         return sample_scene(rng, most=self.config.most_things, split=self.config.split)
@@ -58,7 +65,8 @@ class PictureBook:
 
     def caption(self, index: int, epoch: int = 0) -> tuple[str, Facts]:
         """Another wording each epoch."""
-        return describe(self.scene(index), np.random.default_rng((self.config.seed, index, 1 + epoch)))
+        rng = np.random.default_rng((self.config.seed, index, 1 + epoch))
+        return describe(self.scene(index), rng, self.config.chances)
 
     def things_map(self, index: int, side: int) -> np.ndarray:
         """uint8 (2, side, side): 1 + the kind and 1 + the colour of the thing at each place, 0 where none is."""
@@ -77,7 +85,7 @@ class PictureBook:
         return f"{self.config!r}|{index}"
 
     def sample(self, index: int, rng: np.random.Generator) -> Sample:
-        caption, _ = describe(self.scene(index), rng)
+        caption, _ = describe(self.scene(index), rng, self.config.chances)
         return Sample(self.image(index), {"caption": caption}, original_size=self.size(index))
 
 

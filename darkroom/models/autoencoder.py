@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
-from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm
+from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, zero
 from darkroom.nn.layers import Conv2d
 from darkroom.nn.normed import normed_convolution
 from darkroom.nn.resample import Downsample, Upsample
@@ -35,7 +35,7 @@ class AutoencoderConfig:
     latent_channels: int  # what the diffusion model sees
     bottleneck: KLConfig | VQConfig
     patch_size: int = 1  # pixels folded into channels at both ends: cheap, for small stages
-    refine_channels: int = 0  # of two convolutions of the decoder behind the patches, which else show as a grid
+    refine_channels: int = 0  # features of every pixel from which the decoder corrects the picture; 0: no correction
     image_channels: int = 3
 
     @property
@@ -78,16 +78,19 @@ class Mid(nn.Module):
 
 
 class Refine(nn.Module):
-    """Two convolutions at full resolution: (B, n, H, W) to (B, 3, H, W). No norm, which would blur no grid."""
+    """A correction of the picture by two convolutions at full resolution, which patches alone show as a grid.
+
+    (B, 3 + n, H, W), the picture and n features of every pixel, to (B, 3, H, W). Fresh, it corrects nothing.
+    """
 
     def __init__(self, n: int, image_channels: int) -> None:
         super().__init__()
-        self.conv1 = Conv2d(n, n, 3, padding=1)
-        self.conv_out = Conv2d(n, image_channels, 3, padding=1)
+        self.image_channels = image_channels
+        self.conv1 = Conv2d(image_channels + n, n, 3, padding=1)
+        self.conv_out = zero(Conv2d(n, image_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.conv1(F.silu(x))
-        return self.conv_out(F.silu(x))
+        return x[:, : self.image_channels] + self.conv_out(F.silu(self.conv1(x)))
 
 
 class Encoder(nn.Module):
@@ -131,9 +134,8 @@ class Decoder(nn.Module):
             levels.append(Level(blocks, attentions, Upsample(n) if i > 0 else None))
         self.levels = nn.ModuleList(levels)  # in the order of execution: the coarsest level first
         self.norm_out = group_norm(n, EPS)
-        last = c.refine_channels or c.image_channels
-        self.conv_out = Conv2d(n, last * c.patch_size**2, 3, padding=1)
-        self.refine = Refine(last, c.image_channels) if c.refine_channels else None
+        self.conv_out = Conv2d(n, (c.image_channels + c.refine_channels) * c.patch_size**2, 3, padding=1)
+        self.refine = Refine(c.refine_channels, c.image_channels) if c.refine_channels else None
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.mid(self.conv_in(z))
@@ -162,8 +164,7 @@ class Autoencoder(nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight whose gradients balance the adversarial term (papers B.2)."""
-        last = self.decoder.conv_out if self.decoder.refine is None else self.decoder.refine.conv_out
-        return last.weight  # type: ignore[return-value]
+        return self.decoder.conv_out.weight  # type: ignore[return-value]
 
     def moments(self, images: Tensor) -> Tensor:
         """KL: mean and log-variance (B, 2C, h, w). VQ: the latent before quantisation (B, C, h, w)."""

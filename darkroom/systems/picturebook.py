@@ -61,6 +61,7 @@ PICTUREBOOK = SYSTEMS.add(
             latent_channels=8,
             bottleneck=KLConfig(),
             patch_size=4,
+            refine_channels=16,
         ),
         embedders=(
             WordTextConfig(words=WORDS, length=40, width=256, layers=3, heads=4, head_dim=64, drop_rate=0.1),
@@ -68,9 +69,9 @@ PICTUREBOOK = SYSTEMS.add(
             NumbersConfig(key="crop", absent=(0, 0), width=32),
             NumbersConfig(key="target_size", absent=(128, 128), width=32),
         ),
-        schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),
+        schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True),
         prediction="velocity",
-        latent_scale=0.322,
-        defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="karras", guidance_scale=4.0),
+        latent_scale=1.0,  # the first stage's own latents have unit variance, channel by channel
+        defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="trailing", guidance_scale=4.0),
     ),
 )

@@ -25,7 +25,7 @@ from darkroom.training.export import load_network, write_network
 from darkroom.training.objective import Loss
 from darkroom.training.perceptual import load_distance
 
-__all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight"]
+__all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight", "gradient_loss"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,12 @@ class AutoencoderRecipe:
 
     loop: LoopConfig
     data: PictureBookConfig
-    perceptual: Path | None  # LPIPS weights, or a classifier that the classifier recipe exported
-    perceptual_weight: float
     kl_weight: float  # per number of the picture; the papers' 1e-6 is relative to sums over picture and latent
-    discriminator_start: int  # step; the steps count of the loop or more: never
+    perceptual: Path | None = None  # LPIPS weights, or a classifier that the classifier recipe exported
+    perceptual_weight: float = 0.0
+    squared_weight: float = 0.0  # of the mean squared error, in which few pixels far off count for more
+    gradient_weight: float = 0.0  # of the L1 loss of differences between neighbors, at full and half resolution
+    discriminator_start: int = 1_000_000_000  # step; the steps count of the loop or more: never
     discriminator_weight: float = 0.5
     discriminator_layers: int = 3
     discriminator_channels: int = 64
@@ -48,7 +50,14 @@ class AutoencoderRecipe:
     kind: Literal["autoencoder"] = "autoencoder"
 
     def __post_init__(self) -> None:
-        for name in ("perceptual_weight", "kl_weight", "discriminator_weight", "latent_noise"):
+        for name in (
+            "perceptual_weight",
+            "squared_weight",
+            "gradient_weight",
+            "kl_weight",
+            "discriminator_weight",
+            "latent_noise",
+        ):
             insist(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
         insist(self.discriminator_start >= 0, "discriminator_start", self.discriminator_start, "0 or more")
         for name in ("discriminator_layers", "discriminator_channels"):
@@ -98,6 +107,12 @@ class AutoencoderObjective:
         decoded = decoded.float()
         reconstruction = (images - decoded).abs().mean()
         log["l1"] = reconstruction.detach()
+        if self.recipe.squared_weight:
+            squared = (images - decoded).square().mean()
+            log["squared"] = squared.detach()
+            reconstruction = reconstruction + self.recipe.squared_weight * squared
+        if self.recipe.gradient_weight:
+            reconstruction = reconstruction + self.recipe.gradient_weight * gradient_loss(images, decoded)
         if self.distance is not None:
             perceptual = self.distance(images, decoded).mean()
             log["perceptual"] = perceptual.detach()
@@ -154,6 +169,13 @@ def _built(config: AutoencoderConfig) -> Autoencoder:
         return Autoencoder(config)
     except (ValueError, RuntimeError) as error:  # torch checks its layers itself
         raise InputError(f"the model of the recipe cannot be built: {error}") from None
+
+
+def gradient_loss(images: Tensor, decoded: Tensor) -> Tensor:
+    """Mean absolute error of differences between neighbors in both directions, at full and at half resolution."""
+    error = decoded - images  # (B, 3, H, W)
+    levels = [error, F.avg_pool2d(error, 2)]
+    return torch.stack([e.diff(dim=d).abs().mean() for e in levels for d in (2, 3)]).mean()
 
 
 def adaptive_weight(reconstruction: Tensor, generated: Tensor, last_layer: nn.Parameter) -> Tensor:

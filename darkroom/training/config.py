@@ -22,6 +22,7 @@ class LoopConfig:
     decay: Literal["constant", "cosine"] = "constant"  # afterwards
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon": for matrices; AdamW for the rest
     accumulation: int = 1  # batches a step
     clip: float | None = 1.0  # norm of all gradients of an optimiser
     ema_decay: float = 0.9999

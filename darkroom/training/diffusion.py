@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +17,7 @@ from torch.nn import functional as F
 from darkroom.conditioning.conditioner import Conditioner
 from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.errors import InputError, insist
+from darkroom.errors import insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
@@ -29,12 +27,15 @@ from darkroom.systems.build import build
 from darkroom.systems.native import load_system, save_system
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import fill, read_network
+from darkroom.training.export import fill, load_network, read_network
 from darkroom.training.objective import Loss
+from darkroom.training.row_cache import RowCache
 from darkroom.training.run_folder import natural_precision
+from darkroom.training.text import text_config
 
-__all__ = ["DiffusionObjective", "DiffusionRecipe", "LatentCache", "ThingsHead"]
+__all__ = ["DiffusionObjective", "DiffusionRecipe", "ThingsHead", "latent_cache", "maps_cache"]
 
+NOISE_BANDS = ((0, 249), (250, 499), (500, 699), (700, 849), (850, 998), (999, 999))  # of timesteps, for the log
 MAP_SIDE = 32  # of the maps that `ThingsHead` learns from: four places a side for each of the UNet's coarsest
 
 
@@ -49,6 +50,7 @@ class DiffusionRecipe:
     prompts: tuple[str, ...]  # drawn during training, always with the same noise
     guidance: float
     initial: Path | None = None  # go on from this system's folder; None: fresh weights
+    text: Path | None = None  # go on from this text transformer, as the text recipe exports it
     things_weight: float = 0.0  # of `ThingsHead`'s loss
     kind: Literal["diffusion"] = "diffusion"
 
@@ -60,50 +62,36 @@ class DiffusionRecipe:
         insist(self.data.size % step == 0, "data.size", self.data.size, f"a multiple of {step} for {self.system}")
 
 
-class LatentCache:
-    """Latents of a source's pictures in a memory-mapped file, each encoded when it is first asked for.
+def latent_cache(folder: Path, autoencoder: Autoencoder, data: PictureBook, *, half: bool) -> RowCache:
+    """Unscaled latents of a source's pictures, the posterior's mean, as float16.
 
     `half`: encode in bf16. Latents of the two precisions lie in two files, so that what a run reads does not depend on
     who encoded first.
     """
+    side = data.config.size // autoencoder.config.factor
+    # The encoder alone: a decoder that was trained further leaves the latents as they are.
+    parts = (autoencoder.encoder, autoencoder.quant_conv)
+    weights = b"".join(p.detach().float().numpy().tobytes() for part in parts for p in part.parameters())
+    name = hashlib.sha256(weights + data.scenes.encode()).hexdigest()[:16]
 
-    def __init__(self, folder: Path, autoencoder: Autoencoder, data: PictureBook, *, half: bool) -> None:
-        self.autoencoder, self.data, self.half = autoencoder, data, half
-        above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-        if not (above.is_dir() and os.access(above, os.W_OK)):
-            raise InputError(f"latents cannot be kept in {folder}: {above} is no folder that can be written to")
-        side = data.config.size // autoencoder.config.factor
-        self.shape = (autoencoder.config.latent_channels, side, side)
-        # The encoder alone: a decoder that was trained further leaves the latents as they are.
-        halves = (autoencoder.encoder, autoencoder.quant_conv)
-        weights = b"".join(p.detach().float().numpy().tobytes() for half in halves for p in half.parameters())
-        name = hashlib.sha256(weights + repr(data.config).encode()).hexdigest()[:16]
-        self.path = folder / f"latents-{name}{'' if half else '-fp32'}.f16"
+    def encode(numbers: list[int]) -> np.ndarray:
+        device = autoencoder.last_layer.device
+        images = to_tensor(np.stack([data.image(i) for i in numbers])).to(device)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return autoencoder.encode(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
 
-    @functools.cached_property
-    def rows(self) -> np.memmap:
-        """(scenes, numbers of a latent + 1); the last number is 0, as in a fresh file, until the latent is there.
+    path = folder / f"latents-{name}{'' if half else '-fp32'}.f16"
+    return RowCache(path, len(data), (autoencoder.config.latent_channels, side, side), np.float16, encode)
 
-        Opened when first needed: a run that cannot begin leaves no file.
-        """
-        shape = (len(self.data), math.prod(self.shape) + 1)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            return np.memmap(self.path, np.float16, "r+" if self.path.exists() else "w+", shape=shape)
-        except (OSError, ValueError) as error:
-            raise InputError(f"latents cannot be kept in {self.path}: {error}") from None
 
-    def get(self, numbers: list[int]) -> Tensor:
-        """Unscaled latents (B, C, h, w), float32: the posterior's mean."""
-        missing = sorted({i for i in numbers if self.rows[i, -1] == 0})
-        if missing:
-            device = self.autoencoder.last_layer.device
-            images = to_tensor(np.stack([self.data.image(i) for i in missing])).to(device)
-            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.half):
-                fresh = self.autoencoder.encode(images.contiguous(memory_format=torch.channels_last))
-            self.rows[missing, :-1] = fresh.float().flatten(1).cpu().numpy().astype(np.float16)
-            self.rows[missing, -1] = 1
-        return torch.from_numpy(self.rows[numbers, :-1].astype(np.float32)).view(len(numbers), *self.shape)
+def maps_cache(folder: Path, data: PictureBook) -> RowCache:
+    """What lies where in a source's pictures, uint8 (2, MAP_SIDE, MAP_SIDE): see `PictureBook.things_map`."""
+    name = hashlib.sha256(data.scenes.encode()).hexdigest()[:16]
+
+    def draw(numbers: list[int]) -> np.ndarray:
+        return np.stack([data.things_map(i, MAP_SIDE) for i in numbers])
+
+    return RowCache(folder / f"things-{name}.u8", len(data), (2, MAP_SIDE, MAP_SIDE), np.uint8, draw)
 
 
 class ThingsHead(nn.Module):
@@ -155,6 +143,9 @@ class DiffusionObjective:
             learned = load_system(recipe.initial)
             fill(self.model.unet, learned.unet.state_dict(), recipe.initial)
             fill(self.model.conditioner, learned.conditioner.state_dict(), recipe.initial)
+        if recipe.text is not None:
+            embedder: Any = self.model.conditioner.embedders["caption"]
+            load_network(embedder, text_config(system), recipe.text)
         self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
         self.things_head = ThingsHead(self.model.unet) if recipe.things_weight else None
         if self.things_head is not None:
@@ -162,7 +153,8 @@ class DiffusionObjective:
         precision = recipe.loop.precision
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
-        self.cache = LatentCache(recipe.cache, self.model.autoencoder, self.data, half=precision == "bf16")
+        self.latents = latent_cache(recipe.cache, self.model.autoencoder, self.data, half=precision == "bf16")
+        self.maps = maps_cache(recipe.cache, self.data) if self.things_head is not None else None
         self.scale = system.latent_scale
 
     @property
@@ -174,7 +166,8 @@ class DiffusionObjective:
 
     def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
         places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
-        latents = self.cache.get([number for _, number in places])
+        numbers = [number for _, number in places]
+        latents = torch.from_numpy(self.latents.get(numbers).astype(np.float32))
         side = self.data.config.size
         inputs = [
             {
@@ -185,9 +178,7 @@ class DiffusionObjective:
             }
             for epoch, number in places
         ]
-        maps = None
-        if self.things_head is not None:
-            maps = torch.from_numpy(np.stack([self.data.things_map(n, MAP_SIDE) for _, n in places]))
+        maps = None if self.maps is None else torch.from_numpy(self.maps.get(numbers))
         return latents * self.scale, self.conditioner.prepare(inputs), maps
 
     def losses(
@@ -205,8 +196,11 @@ class DiffusionObjective:
             self.recipe.loss,
             generator,
         )
-        early, late = loss[t < 500].detach(), loss[t >= 500].detach()
-        log = {"loss at t<500": early.mean(), "loss at t>=500": late.mean()} if len(early) and len(late) else {}
+        log = {
+            f"loss at t {low}-{high}": loss.detach()[among].mean()
+            for low, high in NOISE_BANDS
+            if (among := (low <= t) & (t <= high)).any()
+        }
         total = loss.mean()
         if self.things_head is not None and maps is not None:
             kinds, colours = self.things_head(maps.to(device))

@@ -22,6 +22,7 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA
 from darkroom.training.interrupt import Interrupt
 from darkroom.training.log import Log, Tally
+from darkroom.training.muon import Muon, matrices
 from darkroom.training.objective import Objective
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.whole_file import whole_file
@@ -46,12 +47,17 @@ class TrainingState:
         self.tally = Tally()
         self.networks = objective.networks
         self.ema = EMA({k: objective.networks[k] for k in objective.ema}, config.ema_decay)
-        self.optimisers = {
-            name: torch.optim.AdamW(
-                parameters, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        special = matrices(objective.networks) if config.optimizer == "muon" else set()
+        for name, parameters in objective.optimisers().items():
+            plain = [p for p in parameters if p not in special]
+            self.optimisers[name] = torch.optim.AdamW(
+                plain, lr=config.learning_rate, betas=config.betas, weight_decay=config.weight_decay, fused=True
             )
-            for name, parameters in objective.optimisers().items()
-        }
+            if len(plain) < len(parameters):
+                self.optimisers[name + "/matrices"] = Muon(
+                    [p for p in parameters if p in special], config.learning_rate, weight_decay=config.weight_decay
+                )
 
     def state_dict(self) -> dict[str, Any]:
         return {

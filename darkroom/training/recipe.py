@@ -24,6 +24,7 @@ _KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjec
 _KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
 _KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjective"))
 _KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
+_KINDS.add("text", ("text", "TextRecipe", "TextObjective"))
 
 
 @dataclass(frozen=True)

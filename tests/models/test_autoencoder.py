@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
@@ -100,3 +103,23 @@ def test_an_already_quantised_latent_decodes_as_itself() -> None:
     codes = torch.randint(16, (1, 8, 8))
     z = net.quantiser.lookup(codes)  # type: ignore[union-attr]
     assert torch.equal(net.decode(z), net.decode_unquantised(z))
+
+
+def test_refinement_starts_as_no_correction_and_reaches_across_patches() -> None:
+    torch.manual_seed(0)
+    config = AutoencoderConfig(32, (1, 1), 1, 1, (False, False), False, 4, 4, KLConfig(), 4)
+    plain, refined = Autoencoder(config).eval(), Autoencoder(replace(config, refine_channels=5)).eval()
+    state = refined.state_dict()
+    for name, tensor in plain.state_dict().items():  # the picture's rows of the last convolution come first
+        state[name][: len(tensor)].copy_(tensor)
+    z = torch.randn(1, 4, 4, 4)
+    with torch.no_grad():
+        assert torch.allclose(refined.decode(z), plain.decode(z), atol=1e-6)
+        refine = refined.decoder.refine
+        assert refine is not None
+        nn.init.normal_(refine.conv_out.weight)
+        x = torch.zeros(1, 8, 12, 12)
+        x[0, 3, 5, 5] = 1.0  # a feature, not the picture
+        changed = (refine(x) - refine(torch.zeros_like(x))).abs().sum(dim=(0, 1)) > 0
+        assert changed[3:8, 3:8].all()
+        assert not changed[:3].any()

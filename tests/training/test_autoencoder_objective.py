@@ -14,7 +14,7 @@ from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.judge import Judge, JudgeConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
-from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight
+from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight, gradient_loss
 from darkroom.training.config import LoopConfig
 from darkroom.training.export import write_network
 from darkroom.training.loop import train
@@ -73,6 +73,26 @@ def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
     objective.autoencoder.eval()
     assert torch.equal(objective.autoencoder.encode(images), latents)
     assert not torch.allclose(objective.autoencoder(images), decoded, atol=1e-3)
+
+
+def test_gradients_of_pictures_are_compared_at_two_sizes() -> None:
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert float(gradient_loss(images, images + 0.3)) == pytest.approx(0.0, abs=1e-6)  # a constant has no gradient
+    step = torch.zeros_like(images)
+    step[..., 4:] = 1.0  # one edge: 1 of 7 differences across at full size, 1 of 3 at half size, none along it
+    assert float(gradient_loss(images, images + step)) == pytest.approx((1 / 7 + 1 / 3) / 4, abs=1e-6)
+
+
+def test_squared_errors_and_gradients_join_the_loss(tmp_path: Path) -> None:
+    r = recipe(None, squared_weight=2.0, gradient_weight=0.5, discriminator_start=100)
+    batch = AutoencoderObjective(r).batch(0, 2)
+    torch.manual_seed(0)
+    more = next(AutoencoderObjective(r).losses(batch, 0, torch.Generator().manual_seed(0)))
+    torch.manual_seed(0)
+    plain = replace(r, squared_weight=0.0, gradient_weight=0.0)
+    less = next(AutoencoderObjective(plain).losses(batch, 0, torch.Generator().manual_seed(0)))
+    assert more.value.item() > less.value.item() + 2 * float(torch.as_tensor(more.log["squared"]))
+    assert "squared" not in less.log
 
 
 def test_a_codebook_trains_too(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from darkroom.data.picturebook.colours import COLOURS
 from darkroom.data.picturebook.relations import OPPOSITE, box_relations, relations
 from darkroom.data.picturebook.scene import Scene, Thing
 from darkroom.data.picturebook.things import KINDS
+from darkroom.errors import insist
 
-__all__ = ["Facts", "Group", "Relation", "describe", "vocabulary"]
+__all__ = ["USUAL", "Chances", "Facts", "Group", "Relation", "describe", "vocabulary"]
 
 NUMBERS = {1: "a", 2: "two", 3: "three", 4: "four"}
 SKY = {
@@ -72,7 +73,25 @@ class Facts:
     sign: str | None = None
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
+@dataclass(frozen=True)
+class Chances:
+    """How often a caption says what can be said; 0 … 1."""
+
+    relation: float = 0.65
+    ground: float = 0.6
+    sky: float = 0.6
+    background: float = 0.5
+    part: float = 0.45
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(self)):
+            insist(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+
+
+USUAL = Chances()
+
+
+def describe(scene: Scene, rng: np.random.Generator, chances: Chances = USUAL) -> tuple[str, Facts]:
     """A caption of `scene` in varied words, and its facts. Every thing is named with its colour."""
     members: dict[tuple[str, str], list[Thing]] = {}
     for thing in scene.things:
@@ -80,7 +99,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
     keys = [list(members)[i] for i in rng.permutation(len(members))]
     said: list[Relation] = []
     singles = [i for i, k in enumerate(keys) if len(members[k]) == 1]
-    if len(singles) >= 2 and rng.random() < 0.65:
+    if len(singles) >= 2 and rng.random() < chances.relation:
         a, b = members[keys[singles[0]]][0], members[keys[singles[1]]][0]
         first, second = (a, b) if scene.things.index(a) < scene.things.index(b) else (b, a)
         # Drawn from what the boxes say, dropped if it is not so: a true caption does not change with the false ones.
@@ -92,7 +111,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
             keys = [keys[i] for i in (*singles[:2], *rest)]
     groups, phrases = [], []
     for key in keys:
-        group, phrase = _phrase(members[key], rng)
+        group, phrase = _phrase(members[key], rng, chances.part)
         groups.append(group)
         phrases.append(phrase)
     if said:
@@ -101,13 +120,13 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
     else:
         text = _join(phrases)
     extras, sky, ground, background = [], None, None, None
-    if rng.random() < 0.6:
+    if rng.random() < chances.ground:
         ground = scene.ground
         extras.append(str(rng.choice(GROUND[ground])))
-    if rng.random() < 0.6:
+    if rng.random() < chances.sky:
         sky = scene.sky
         extras.append(str(rng.choice(SKY[sky])))
-    if scene.background != "none" and rng.random() < 0.5:
+    if scene.background != "none" and rng.random() < chances.background:
         background = scene.background
         extras.append(str(rng.choice(BACKGROUND[background])))
     sign = scene.sign.word if scene.sign is not None else None
@@ -118,7 +137,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> tuple[str, Facts]:
     return text, Facts(tuple(groups), tuple(said), sky, ground, background, sign)
 
 
-def _phrase(things: list[Thing], rng: np.random.Generator) -> tuple[Group, str]:
+def _phrase(things: list[Thing], rng: np.random.Generator, part: float) -> tuple[Group, str]:
     thing, count = things[0], len(things)
     kind = KINDS[thing.kind]
     plain_snowman = thing.kind == "snowman" and thing.colour == "white" and rng.random() < 0.5
@@ -131,7 +150,7 @@ def _phrase(things: list[Thing], rng: np.random.Generator) -> tuple[Group, str]:
     if count == 1 and words[0][0] in "aeiou":
         article = "an"
     text = f"{article} {' '.join(words)}"
-    parts = {p: c for p, c in thing.parts.items() if rng.random() < 0.45}
+    parts = {p: c for p, c in thing.parts.items() if rng.random() < part}
     if parts:
         text += " with " + " and ".join(f"a{'n' if c[0] in 'aeiou' else ''} {c} {p}" for p, c in parts.items())
     if count == 1 and kind.faces and rng.random() < 0.12:

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from darkroom.data.picturebook import describe, sample_scene, vocabulary
+from darkroom.data.picturebook.caption import Chances
 from darkroom.data.picturebook.relations import relations
+from darkroom.errors import InputError
 from darkroom.models.tokenizer import WordTokenizer
 
 
@@ -51,3 +53,20 @@ def test_a_sign_is_spelled(tokenizer: WordTokenizer) -> None:
     assert tokenizer.split('A sign that says "Hi!", please') == ["a", "sign", "that", "says", "h", "i", "please"]
     assert tokenizer.unknown("a zeppelin") == ["zeppelin"]
     assert len(tokenizer.encode("a cat " * 50)) == 40
+
+
+def test_chances_decide_how_much_a_caption_says() -> None:
+    scenes = [sample_scene(np.random.default_rng(i), things=2) for i in range(60)]
+    everything = Chances(relation=1, ground=1, sky=1, background=1, part=1)
+    nothing = Chances(relation=0, ground=0, sky=0, background=0, part=0)
+    for i, scene in enumerate(scenes):
+        _, facts = describe(scene, np.random.default_rng(i), everything)
+        assert (facts.sky, facts.ground) == (scene.sky, scene.ground)
+        assert (facts.background or "none") == scene.background
+        parts = {(g.kind, g.colour): g.parts for g in facts.groups}
+        assert all(parts.get((t.kind, t.colour), t.parts) == t.parts for t in scene.things)
+        _, facts = describe(scene, np.random.default_rng(i), nothing)
+        assert (facts.sky, facts.ground, facts.background, facts.relations) == (None, None, None, ())
+        assert all(not g.parts for g in facts.groups)
+    with pytest.raises(InputError, match=r"sky is 1\.5, wanted is 0 to 1"):
+        Chances(sky=1.5)
