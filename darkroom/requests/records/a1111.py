@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from darkroom.config import from_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.requests.plan import Plan
-from darkroom.requests.records.found import Findings, Found, shown
+from darkroom.requests.records.found import Findings, Found
 from darkroom.types import Guidance, HighResolution, Region, Request
 
 __all__ = ["parameters_text", "parse_parameters"]
@@ -41,7 +41,10 @@ _ORDER = (
 _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
 _EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word it is its own
 # Settings that say nothing about the request, or that are read by others.
-_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", OWN}
+_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "Hashes", OWN}
+# Settings of other tools that mean one of A1111's.
+_ALIASES = {"Guidance Scale": "CFG scale", "Strength": "Denoising strength"}
+_KNOWN = re.compile(r"\bS(?:eed|ampler|ize): ")
 # Files besides the model, and how that was loaded: settings of a picture, but not of its request.
 _FILES = ("VAE", "Refiner", "Refiner switch at", "Quantisation")
 
@@ -98,15 +101,19 @@ def parameters_text(
 
 def parse_parameters(text: str) -> Found:
     """The request that a `parameters` text describes. `InputError` where a setting is no number."""
-    *lines, last = text.strip().split("\n")
-    settings = {key: _unquoted(value) for key, value in _PAIR.findall(last)}
-    if len(settings) < 3:
-        lines, settings = [*lines, last], {}
+    lines = text.strip().split("\n")
+    place = _settings_place(lines)
+    settings = {} if place is None else _settings(lines[place])
+    behind = [] if place is None else [line.strip() for line in lines[place + 1 :] if line.strip()]
     if OWN in settings:
-        return _own(settings)
+        own = _own(settings)
+        return replace(own, unmapped=(*own.unmapped, *(printable(line, 200) for line in behind)))
+    for theirs, key in _ALIASES.items():
+        if theirs in settings:
+            settings.setdefault(key, settings.pop(theirs))
     found = Findings()
     prompt, negative, in_negative = [], [], False
-    for line in lines:
+    for line in lines[:place]:
         if line.startswith("Negative prompt:"):
             in_negative, line = True, line.removeprefix("Negative prompt:").strip()
         (negative if in_negative else prompt).append(line)
@@ -118,9 +125,7 @@ def parse_parameters(text: str) -> Found:
         unread.discard(key)
         return settings.get(key)
 
-    size = re.fullmatch(r"(\d{1,6})x(\d{1,6})", take("Size") or "")
-    if size:
-        found.fields |= {"width": int(size[1]), "height": int(size[2])}
+    found.size(take("Size"))
     for key, field, kind in (
         ("Seed", "seed", int),
         ("Steps", "steps", int),
@@ -137,6 +142,10 @@ def parse_parameters(text: str) -> Found:
     if (eta := take("Eta")) is not None:
         found.fields["sampler_options"] = {"eta": _number("Eta", eta, float)}
     strength = take("Denoising strength")
+    resized, width = re.fullmatch(r"(\d{1,6})x\d{1,6}", settings.get("Hires resize", "")), found.fields.get("width")
+    if resized and width and "Hires upscale" not in settings:
+        settings["Hires upscale"] = f"{int(resized[1]) / width:g}"
+        unread.discard("Hires resize")
     if (scale := take("Hires upscale")) is not None:
         steps, how = take("Hires steps"), take("Hires upscaler") or "Latent"
         if how.split()[0].lower() not in ("latent", "lanczos"):
@@ -147,8 +156,11 @@ def parse_parameters(text: str) -> Found:
             None if not steps or steps == "0" else _number("Hires steps", steps, int),
             "latent" if how.lower().startswith("latent") else "picture",
         )
-    elif strength is not None:
+    elif strength is not None and _number("Denoising strength", strength, float) != 1:
         found.fields["strength"] = _number("Denoising strength", strength, float)
+        found.unmapped.append("the picture that was drawn over")
+    if "Mask blur" in settings:
+        found.unmapped.append("the mask")
     if (emphasis := take("Emphasis")) is not None:
         found.fields["emphasis"] = "no_norm" if emphasis == "No norm" else "a1111"
         if emphasis not in ("No norm", "Original"):
@@ -157,8 +169,29 @@ def parse_parameters(text: str) -> Found:
     ours = settings.get("Version", "").startswith("darkroom") or not settings
     cpu = take("RNG") == "CPU" or not settings
     found.fields["seed_mode"] = ("darkroom" if ours else "a1111_cpu") if cpu else "a1111"
-    found.unmapped += [f"{key}: {settings[key][:80]}" for key in settings if key in unread]
+    found.unmapped += [f"{key}: {settings[key]}" for key in settings if key in unread]
+    found.unmapped += behind  # what extensions add
     return found.found("A1111", settings.get("Model"), settings.get("Model hash"))
+
+
+def _settings(line: str) -> dict[str, str]:
+    return {key: _unquoted(value) for key, value in _PAIR.findall(line)}
+
+
+def _settings_place(lines: list[str]) -> int | None:
+    """Which of the lines holds the settings: the last that begins as they do, else the last one, with three or more.
+
+    Extensions write lines of their own behind it.
+    """
+    for place in range(len(lines) - 1, -1, -1):
+        if lines[place].startswith("Steps: ") and len(_settings(lines[place])) >= 3:
+            return place
+    for place in range(len(lines) - 1, -1, -1):
+        if place == len(lines) - 1 or _KNOWN.search(lines[place]):
+            known = _settings(lines[place])
+            if len(known) >= 3 and (place == len(lines) - 1 or {"Seed", "Sampler", "Size"} <= set(known)):
+                return place
+    return None
 
 
 def _joined(request: Request, settings: Mapping[str, object]) -> str:
@@ -219,13 +252,13 @@ def _own(settings: Mapping[str, str]) -> Found:
             raise TypeError("no table")
         if any(name in said and not _is_hash(said[name]) for name in PICTURES):
             raise TypeError("a picture stands where its hash should")
-        unmapped = tuple(f"{k}: a picture of sha256 {shown(v['sha256'])}" for k, v in said.items() if _is_hash(v))
+        unmapped = tuple(f"{k}: a picture of sha256 {printable(v['sha256'])}" for k, v in said.items() if _is_hash(v))
         known = {k: v for k, v in said.items() if not _is_hash(v)}
         if "inputs" in known:
             pictures = [k for k, v in known["inputs"].items() if _is_hash(v)]
-            unmapped += tuple(f"inputs.{shown(k)}: a picture" for k in pictures)
+            unmapped += tuple(f"inputs.{printable(k)}: a picture" for k in pictures)
             known["inputs"] = {k: v for k, v in known["inputs"].items() if k not in pictures}
-        unmapped += tuple(f"{key}: {shown(settings[key])}" for key in _FILES if key in settings)
+        unmapped += tuple(f"{key}: {printable(settings[key])}" for key in _FILES if key in settings)
         request = from_dict(Request, known, "request")
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None

@@ -1,155 +1,217 @@
-"""ComfyUI's API graph under `prompt`: followed from the sampler that draws the picture back to what it reads."""
+"""ComfyUI's graphs, followed from the picture that they save back to the sampler and to all that it reads."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from darkroom.requests.records.comfy_conditioning import Prompts
+from darkroom.requests.records.comfy_graph import Graph, Node, api_graph, workflow_graph
 from darkroom.requests.records.found import Findings, Found
+from darkroom.types import HighResolution
 
-__all__ = ["read"]
+__all__ = ["read", "read_workflow"]
 
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
+ENLARGERS = ("LatentUpscale", "LatentUpscaleBy")
+SAVERS = ("SaveImage", "PreviewImage")
 UNDERSTOOD = {
-    *SAMPLERS,
-    *("CLIPTextEncode", "CLIPTextEncodeSDXL", "EmptyLatentImage", "CheckpointLoaderSimple", "LoraLoader"),
-    *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "SaveImage", "PreviewImage"),
-    *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider", "VAELoader"),
+    *(*SAMPLERS, *ENLARGERS, *SAVERS, "", "Reroute", "Note", "MarkdownNote"),
+    *("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "ConditioningZeroOut"),
+    *("ConditioningCombine", "ConditioningConcat", "EmptyLatentImage", "CheckpointLoaderSimple", "LoraLoader"),
+    *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAELoader"),
+    *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider"),
+    *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"),
+    *("StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
 }
-MAX_HOPS = 200  # links followed in a row: graphs may have cycles
-
-Node = dict[str, Any]
-
-
-class _Graph:
-    def __init__(self, table: dict[str, Any]) -> None:
-        self.nodes: dict[str, Node] = {
-            k: v for k, v in table.items() if isinstance(v, dict) and isinstance(v.get("inputs"), dict)
-        }
-
-    def kind(self, node: Node | None) -> str:
-        found = None if node is None else node.get("class_type")
-        return found if isinstance(found, str) else ""
-
-    def at(self, node: Node | None, name: str) -> Node | None:
-        """The node that the input `name` is linked to."""
-        link = None if node is None else node["inputs"].get(name)
-        if isinstance(link, list) and link and isinstance(link[0], (str, int)):
-            return self.nodes.get(str(link[0]))
-        return None
-
-    def value(self, node: Node | None, *names: str) -> Any:
-        """A number or text: stood in the node, or in the primitive node that it is linked to."""
-        for name in names:
-            found = None if node is None else node["inputs"].get(name)
-            if isinstance(found, list):
-                source = self.at(node, name)
-                found = (
-                    None
-                    if source is None
-                    else next(
-                        (
-                            source["inputs"][k]
-                            for k in ("value", "text", "string", "seed", "noise_seed")
-                            if k in source["inputs"]
-                        ),
-                        None,
-                    )
-                )
-            if isinstance(found, (str, int, float)) and not isinstance(found, bool):
-                return found
-        return None
-
-    def upstream(self, node: Node | None, *names: str) -> list[Node]:
-        """The chain of nodes behind the first of the inputs `names` that is linked, at every hop."""
-        chain: list[Node] = []
-        seen: set[int] = set()
-        while node is not None and id(node) not in seen and len(chain) < MAX_HOPS:
-            seen.add(id(node))
-            chain.append(node)
-            node = next((found for n in names if (found := self.at(node, n)) is not None), None)
-        return chain
+MAX_KINDS = 20  # of nodes without a counterpart that are named
+LATENTS = ("latent_image", "samples", "latent", "pixels", "images", "image", "")
 
 
 def read(table: dict[str, Any]) -> Found | None:
-    """None if the graph has no sampler that is known."""
-    graph = _Graph(table)
-    samplers = [n for n in graph.nodes.values() if graph.kind(n) in SAMPLERS]
-    if not samplers:
+    """What the API graph under `prompt` says; None if it has no sampler."""
+    return _read(api_graph(table))
+
+
+def read_workflow(table: dict[str, Any]) -> Found | None:
+    """What a workflow of the user interface says; None if it is none or has no sampler."""
+    graph = workflow_graph(table)
+    return None if graph is None else _read(graph)
+
+
+def _is_sampler(node: Node) -> bool:
+    inputs = node.inputs.keys()
+    foreign = "steps" in inputs and bool({"seed", "noise_seed"} & inputs) and bool({"positive", "guider"} & inputs)
+    return node.kind in SAMPLERS or foreign
+
+
+def _read(graph: Graph) -> Found | None:
+    last = _last_samplers(graph)
+    if not last:
         return None
-    sampler = _last(graph, samplers)
     found = Findings()
-    noise = graph.at(sampler, "noise")
-    found.number("seed", _first(graph.value(sampler, "seed", "noise_seed"), graph.value(noise, "noise_seed")), int)
-    scheduler = graph.at(sampler, "sigmas")
-    found.number("steps", _first(graph.value(sampler, "steps"), graph.value(scheduler, "steps")), int)
+    passes = _passes(graph, last[0])
+    sampler = passes[0]
+    _sampling(graph, found, sampler)
     guider = graph.at(sampler, "guider")
-    found.number("guidance_scale", _first(graph.value(sampler, "cfg"), graph.value(guider, "cfg")), float)
-    if graph.kind(guider) == "BasicGuider":
-        found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
-    chosen = graph.at(sampler, "sampler")
-    found.sampler(_first(graph.value(sampler, "sampler_name"), graph.value(chosen, "sampler_name")))
-    found.schedule(_first(graph.value(sampler, "scheduler"), graph.value(scheduler, "scheduler")))
-    asks = guider if guider is not None else sampler
-    found.text("prompt", _prompt(graph, graph.at(asks, "positive") or graph.at(asks, "conditioning")) or "")
-    found.text("negative_prompt", _prompt(graph, graph.at(asks, "negative")) or "")
-    tags = _models(graph, found, asks)
-    found.fields["prompt"] += "".join(tags)
-    latent = graph.at(sampler, "latent_image")
-    denoise = _first(graph.value(sampler, "denoise"), graph.value(scheduler, "denoise"))
-    if graph.kind(latent) == "EmptyLatentImage":
-        found.number("width", graph.value(latent, "width"), int)
-        found.number("height", graph.value(latent, "height"), int)
-        if denoise is not None and denoise != 1:
-            found.unmapped.append(f"denoise {denoise} of an empty latent")
-    elif latent is not None:
-        found.unmapped.append(f"the latent comes from {graph.kind(latent) or 'an unknown node'}")
-        found.number("strength", denoise, float)
+    asks = sampler if guider is None else guider
+    prompts = Prompts(graph, found)
+    positive, negative = graph.link(asks, "positive", "conditioning"), graph.link(asks, "negative")
+    prompt, opposed = prompts.read(positive, "positive"), prompts.read(negative, "negative")
+    if prompt is None:
+        found.unmapped.append("the prompt, which cannot be found")
+    if opposed is None and negative is not None:
+        found.unmapped.append("the negative prompt, which cannot be found")
+    found.text("prompt", (prompt or "") + "".join(_loras(graph, found, asks)))
+    found.text("negative_prompt", opposed or "")
+    _clip_skip(graph, found, prompts.encoders)
+    _start(graph, found, sampler)
     begin, end = graph.value(sampler, "start_at_step"), graph.value(sampler, "end_at_step")
     ends_early = isinstance(end, (int, float)) and end < found.fields.get("steps", 0)
     if begin not in (None, 0) or ends_early:
         found.unmapped.append(f"only the steps {begin} to {end} were drawn")
-    strange = sorted({graph.kind(n) for n in graph.nodes.values()} - UNDERSTOOD - {""})
-    found.unmapped += [f"node {kind[:80]}" for kind in strange]
-    if len(samplers) > 1:
-        found.unmapped.append(f"{len(samplers) - 1} more sampler(s) of the graph")
-    found.fields["seed_mode"] = "comfy"
-    loader = next((n for n in graph.upstream(asks, "model") if "ckpt_name" in n["inputs"]), None)
+    _second_pass(graph, found, passes)
+    kinds = Counter(node.kind for node in graph.nodes.values() if node.kind not in UNDERSTOOD)
+    found.unmapped += [f"node {kind}" for kind in sorted(kinds)[:MAX_KINDS]]
+    if len(kinds) > MAX_KINDS:
+        found.unmapped.append(f"{len(kinds) - MAX_KINDS} more kinds of nodes")
+    others = sum(_is_sampler(node) for node in graph.nodes.values()) - len(passes)
+    if others > 0:
+        found.unmapped.append(f"{others} more sampler(s) of the graph")
+    found.fields |= {"seed_mode": "comfy", "emphasis": "comfy"}
+    loader = next((n for n in graph.upstream(asks, "model", "") if "ckpt_name" in n.inputs), None)
     return found.found("ComfyUI", graph.value(loader, "ckpt_name"))
 
 
-def _first(*values: Any) -> Any:
-    """The first that is there; 0 is."""
-    return next((v for v in values if v is not None), None)
+def _last_samplers(graph: Graph) -> list[Node]:
+    """The samplers whose pictures nothing draws over, first those of pictures that are saved."""
+    used = {id(link.node) for node in graph.nodes.values() for link in graph.sources(node)}
+    ends = [node for node in graph.nodes.values() if id(node) not in used]
+    ends.sort(key=lambda node: SAVERS.index(node.kind) if node.kind in SAVERS else len(SAVERS))
+    seen: set[Node] = set()
+    found = [sampler for end in ends for sampler in graph.behind(end, _is_sampler, seen)]
+    return found or [node for node in graph.nodes.values() if _is_sampler(node)][:1]
 
 
-def _last(graph: _Graph, samplers: list[Node]) -> Node:
-    """The sampler that no other sampler's latents come from."""
-    feeding = {id(graph.at(s, "latent_image")) for s in samplers}
-    return next((s for s in samplers if id(s) not in feeding), samplers[0])
+def _passes(graph: Graph, last: Node) -> list[Node]:
+    """The samplers that drew one picture, in order."""
+    return [node for node in graph.upstream(last, *LATENTS) if _is_sampler(node)][::-1]
 
 
-def _prompt(graph: _Graph, node: Node | None) -> str | None:
-    """The text behind a conditioning, through nodes that pass it on."""
-    for step in graph.upstream(node, "conditioning", "conditioning_1", "positive"):
-        said = graph.value(step, "text", "text_g", "text_l")
-        if isinstance(said, str):
-            return said
-    return None
+def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
+    """Seed, steps, guidance, sampler and schedule: in the sampler, or in the nodes that it is put together from."""
+    scheduler, guider = graph.at(sampler, "sigmas"), graph.at(sampler, "guider")
+    _number(
+        graph,
+        found,
+        "seed",
+        int,
+        (sampler, "seed"),
+        (sampler, "noise_seed"),
+        (graph.at(sampler, "noise"), "noise_seed"),
+    )
+    _number(graph, found, "steps", int, (sampler, "steps"), (scheduler, "steps"))
+    _number(graph, found, "guidance_scale", float, (sampler, "cfg"), (guider, "cfg"))
+    if guider is not None and guider.kind == "BasicGuider":
+        found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
+    found.sampler(_value(graph, (sampler, "sampler_name"), (graph.at(sampler, "sampler"), "sampler_name")))
+    found.schedule(_value(graph, (sampler, "scheduler"), (scheduler, "scheduler")))
 
 
-def _models(graph: _Graph, found: Findings, asks: Node | None) -> list[str]:
-    """LoRAs on the way from the checkpoint as tags; the clip skip."""
-    tags = []
-    for node in graph.upstream(asks, "model"):
-        if graph.kind(node) in ("LoraLoader", "LoraLoaderModelOnly"):
-            name = str(graph.value(node, "lora_name")).rsplit(".", 1)[0]
-            unet = graph.value(node, "strength_model")
-            text = graph.value(node, "strength_clip")
-            tags.append(f"<lora:{name}:{text if text is not None else 0}:{unet if unet is not None else 1}>")
-    for encoder in (n for n in graph.nodes.values() if graph.kind(n) == "CLIPTextEncode"):
-        for node in graph.upstream(encoder, "clip"):
-            if graph.kind(node) == "CLIPSetLastLayer":
-                layer = graph.value(node, "stop_at_clip_layer")
-                if isinstance(layer, int) and layer < 0:
-                    found.fields["clip_skip"] = -layer
+def _value(graph: Graph, *places: tuple[Node | None, str]) -> Any:
+    """The value of the first of the inputs, each named by its node, that has one."""
+    return next((v for node, name in places if (v := graph.value(node, name)) is not None), None)
+
+
+def _number(graph: Graph, found: Findings, field: str, kind: type, *places: tuple[Node | None, str]) -> None:
+    """The first number that is there; one that a node works out is said."""
+    if (value := _value(graph, *places)) is not None:
+        found.number(field, value, kind)
+        return
+    for node, name in places:
+        if (source := graph.at(node, name)) is not None:
+            found.unmapped.append(f"{name}, which {source.kind or 'an unknown node'} makes")
+
+
+def _start(graph: Graph, found: Findings, sampler: Node) -> None:
+    """The size of an empty latent, or how much of a picture is drawn over."""
+    behind = graph.upstream(graph.at(sampler, "latent_image"), "latent", "samples", "")
+    latent = next((n for n in behind if n.kind != "Reroute"), None)
+    denoise = _value(graph, (sampler, "denoise"), (graph.at(sampler, "sigmas"), "denoise"))
+    if latent is None:
+        return
+    if latent.kind.startswith("Empty") or "batch_size" in latent.inputs:
+        _number(graph, found, "width", int, (latent, "width"))
+        _number(graph, found, "height", int, (latent, "height"))
+        if denoise is not None and denoise != 1:
+            found.unmapped.append(f"denoise {denoise} of an empty latent")
+        pictures = graph.value(latent, "batch_size")
+        if pictures not in (None, 1):
+            found.unmapped.append(f"a batch of {pictures} pictures from one seed, of which this may be any")
+    else:
+        found.unmapped.append(f"the latent comes from {latent.kind or 'an unknown node'}")
+        if isinstance(denoise, (int, float)) and 0 < denoise < 1 and "steps" in found.fields:
+            steps = found.fields["steps"]
+            found.fields["steps"], found.fields["strength"] = _whole(steps, denoise)
+        else:
+            found.number("strength", denoise, float, "denoise")
+
+
+def _whole(steps: int, denoise: float) -> tuple[int, float]:
+    """(Steps of the whole schedule, share of it that is run): ComfyUI's `steps` are those that are run."""
+    whole = max(1, int(steps / denoise))
+    return whole, min(1.0, steps / whole)
+
+
+def _second_pass(graph: Graph, found: Findings, passes: list[Node]) -> None:
+    """A second sampler that draws over enlarged latents of the first; all else that follows it is said."""
+    if len(passes) < 2:
+        return
+    first, second = passes[:2]
+    enlarger = next((n for n in graph.upstream(second, *LATENTS) if n.kind in ENLARGERS), None)
+    scale = graph.value(enlarger, "scale_by")
+    width, before = graph.value(enlarger, "width"), found.fields.get("width")
+    if scale is None and isinstance(width, (int, float)) and before:
+        scale = width / before
+    denoise, steps = graph.value(second, "denoise"), graph.value(second, "steps")
+    numbers = all(isinstance(v, (int, float)) for v in (scale, denoise, steps))
+    if len(passes) == 2 and numbers and scale > 1 and 0 < denoise < 1 and steps >= 1:  # type: ignore[operator]
+        whole, share = _whole(int(steps), float(denoise))  # type: ignore[arg-type]
+        found.fields["hires"] = HighResolution(float(scale), share, whole, "latent")  # type: ignore[arg-type]
+        if (method := graph.value(enlarger, "upscale_method")) != "bilinear":
+            found.unmapped.append(f"upscale_method {method} of the second pass, which enlarges bilinearly here")
+        for name in ("seed", "cfg", "sampler_name", "scheduler"):
+            if (value := graph.value(second, name)) != graph.value(first, name):
+                found.unmapped.append(f"{name} {value} of the second pass")
+        return
+    for number, each in enumerate(passes[1:], 2):
+        said = {name: graph.value(each, name) for name in ("steps", "denoise", "start_at_step")}
+        settings = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
+        loader = next((n for n in graph.upstream(each, "model", "") if "ckpt_name" in n.inputs), None)
+        model = graph.value(loader, "ckpt_name")
+        found.unmapped.append(f"pass {number}, {each.kind}: {settings}" + (f", model {model}" if model else ""))
+
+
+def _loras(graph: Graph, found: Findings, asks: Node) -> list[str]:
+    """LoRAs on the way from the checkpoint as tags, the nearest to it first."""
+    tags: list[str] = []
+    for node in graph.upstream(asks, "model", ""):
+        if node.kind in ("LoraLoader", "LoraLoaderModelOnly"):
+            unet, text = graph.value(node, "strength_model"), graph.value(node, "strength_clip")
+            name = graph.value(node, "lora_name")
+            tags.append(found.lora(name, 0 if text is None else text, 1 if unet is None else unet))
+        elif node.kind == "Power Lora Loader (rgthree)":
+            for entry in reversed([v for v in node.inputs.values() if isinstance(v, dict) and v.get("on")]):
+                unet = entry.get("strength", 1)
+                text = entry.get("strengthTwo")
+                tags.append(found.lora(entry.get("lora"), unet if text is None else text, unet))
     return tags[::-1]
+
+
+def _clip_skip(graph: Graph, found: Findings, encoders: list[Node]) -> None:
+    """The last layer that the nodes which encode the prompts read."""
+    for encoder in encoders:
+        node = next((n for n in graph.upstream(encoder, "clip", "") if n.kind == "CLIPSetLastLayer"), None)
+        layer = graph.value(node, "stop_at_clip_layer")
+        if isinstance(layer, int) and layer < 0:
+            found.fields["clip_skip"] = -layer

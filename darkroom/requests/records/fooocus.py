@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from darkroom.prompts.grammar import MAX_LENGTH
+from darkroom.requests.records.comfy_prompt import translated
 from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read"]
 
+READ = {"prompt", "negative_prompt", "steps", "guidance_scale", "seed", "clip_skip", "sampler", "scheduler"}
+READ |= {"loras", "resolution"}
 # Said, but nothing that a request holds.
-SILENT = {"version", "metadata_scheme", "created_by", "base_model", "base_model_hash", "loras", "full_prompt"}
+SILENT = {"version", "metadata_scheme", "created_by", "base_model", "base_model_hash", "full_prompt"}
 SILENT |= {"full_negative_prompt", "refiner_model_hash"}
 
 
-def read(said: dict[str, Any]) -> Found:
-    """`said` is the table under `parameters`."""
+def read(said: dict[str, Any]) -> Found | None:
+    """`said` is the table under `parameters`; None for one that is none of this tool."""
+    if not isinstance(said.get("prompt"), str) or not said.keys() & {"base_model", "performance", "sampler"}:
+        return None
     found = Findings()
-    prompt = said.get("prompt")
     tags = []
     for entry in listed(said.get("loras")):
-        if isinstance(entry, (list, tuple)) and len(entry) >= 2 and isinstance(entry[0], str):
-            tags.append(f"<lora:{entry[0].removesuffix('.safetensors')}:{entry[1]}>")
-    found.text("prompt", f"{prompt}{''.join(tags)}" if isinstance(prompt, str) else prompt)
-    found.text("negative_prompt", said.get("negative_prompt"))
+        if isinstance(entry, list) and len(entry) >= 2:
+            tags.append(found.lora(entry[0], entry[1]))
+    for field in ("prompt", "negative_prompt"):
+        text = said.get(field)
+        if isinstance(text, str) and len(text) <= MAX_LENGTH:  # which it reads as ComfyUI does
+            text = translated(text, found.unmapped)
+        found.text(field, text)
+    found.fields["prompt"] += "".join(tags)
     found.number("steps", said.get("steps"), int)
     found.number("guidance_scale", said.get("guidance_scale"), float, "guidance_scale")
     found.number("seed", said.get("seed"), int)
     found.number("clip_skip", said.get("clip_skip"), int)
     found.sampler(said.get("sampler"))
     found.schedule(said.get("scheduler"))
-    sides = re.findall(r"\d{1,6}", str(said.get("resolution", "")))
-    if len(sides) == 2:
-        found.fields |= {"width": int(sides[0]), "height": int(sides[1])}
-    read_keys = {"prompt", "negative_prompt", "steps", "guidance_scale", "seed", "clip_skip", "sampler", "scheduler"}
-    found.unmapped += [
-        f"{key}: {str(value)[:80]}"
-        for key, value in said.items()
-        if key not in read_keys | SILENT | {"resolution"} and value not in (None, "", [], "None")
-    ]
+    found.size(said.get("resolution"))
+    found.rest(said, READ | SILENT)
     found.fields["seed_mode"] = "comfy"  # its sampling is ComfyUI's
     return found.found("Fooocus", said.get("base_model"), said.get("base_model_hash"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from darkroom.diffusion.samplers import SAMPLERS, split_name
 from darkroom.diffusion.sigma_schedules import SCHEDULES
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
+from darkroom.prompts.grammar import MAX_WEIGHT
 from darkroom.types import Request
 
-__all__ = ["Findings", "Found", "listed", "shown"]
+__all__ = ["Findings", "Found", "listed"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,33 @@ class Findings:
         else:
             self.unmapped.append(f"schedule: {value[:80]}")
 
+    def size(self, value: object) -> None:
+        """Width and height as `512x768`, or with other signs between and around them."""
+        sides = re.findall(r"\d{1,6}", str(value)[:100])
+        if len(sides) == 2:
+            self.fields |= {"width": int(sides[0]), "height": int(sides[1])}
+        elif value not in (None, ""):
+            self.unmapped.append(f"size: {value}")
+
+    def lora(self, name: object, text: object, unet: object | None = None) -> str:
+        """The tag of a LoRA with its strengths, `unet` as `text` where it is None; "" where a tag cannot hold them."""
+        strengths = [text] if unet is None else [text, unet]
+        sound = all(isinstance(v, (int, float)) and abs(v) <= MAX_WEIGHT for v in strengths)
+        if not isinstance(name, str) or not name or set(name) & set(":<>") or not sound:
+            self.unmapped.append(f"the LoRA {name} of strength {' and '.join(map(str, strengths))}")
+            return ""
+        stem = name.removesuffix(".safetensors").removesuffix(".ckpt").removesuffix(".pt")
+        numbers = "".join(":" + (f"{v:.6f}".rstrip("0").rstrip(".") or "0") for v in strengths)
+        return f"<lora:{stem}{numbers}>"
+
+    def rest(self, table: dict[str, Any], known: set[str]) -> None:
+        """What `table` holds besides what is `known` and what is empty."""
+        self.unmapped += [
+            f"{key}: {str(value)[:200]}"
+            for key, value in table.items()
+            if key not in known and value not in (None, "", [], {}, False, "None")
+        ]
+
     def found(self, dialect: str, model: object = None, model_hash: object = None) -> Found:
         try:
             request = replace(Request(), **self.fields)
@@ -78,13 +107,8 @@ class Findings:
             dialect,
             model if isinstance(model, str) else None,
             model_hash if isinstance(model_hash, str) else None,
-            tuple(shown(thing, 200) for thing in self.unmapped),
+            tuple(printable(thing, 200) for thing in self.unmapped),
         )
-
-
-def shown(value: object, longest: int = 80) -> str:
-    """Untrusted text cut short, without the control characters that terminals obey."""
-    return "".join(c if c.isprintable() else " " for c in str(value)[:longest])
 
 
 def listed(value: object) -> list[Any]:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from darkroom.prompts.grammar import MAX_LENGTH
+from darkroom.requests.records.compel_prompt import translated
 from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read"]
 
 SAMPLERS_HERE = {"kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral"}  # named as nowhere else
 READ = {"positive_prompt", "negative_prompt", "width", "height", "seed", "steps", "cfg_scale", "scheduler"}
-READ |= {"strength", "clip_skip", "cfg_rescale_multiplier", "loras", "model", "rand_device"}
+READ |= {"strength", "clip_skip", "loras", "model", "rand_device"}
 SILENT = {"app_version", "generation_mode", "workflow", "canvas_v2_metadata"}
 
 
 def read(said: dict[str, Any]) -> Found:
+    """What the table says. Prompts are translated from compel's syntax, and weights act as compel has them."""
     found = Findings()
     tags = []
     for entry in listed(said.get("loras")):
         inner = entry.get("model", entry.get("lora")) if isinstance(entry, dict) else None
         name = inner.get("name", inner.get("model_name")) if isinstance(inner, dict) else None
-        if isinstance(name, str):
-            tags.append(f"<lora:{name}:{entry.get('weight', 1)}>")
-    prompt = said.get("positive_prompt")
-    found.text("prompt", f"{prompt}{''.join(tags)}" if isinstance(prompt, str) else prompt)
-    found.text("negative_prompt", said.get("negative_prompt"))
+        tags.append(found.lora(name, entry.get("weight", 1) if isinstance(entry, dict) else None))
+    for field in ("positive_prompt", "negative_prompt"):
+        text = said.get(field)
+        if isinstance(text, str) and len(text) <= MAX_LENGTH:
+            text, loras = translated(text, found.unmapped)
+            tags += [found.lora(name, weight) for name, weight in loras]
+        found.text(field.removeprefix("positive_"), text)
+    if tags:
+        found.fields["prompt"] = found.fields.get("prompt", "") + "".join(tags)
     for field in ("width", "height", "seed", "steps"):
         found.number(field, said.get(field), int)
     found.number("guidance_scale", said.get("cfg_scale"), float, "cfg_scale")
@@ -36,13 +43,8 @@ def read(said: dict[str, Any]) -> Found:
     if isinstance(name, str):
         own = name.removesuffix("_k")  # a trailing _k is Karras's schedule
         found.sampler(SAMPLERS_HERE.get(own, own) + (" karras" if own != name else ""))
-    if said.get("cfg_rescale_multiplier"):
-        found.unmapped.append(f"cfg_rescale_multiplier: {said['cfg_rescale_multiplier']}")
-    found.unmapped += [
-        f"{key}: {str(value)[:80]}"
-        for key, value in said.items()
-        if key not in READ | SILENT and value not in (None, "", [], False)
-    ]
+    found.rest(said, READ | SILENT)
+    found.fields["emphasis"] = "compel"
     model = said.get("model")
     model = model if isinstance(model, dict) else {}
     return found.found("InvokeAI", model.get("name", model.get("model_name")), model.get("hash"))

@@ -244,4 +244,4 @@ def test_schedules_are_spelled_as_a1111_knows_them(schedule: str, label: str) ->
 
 def test_what_is_shown_of_a_file_cannot_steer_the_terminal() -> None:
     found = parse_parameters("x\nSteps: 1, Seed: 1, Emphasis: Ignore, Strange: a\x1b[31mb")
-    assert found.unmapped == ("Emphasis: Ignore", "Strange: a [31mb")
+    assert found.unmapped == ("Emphasis: Ignore", "Strange: a\\x1b[31mb")

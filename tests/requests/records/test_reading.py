@@ -1,20 +1,17 @@
 """Pictures of other tools, written here by hand, and of this one."""
 
-import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom.errors import InputError
 from darkroom.pictures.picture_file import write_picture
 from darkroom.requests.plan import plan
-from darkroom.requests.records import comfy, fooocus, invoke, read_picture
+from darkroom.requests.records import invoke, read_picture
 from darkroom.requests.records.a1111 import parameters_text
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.types import Request
@@ -58,51 +55,6 @@ def test_comments_of_either_byte_order_are_read(tmp_path: Path) -> None:
         assert read_picture(tmp_path / "a.jpg").request.steps == 20
 
 
-GRAPH = {
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {
-            "seed": 42, "steps": 30, "cfg": 6.5, "sampler_name": "dpmpp_2m", "scheduler": "karras", "denoise": 1,
-            "model": ["11", 0], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0],
-        },
-    },
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd_xl_base_1.0.safetensors"}},
-    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 1024, "height": 768, "batch_size": 1}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle", "clip": ["12", 0]}},
-    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "fog", "clip": ["12", 0]}},
-    "11": {
-        "class_type": "LoraLoader",
-        "inputs": {
-            "lora_name": "styles/ink.safetensors", "strength_model": 0.8, "strength_clip": 0.5,
-            "model": ["4", 0], "clip": ["4", 1],
-        },
-    },
-    "12": {"class_type": "CLIPSetLastLayer", "inputs": {"stop_at_clip_layer": -2, "clip": ["11", 1]}},
-    "20": {"class_type": "ControlNetApply", "inputs": {"strength": 1.0}},
-}  # fmt: skip
-
-
-def test_comfyui(tmp_path: Path) -> None:
-    found = read_picture(png(tmp_path, prompt=json.dumps(GRAPH), workflow="{}"))
-    assert found.request == Request(
-        "a castle<lora:styles/ink:0.5:0.8>", "fog", 1024, 768, 42, 30, 6.5, "DPM++ 2M", "karras", clip_skip=2,
-        seed_mode="comfy",
-    )  # fmt: skip
-    assert (found.dialect, found.model) == ("ComfyUI", "sd_xl_base_1.0.safetensors")
-    assert found.unmapped == ("node ControlNetApply",)
-
-
-def test_a_graph_that_goes_in_circles_ends() -> None:
-    loop = json.loads(json.dumps(GRAPH))
-    loop["11"]["inputs"]["model"] = ["11", 0]
-    loop["6"]["inputs"] = {"conditioning": ["6", 0]}
-    loop["12"]["inputs"]["clip"] = ["12", 0]
-    found = comfy.read(loop)
-    assert found is not None
-    assert found.request.prompt.endswith("<lora:styles/ink:0.5:0.8>")
-    assert comfy.read({"1": {"class_type": "Other", "inputs": {}}}) is None
-
-
 def test_invokeai(tmp_path: Path) -> None:
     said = {
         "positive_prompt": "a castle", "negative_prompt": "fog", "width": 512, "height": 768, "seed": 9, "steps": 25,
@@ -111,7 +63,7 @@ def test_invokeai(tmp_path: Path) -> None:
     }  # fmt: skip
     found = read_picture(png(tmp_path, invokeai_metadata=json.dumps(said)))
     assert found.request == Request(
-        "a castle<lora:ink:0.75>", "fog", 512, 768, 9, 25, 7.0, "DPM++ 2M", "karras", clip_skip=2
+        "a castle<lora:ink:0.75>", "fog", 512, 768, 9, 25, 7.0, "DPM++ 2M", "karras", clip_skip=2, emphasis="compel"
     )
     assert (found.model, found.model_hash) == ("dream", "blake3:ab")
     assert [u.partition(":")[0] for u in found.unmapped] == ["controlnets"]
@@ -128,29 +80,6 @@ def test_fooocus(tmp_path: Path) -> None:
         "a castle<lora:ink:0.5>", "", 1152, 896, 77, 30, 4.0, "DPM++ 2M SDE", "karras", clip_skip=2, seed_mode="comfy"
     )
     assert found.unmapped == ("performance: Speed",)
-
-
-junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
-    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.sampled_from([*GRAPH, "class_type", "inputs", "loras"]), x),
-    max_leaves=12,
-)
-
-
-@given(junk, st.sampled_from(["steps", "loras", "seed", "model", "scheduler", "resolution", "sampler", "prompt"]))
-def test_any_json_is_read_or_refused(value: object, key: str) -> None:
-    node = json.loads(json.dumps(GRAPH))
-    node["3"]["inputs"][key] = value
-    for reader, table in (
-        (comfy.read, node),
-        (comfy.read, {key: value}),
-        (comfy.read, value),
-        (invoke.read, {"positive_prompt": value, key: value}),
-        (fooocus.read, {"prompt": value, key: value}),
-    ):
-        if isinstance(table, dict):
-            with contextlib.suppress(InputError):
-                reader(table)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0" + b"\0" * 40])
@@ -171,40 +100,6 @@ def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
 def test_texts_without_end_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"characters, read are at most|cannot be read"):
         read_picture(png(tmp_path, parameters="x" * (5 << 20)))
-
-
-def test_comfyui_says_what_of_its_sampling_is_lost() -> None:
-    graph = json.loads(json.dumps(GRAPH))
-    graph["3"]["class_type"] = "KSamplerAdvanced"
-    graph["3"]["inputs"] |= {"cfg": 0, "denoise": 0.5, "start_at_step": 5, "end_at_step": 10}
-    found = comfy.read(graph)
-    assert found is not None
-    assert found.request.guidance_scale == 0
-    assert found.unmapped[:2] == ("denoise 0.5 of an empty latent", "only the steps 5 to 10 were drawn")
-    graph["3"]["inputs"] |= {"denoise": 1, "start_at_step": 0, "end_at_step": 10000}
-    whole = comfy.read(graph)
-    assert whole is not None
-    assert whole.unmapped == ("node ControlNetApply",)
-
-
-def test_comfyui_with_its_sampler_in_parts() -> None:
-    graph = {
-        "1": {
-            "class_type": "SamplerCustomAdvanced",
-            "inputs": {"noise": ["2", 0], "guider": ["3", 0], "sampler": ["4", 0], "sigmas": ["5", 0]},
-        },
-        "2": {"class_type": "RandomNoise", "inputs": {"noise_seed": 3}},
-        "3": {"class_type": "BasicGuider", "inputs": {"conditioning": ["6", 0]}},
-        "4": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler_ancestral"}},
-        "5": {"class_type": "BasicScheduler", "inputs": {"scheduler": "simple", "steps": 4, "denoise": 1.0}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a castle"}},
-    }
-    found = comfy.read(graph)
-    assert found is not None
-    assert found.request == Request(
-        "a castle", seed=3, steps=4, guidance_scale=1.0, sampler="Euler a", schedule="simple", seed_mode="comfy"
-    )
-    assert found.unmapped == ()
 
 
 @pytest.mark.parametrize(
