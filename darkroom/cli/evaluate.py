@@ -98,3 +98,40 @@ def picturebook(
         if report_file is not None:
             write_report(report_file, report)
     print_report(report)
+
+
+@app.command()
+def conditioning(
+    model: Annotated[str, typer.Argument(help="Folder of a system, or its name.")] = "picturebook",
+    prompts: Annotated[int, typer.Option(help="Prompts for each sort of word.")] = 6,
+    seeds: Annotated[int, typer.Option(help="Seeds for each prompt.")] = 6,
+    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 12,
+    guidance_scale: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
+    scenes: Annotated[int, typer.Option(help="True scenes to encode and decode.")] = 256,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; the judge reads on the processor.")] = "cpu",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the report.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="SVG file for a drawing of the report.")] = None,
+) -> None:
+    """How far pictures follow each sort of word, how far the seed, at which noise; what the first stage loses."""
+    from contextlib import ExitStack
+
+    from darkroom.checkpoints.model import load_model
+    from darkroom.evaluation.conditioning import measure
+    from darkroom.evaluation.conditioning_report import draw_conditioning, print_conditioning, write_conditioning
+    from darkroom.evaluation.first_stage import first_stage_ceiling
+    from darkroom.evaluation.judging import load_judge
+    from darkroom.nn.device import find_device
+    from darkroom.whole_file import whole_file
+
+    find_device(device)
+    loaded, judge = load_model(model, device).model, load_judge()
+    with ExitStack() as files:  # paths that cannot be written are refused before any work
+        report_file = None if output is None else files.enter_context(whole_file(output))
+        plot_file = None if plot is None else files.enter_context(whole_file(plot))
+        report = measure(loaded, judge, prompts=prompts, seeds=seeds, steps=steps, guidance_scale=guidance_scale)
+        ceiling = first_stage_ceiling(loaded, judge, scenes)
+        if report_file is not None:
+            write_conditioning(report_file, report, ceiling)
+        if plot_file is not None:
+            draw_conditioning(plot_file, report)
+    print_conditioning(report, ceiling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -67,10 +67,12 @@ def look(judge: Judge, images: Tensor) -> Iterator[Findings]:
             yield Findings(things, surroundings, row)
 
 
-def judge_accuracy(judge: Judge, count: int, size: int = 128, seed: int = 0) -> Accuracy:
-    """How well `judge` reads `count` renders that it was not trained on."""
+def judge_accuracy(
+    judge: Judge, count: int, size: int = 128, seed: int = 0, *, through: Callable[[Tensor], Tensor] | None = None
+) -> Accuracy:
+    """How well `judge` reads `count` renders that it was not trained on, or what `through` makes of them."""
     total = found = colours = parts = all_parts = counts = related = all_related = around = 0
-    for scene, findings in track(_readings(judge, count, size, seed), "reading", total=count, transient=True):
+    for scene, findings in track(_readings(judge, count, size, seed, through), "reading", total=count, transient=True):
         pairs = _match(scene, findings.things, size)
         total += len(scene.things)
         found += len(pairs)
@@ -97,13 +99,15 @@ def judge_accuracy(judge: Judge, count: int, size: int = 128, seed: int = 0) -> 
     )
 
 
-def _readings(judge: Judge, count: int, size: int, seed: int) -> Iterator[tuple[Scene, Findings]]:
+def _readings(
+    judge: Judge, count: int, size: int, seed: int, through: Callable[[Tensor], Tensor] | None
+) -> Iterator[tuple[Scene, Findings]]:
     """Scenes with what the judge sees in them, few pictures at a time."""
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
         scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in numbers]
         images = to_tensor(np.stack([render(s, size, size) for s in scenes]))
-        yield from zip(scenes, look(judge, images))
+        yield from zip(scenes, look(judge, images if through is None else through(images)))
 
 
 def _match(scene: Scene, detections: list[Detection], size: int) -> list[tuple[Thing, Detection]]:
