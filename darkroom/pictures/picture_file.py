@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -19,7 +19,9 @@ from darkroom.whole_file import new_file, whole_file
 
 __all__ = [
     "FORMATS",
+    "check_size",
     "check_writable",
+    "metadata",
     "next_number",
     "numbered_paths",
     "user_comment",
@@ -28,7 +30,12 @@ __all__ = [
 ]
 
 FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
-LONGEST = {"PNG": 2**31 - 1, "JPEG": 65_500, "WEBP": 16_383}  # pixels of a side, by what the formats can say
+LONGEST = {
+    "PNG": 2**31 - 1,
+    "JPEG": 65_500,
+    "WEBP": 16_383,
+    "GIF": 65_535,
+}  # pixels of a side, by what the formats can say
 UNICODE = b"UNICODE\0"  # how the comment is written: EXIF 2.3, section 4.6.5
 MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
 NUMBERED = re.compile(r"(\d{5,12})-")  # what the names of numbered pictures begin with
@@ -88,20 +95,32 @@ def _write(file: BinaryIO, path: Path, pixels: np.ndarray, parameters: str, qual
         raise InputError(f"unknown format {ending!r} of {path}; known are: {', '.join(FORMATS)}")
     form = FORMATS[ending]
     image = Image.fromarray(pixels)
-    if max(image.size) > LONGEST[form]:
-        raise InputError(f"{path} cannot hold {image.width}x{image.height} pixels, {form} takes {LONGEST[form]} a side")
+    check_size(path, form, image.size)
+    options = metadata(path, form, parameters)
+    image.save(file, format=form, **(options if form == "PNG" else {**options, "quality": quality}))
+
+
+def check_size(path: Path, form: str, size: tuple[int, int]) -> None:
+    """`InputError` if files of the format `form` cannot say `size` (width, height)."""
+    if max(size) > LONGEST[form]:
+        raise InputError(f"{path} cannot hold {size[0]}x{size[1]} pixels, {form} takes {LONGEST[form]} a side")
+
+
+def metadata(path: Path, form: str, parameters: str) -> dict[str, Any]:
+    """What Pillow's `save` is given to write `parameters` into a file of the format `form`."""
     parameters = parameters.encode(errors="replace").decode()  # lone surrogates, which no format holds
-    comment = UNICODE + parameters.encode("utf-16-be")
-    if form == "JPEG" and len(comment) > MAX_JPEG:
-        raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
     if form == "PNG":
         info = PngInfo()
         info.add_text("parameters", parameters)  # as iTXt where Latin-1 does not hold it
-        image.save(file, format="PNG", pnginfo=info)
-    else:
-        exif = Image.Exif()
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-        image.save(file, format=form, quality=quality, exif=exif)
+        return {"pnginfo": info}
+    if form == "GIF":
+        return {"comment": parameters.encode()}
+    comment = UNICODE + parameters.encode("utf-16-be")
+    if form == "JPEG" and len(comment) > MAX_JPEG:
+        raise InputError(f"{path} cannot hold the {len(parameters)} characters of its request, which png and webp can")
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    return {"exif": exif}
 
 
 def user_comment(image: Image.Image) -> str | None:

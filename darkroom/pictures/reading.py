@@ -108,8 +108,6 @@ def read_depth(source: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """
     name = name or str(source)
     with opened(source, name) as image:
-        if image.mode in ("P", "PA"):
-            return _gray(image.convert("RGB"), name, "a gray depth map").astype(np.float32)
         return _gray(image, name, "a gray depth map").astype(np.float32)
 
 
