@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.native import save_system
 from darkroom.systems.picturebook import PICTUREBOOK
@@ -25,7 +26,8 @@ def tiny_system() -> System:
         unet=replace(PICTUREBOOK.unet, model_channels=64, channel_mult=(1, 1), head_width=16, context_dim=16),
         autoencoder=replace(PICTUREBOOK.autoencoder, channels=32, channel_mult=(1, 1), decoder_res_blocks=1),
         embedders=(replace(text, width=16, layers=1, heads=1, head_dim=16), *sizes),  # type: ignore[arg-type]
-        defaults=replace(PICTUREBOOK.defaults, width=32, height=32, steps=4),
+        schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),
+        defaults=replace(PICTUREBOOK.defaults, width=32, height=32, steps=4, schedule="karras"),
     )
 
 

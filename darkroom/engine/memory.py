@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from darkroom.errors import InputError
 from darkroom.nn.memory import available_memory
-from darkroom.requests.plan import Plan, side_step
+from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.start import tile_for
+from darkroom.systems.tiling import tile_for
 
-__all__ = ["fitting_batch", "needed_memory"]
+__all__ = ["check_memory", "fitting_rows", "needed_memory"]
 
 # Feature maps of the finest level that live at once beside the skips: input, norms, convolution's workspace, output.
 LIVE = 8
@@ -42,28 +44,30 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     return together + 4 * 3 * height * width * 4  # the picture itself, in float32, while it is put together
 
 
-def fitting_batch(model: LatentDiffusion, plan: Plan, batch: int) -> int:
-    """How many pictures of the plan fit at once, at most `batch`; `InputError` with a size that would, if not even one
-    does.
-    """
+def fitting_rows(model: LatentDiffusion, shape: Sequence[int], rows: int) -> int:
+    """How many rows of latents (…, h, w) memory holds in one call, at most `rows`; never less than one."""
+    free, factor = available_memory(model.device), model.autoencoder.config.factor
+    while rows > 1 and needed_memory(model, shape[-2] * factor, shape[-1] * factor, rows) > free:
+        rows -= 1
+    return rows
+
+
+def check_memory(model: LatentDiffusion, plan: Plan) -> None:
+    """`InputError` with a size that would fit, where the plan's picture does not, alone."""
     free = available_memory(model.device)
-    sizes = [(plan.width, plan.height)] + ([plan.second_size] if plan.request.hires is not None else [])
-    width, height = max(sizes, key=lambda s: s[0] * s[1])
+    largest = max((plan, plan.second or plan), key=lambda p: p.width * p.height)
     rows = 1 if plan.guidance_scale == 1 else 2
 
-    def needed(w: int, h: int, count: int) -> int:
-        return needed_memory(model, h, w, rows * count, gradient=plan.request.target is not None)
+    def needed(width: int, height: int) -> int:
+        return needed_memory(model, height, width, rows, gradient=plan.request.target is not None)
 
-    while batch > 1 and needed(width, height, batch) > free:
-        batch -= 1
-    if needed(width, height, batch) <= free:
-        return batch
-    step = side_step(model.system)
-    w, h = width, height
-    while needed(w, h, 1) > free and w > step and h > step:
+    if needed(largest.width, largest.height) <= free:
+        return
+    step, (w, h) = plan.step, (largest.width, largest.height)
+    while needed(w, h) > free and w > step and h > step:
         w, h = max(step, int(w * 0.95) // step * step), max(step, int(h * 0.95) // step * step)
-    would = f"{w}x{h} would fit" if needed(w, h, 1) <= free else "no size would fit"
+    would = f"{w}x{h} would fit" if needed(w, h) <= free else "no size would fit"
     raise InputError(
-        f"{width}x{height} needs about {needed(width, height, 1) / 2**30:.1f} GiB of memory, free are "
-        f"{free / 2**30:.1f}; {would}"
+        f"{largest.width}x{largest.height} needs about {needed(largest.width, largest.height) / 2**30:.1f} GiB of "
+        f"memory, free are {free / 2**30:.1f}; {would}"
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from darkroom.engine.pipeline import Picture, Pipeline, Progress
+from darkroom.engine.engine import Draw
+from darkroom.engine.pipeline import Events, Pipeline, drawn
+from darkroom.engine.run import Desk, Picture
 from darkroom.errors import InputError
 from darkroom.pictures.images import to_bytes, to_tensor
 from darkroom.requests.plan import side_step
@@ -25,8 +28,8 @@ def enlarges(model: LatentDiffusion) -> bool:
 
 
 def upscale(
-    pipeline: Pipeline, requests: Sequence[Request], *, tile: int = 128, overlap: int = 32
-) -> Iterator[Progress | tuple[int, Picture]]:
+    pipeline: Pipeline, requests: Sequence[Request], *, tile: int = 128, overlap: int = 32, batch_size: int = 8
+) -> Events:
     """As `Pipeline.run` for a super-resolution system, with pictures of any size as the requests' `image`.
 
     Those that the system does not take whole, above `tile` pixels a side or of odd sides, go through in tiles that
@@ -38,20 +41,20 @@ def upscale(
         raise InputError(f"{model.system.name} is no super-resolution system: it reads no small picture")
     step = side_step(model.system) // model.system.autoencoder.factor
     if tile % step or not 0 <= overlap <= tile // 2:
-        raise InputError(f"tiles of {tile} that share {overlap}: wanted are multiples of {step}, at most half shared")
+        raise InputError(f"tiles of {tile} that share {overlap}: expected are multiples of {step}, at most half shared")
+    draws: list[Draw] = []
     for request in requests:
         if request.image is None:
             raise InputError(f"{model.system.name} enlarges a picture: one must be given")
-    for number, request in enumerate(requests):
         height, width = request.image.shape[:2]
         if max(height, width) <= tile and not height % step and not width % step:
-            for event in pipeline.run([request]):
-                yield event if isinstance(event, Progress) else (number, event[1])
+            draws.append(partial(pipeline.draw, pipeline.checked(request)))
         else:
-            yield number, _in_tiles(pipeline, request, tile, overlap, step)
+            draws.append(partial(_in_tiles, pipeline, request, tile, overlap, step))
+    return drawn(draws, batch_size=batch_size, exact=pipeline.exact)
 
 
-def _in_tiles(pipeline: Pipeline, request: Request, tile: int, overlap: int, step: int) -> Picture:
+def _in_tiles(pipeline: Pipeline, request: Request, tile: int, overlap: int, step: int, desk: Desk) -> Picture:
     scale = pipeline.model.system.autoencoder.factor
     height, width = request.image.shape[:2]
     x = to_tensor(request.image[None])
@@ -63,7 +66,7 @@ def _in_tiles(pipeline: Pipeline, request: Request, tile: int, overlap: int, ste
     def enlarged(part: Tensor) -> Tensor:
         seed = request.seed + len(pictures)
         one = replace(request, image=to_bytes(part)[0], seed=seed, width=None, height=None)
-        pictures.extend(pipeline.generate([one]))
+        pictures.append(pipeline.draw(pipeline.checked(one), desk))
         return to_tensor(pictures[-1].pixels[None])
 
     y = to_bytes(tiled(enlarged, x, tile, overlap, scale))[0, : height * scale, : width * scale]

@@ -11,7 +11,7 @@ import torch
 
 from darkroom.errors import InputError
 
-__all__ = ["available_memory", "enough_memory"]
+__all__ = ["available_memory", "enough_memory", "is_out_of_memory", "out_of_memory"]
 
 # (limit, use) of a control group's memory in bytes, version 2 and version 1.
 GROUPS = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
@@ -51,12 +51,26 @@ def _free_in_groups(root: Path) -> Iterator[int]:
         yield max(0, left + sum(kept))
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a device, or the machine, has no more memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    )
+
+
+def out_of_memory(work: str) -> InputError:
+    """What is said where `work` runs out of memory."""
+    return InputError(
+        f"{work} takes more memory than the device has left; try --memory low, a smaller size or fewer at once"
+    )
+
+
 @contextmanager
 def enough_memory(work: str) -> Iterator[None]:
     """Where the device runs out of memory during `work`, `InputError` with what to try."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise InputError(
-            f"{work} takes more memory than the device has left; try --memory low, a smaller size or fewer at once"
-        ) from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(work) from None
+        raise

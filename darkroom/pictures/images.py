@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-__all__ = ["grid", "to_bytes", "to_tensor"]
+__all__ = ["fitted", "grid", "picture_tensor", "to_bytes", "to_tensor"]
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
     """uint8 (B, H, W, 3) to float (B, 3, H, W) in [−1, 1], channels last in memory."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def picture_tensor(pixels: np.ndarray) -> Tensor:
+    """uint8 (H, W, 3) to float (3, H, W) in [−1, 1]."""
+    return to_tensor(pixels[None])[0].contiguous()
+
+
+def fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 (H, W, 3) or mask (H, W) brought to height × width: pictures by Lanczos, masks to the nearest."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    how = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.NEAREST
+    return np.array(Image.fromarray(pixels).resize((width, height), how))
 
 
 def to_bytes(images: Tensor) -> np.ndarray:

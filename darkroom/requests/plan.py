@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
+from torch import Tensor
 
 from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, options_of, resolve, split_name, with_options
-from darkroom.diffusion.sigma_schedules import given
+from darkroom.diffusion.sigma_schedules import given, spaced
+from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.prompts.grammar import Prompt, parse
-from darkroom.prompts.schedule import changes
 from darkroom.requests.checks import (
     check_guidance,
     check_hires,
@@ -30,16 +33,16 @@ from darkroom.requests.checks import (
     remarks_on,
 )
 from darkroom.systems.system import System
-from darkroom.types import Request
+from darkroom.types import HighResolution, Request, Sampler
 
 __all__ = ["Plan", "plan", "side_step"]
 
 MAX_SIDE = 8192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """A request without gaps."""
+    """A request without gaps, and what checking it made: parsed prompts, the sampler with its options, the levels."""
 
     request: Request
     prompt: Prompt
@@ -52,25 +55,34 @@ class Plan:
     sampler: str
     schedule: str
     sampler_options: Mapping[str, Any]
+    sample: Sampler  # with these options
+    whole: Tensor  # the levels of the whole schedule (n + 1,), falling
+    sigmas: Tensor  # those that are run
     step: int  # sides are multiples of this
     strength: float  # 1 without a picture to start from
     starts_from_image: bool
     remarks: tuple[str, ...] = ()  # sentences for the user, before the picture is drawn
     former_steps: int = 0  # of the first pass, in the second of a high-resolution fix
+    second: Plan | None = None  # the second pass of a high-resolution fix
 
     @property
-    def batch_key(self) -> tuple[object, ...]:
-        """Requests of one key can share a batch: all that the rows of a batch have in common."""
-        r = self.request
-        return (
-            (self.width, self.height, self.steps, self.guidance_scale, self.sampler, self.schedule, self.strength),
-            (r.sigmas, tuple(sorted(self.sampler_options.items())), r.denoising_start, r.denoising_end),
-            (r.hires, r.guidance, r.emphasis),
-            (r.deepcache_interval, r.tome_ratio, r.clip_skip, r.seed_mode, r.target_strength),
-            tuple((p.box, p.weight) for p in r.regions),
-            tuple(v is None for v in (r.image, r.mask, r.latent, r.target)),
-            (self.prompt.loras, self._composition(self.prompt), self._composition(self.negative)),
-            tuple(sorted((k, _shape(v)) for k, v in r.inputs.items() if _shape(v))),
+    def skipped(self) -> int:
+        """The steps of the whole schedule that went before this run: prompts change by those.
+
+        Over a picture by those that are run, as A1111 counts.
+        """
+        return 0 if self.starts_from_image else int((self.whole == self.sigmas[0]).nonzero()[0])
+
+    def filled(self) -> Request:
+        """The request with the plan's answers where it said nothing."""
+        return replace(
+            self.request,
+            width=self.width,
+            height=self.height,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            sampler=self.sampler,
+            schedule=self.schedule,
         )
 
     def mask(self) -> np.ndarray:
@@ -84,19 +96,6 @@ class Plan:
         if self.request.mask_blur:
             mask = mask.filter(ImageFilter.GaussianBlur(self.request.mask_blur))
         return np.asarray(mask, np.float32) / 255
-
-    def _composition(self, prompt: Prompt) -> object:
-        """What prompts of a batch have in common: the weights of their parts; edited prompts agree as a whole."""
-        if any(changes(part.prompt, self.steps) for part in prompt.parts):
-            return str(prompt)
-        return tuple(part.weight for part in prompt.parts)
-
-    @property
-    def second_size(self) -> tuple[int, int]:
-        """Width and height of the second pass of a high-resolution fix."""
-        assert self.request.hires is not None, "only for requests with a second pass"
-        scale, step = self.request.hires.scale, self.step
-        return round(self.width * scale / step) * step, round(self.height * scale / step) * step
 
 
 def side_step(system: System) -> int:
@@ -115,7 +114,7 @@ def plan(request: Request, system: System) -> Plan:
     if request.sigmas is not None:
         steps = len(given(request.sigmas)) - 1
     if not 1 <= steps <= system.schedule.steps:
-        raise InputError(f"the number of steps is {steps}, wanted is 1 to {system.schedule.steps}")
+        raise InputError(f"the number of steps is {steps}, expected is 1 to {system.schedule.steps}")
     guidance_scale = d.guidance_scale if request.guidance_scale is None else request.guidance_scale
     check_guidance(guidance_scale, request.target_strength, request.guidance)
     check_regions(request.regions)
@@ -132,7 +131,7 @@ def plan(request: Request, system: System) -> Plan:
     if ends_early and "end" not in options and "end" in options_of(sampler):
         alpha_bar = float(system.schedule.alphas_cumprod()[0])
         options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
-    with_options(sampler, options)  # checks them
+    sample = with_options(sampler, options)
     # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
     starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
     starts = starts or (request.image is not None and request.strength is not None)
@@ -146,16 +145,19 @@ def plan(request: Request, system: System) -> Plan:
         raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
     EMPHASES.name(request.emphasis)
     if request.deepcache_interval < 1:
-        raise InputError(f"deep features are to come at every {request.deepcache_interval} steps, wanted is at least 1")
+        raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
     if not 0 <= request.tome_ratio <= HIGHEST_SHARE:
-        raise InputError(f"the share of tokens to merge is {request.tome_ratio}, wanted is 0 to {HIGHEST_SHARE}")
+        raise InputError(f"the share of tokens to merge is {request.tome_ratio}, expected is 0 to {HIGHEST_SHARE}")
     if request.tome_ratio and system.unet.merging_level is None:
         raise InputError(f"{system.name} has no transformers whose tokens could be merged")
-    if request.hires is not None:
-        check_hires(request.hires)
-        if request.mask is not None or request.denoising_end != 1:
-            raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
-    return Plan(
+    process = _process(system)
+    whole = given(request.sigmas) if request.sigmas is not None else spaced(schedule, process, steps)
+    sigmas = whole
+    if (request.denoising_start, request.denoising_end) != (0.0, 1.0):
+        sigmas = between(process, whole, request.denoising_start, request.denoising_end)
+    if starts and strength < 1:
+        sigmas = for_strength(sigmas, strength)
+    first = Plan(
         request=request,
         prompt=parse(request.prompt),
         negative=_one_part(request.negative_prompt, "the negative prompt"),
@@ -167,11 +169,41 @@ def plan(request: Request, system: System) -> Plan:
         sampler=sampler,
         schedule=schedule,
         sampler_options=options,
+        sample=sample,
+        whole=whole,
+        sigmas=sigmas,
         step=side_step(system),
         strength=strength if starts else 1.0,
         starts_from_image=starts,
         remarks=remarks_on(request),
     )
+    return first if request.hires is None else replace(first, second=_second_pass(first, request.hires, process))
+
+
+def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) -> Plan:
+    """The second pass of a high-resolution fix."""
+    check_hires(hires)
+    if first.request.mask is not None or first.request.denoising_end != 1:
+        raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
+    steps = first.steps if hires.steps is None else hires.steps
+    whole = spaced(first.schedule, process, steps)
+    return replace(
+        first,
+        request=replace(first.request, latent=None, denoising_start=0.0, denoising_end=1.0, sigmas=None),
+        width=round(first.width * hires.scale / first.step) * first.step,
+        height=round(first.height * hires.scale / first.step) * first.step,
+        steps=steps,
+        whole=whole,
+        sigmas=for_strength(whole, hires.strength) if hires.strength < 1 else whole,
+        strength=hires.strength,
+        starts_from_image=True,
+        former_steps=first.steps,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _process(system: System) -> DiffusionProcess:
+    return DiffusionProcess(system.schedule, system.prediction)
 
 
 def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
@@ -205,7 +237,3 @@ def _one_part(text: str, where: str) -> Prompt:
     if prompt.loras:
         raise InputError(f"{where} names the LoRA {prompt.loras[0].name!r}; LoRAs are named in the prompt itself")
     return prompt
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return tuple(getattr(value, "shape", ()))

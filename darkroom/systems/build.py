@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -35,7 +36,7 @@ from darkroom.systems.system import EmbedderConfig, System
 from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
 
-__all__ = ["LatentDiffusion", "build"]
+__all__ = ["LatentDiffusion", "RunFeatures", "build"]
 
 EMBEDDERS: dict[type, type[Embedder]] = {
     WordTextConfig: WordText,
@@ -52,6 +53,26 @@ EMBEDDERS: dict[type, type[Embedder]] = {
     SegmentationConfig: Segmentation,
     VectorsConfig: Vectors,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class RunFeatures:
+    """What one run keeps of the network's features, faster and inexact: a state, which belongs to its rows alone."""
+
+    reuse: DeepFeatures | None
+    merging: TokenMerging | None
+
+    @staticmethod
+    def of(deepcache_interval: int, tome_ratio: float) -> RunFeatures | None:
+        """`deepcache_interval`: deep levels are computed at every so-many-th evaluation. `tome_ratio`: the share of
+        tokens merged into others before self-attention at the finest level. None where both are off.
+        """
+        if deepcache_interval == 1 and tome_ratio == 0:
+            return None
+        return RunFeatures(
+            DeepFeatures(deepcache_interval) if deepcache_interval > 1 else None,
+            TokenMerging(tome_ratio) if tome_ratio > 0 else None,
+        )
 
 
 class LatentDiffusion(nn.Module):
@@ -92,15 +113,17 @@ class LatentDiffusion(nn.Module):
         """The raw prediction for scaled input x (B, C, h, w) at timesteps t (B,)."""
         return self.unet(_beside(x, conditioning.channels), t, conditioning.tokens, conditioning.vector)
 
-    def denoiser(self, conditioning: Conditioning, *, deepcache_interval: int = 1, tome_ratio: float = 0.0) -> Denoise:
-        """The estimate of clean latents under `conditioning` for one run, as samplers want it.
+    def denoiser(
+        self, conditioning: Conditioning, *, context: Context | None = None, features: RunFeatures | None = None
+    ) -> Denoise:
+        """The estimate of clean latents under `conditioning`, as samplers expect it.
 
-        `deepcache_interval`: the deep levels of the network are computed at the first of so many evaluations only.
-        `tome_ratio`: this share of the tokens is merged into others before self-attention at the finest resolution.
+        `context`: its tokens with what layers have made of them, for who calls often. `features`: what the run keeps
+        between its steps.
         """
-        context = None if conditioning.tokens is None else Context(conditioning.tokens)
-        reuse = DeepFeatures(deepcache_interval) if deepcache_interval > 1 else None
-        merging = TokenMerging(tome_ratio) if tome_ratio > 0 else None
+        if context is None and conditioning.tokens is not None:
+            context = Context(conditioning.tokens)
+        reuse, merging = (None, None) if features is None else (features.reuse, features.merging)
         return self.process.denoiser(
             lambda x, t: self.unet(
                 _beside(x, conditioning.channels), t, context, conditioning.vector, reuse=reuse, merging=merging

@@ -10,7 +10,14 @@ from torch import Tensor
 
 from darkroom.errors import InputError
 
-__all__ = ["tiled"]
+__all__ = ["tile_for", "tiled"]
+
+TILE = 128  # latent positions a side: what SDXL decodes at 1024 px; larger latents are decoded in tiles
+
+
+def tile_for(height: int, width: int) -> int | None:
+    """The tile that latents of this size go through the first stage in; None: whole."""
+    return TILE if max(height, width) > TILE else None
 
 
 def tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: int, scale: Fraction | int) -> Tensor:

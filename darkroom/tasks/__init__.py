@@ -1,1 +1,1 @@
-"""How each task begins and is guided."""
+"""The tasks, one small file each: where a run begins and what wraps its denoiser."""

@@ -1,151 +1,139 @@
-"""The guided denoiser of a batch: prompts and their parts, regions, negative prompts, and what is stacked on them."""
+"""What one picture asks of the network at a step, and how the estimates that come back become one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
+from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.diffusion import guidance as g
-from darkroom.models.unet import UNet
-from darkroom.nn.attention import Attention
-from darkroom.nn.blocks import AttentionBlock
+from darkroom.nn.attention import Context
 from darkroom.prompts.grammar import Sentence
 from darkroom.prompts.schedule import changes, flat
 from darkroom.requests.plan import Plan
-from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.inputs import picture_tensor
-from darkroom.types import Denoise, Region
+from darkroom.types import Region
 
-__all__ = ["Clock", "guided", "towards_target"]
+__all__ = ["Guide", "Guides"]
 
-
-@dataclass
-class Clock:
-    """Which step a run is at: prompts that change over the steps look here."""
-
-    step: int = 0
+Combine = Callable[[Tensor, Tensor, Sequence[Tensor]], Tensor]
+Encode = Callable[[Sequence[Mapping[str, Any]]], Conditioning]
 
 
-def guided(
-    model: LatentDiffusion, plans: Sequence[Plan], inputs: Sequence[Mapping[str, Any]], sigmas: Tensor, clock: Clock
-) -> Denoise:
-    """The denoiser that `plans`, which share a batch key, ask for; `inputs` are those of the embedders, row by row.
+@dataclass(frozen=True, eq=False)
+class Guide:
+    """The estimates that one picture needs at a step, all asked for in one call, and how they become one.
 
-    `sigmas` (n + 1,): the levels of the whole schedule, by which shares of steps are counted.
+    `cond`: a row for every estimate; the last `perturbed` of them go through a network without self-attention in its
+    middle. `combine`: (x, sigma, estimates) to x0, each (1, C, h, w).
     """
-    total = len(sigmas) - 1
-    starts = sorted({0}.union(*(changes(p, total, plan.former_steps) for plan in plans for p in _sentences(plan))))
-    stretches = [_stretch(model, plans, inputs, sigmas, step) for step in starts]
 
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        which = max(i for i, start in enumerate(starts) if start <= clock.step)
-        return stretches[which](x, sigma)
-
-    return denoise if len(stretches) > 1 else stretches[0]
+    cond: Conditioning
+    combine: Combine
+    context: Context | None  # the tokens of `cond`, with what layers have made of them
+    rows: int
+    perturbed: int = 0
 
 
-def _sentences(plan: Plan) -> list[Sentence]:
-    return [part.prompt for p in (plan.prompt, plan.negative, *plan.region_prompts) for part in p.parts]
+class Guides:
+    """The guides of one run: prompts change over the steps, and guidance may hold for some noise levels only.
 
+    `inputs` are those of the embedders besides the caption, by key. `unconditional` gives those of the null branch.
+    `encode` makes conditioning of rows of inputs. Each guide is made when it is first asked for.
+    """
 
-def _stretch(
-    model: LatentDiffusion, plans: Sequence[Plan], inputs: Sequence[Mapping[str, Any]], sigmas: Tensor, step: int
-) -> Denoise:
-    """The denoiser for the prompts as they read at `step`."""
-    shared, total = plans[0], len(sigmas) - 1
-    request, guidance = shared.request, shared.request.guidance
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Mapping[str, Any],
+        unconditional: Callable[[Mapping[str, Any]], dict[str, Any]],
+        encode: Encode,
+        sides: tuple[int, int],
+    ) -> None:
+        self.plan, self.inputs, self.unconditional, self.encode, self.sides = plan, inputs, unconditional, encode, sides
+        self.total = len(plan.whole) - 1
+        sentences = [part.prompt for p in (plan.prompt, plan.negative, *plan.region_prompts) for part in p.parts]
+        self.starts = sorted({0}.union(*(changes(s, self.total, plan.former_steps) for s in sentences)))
+        self.projected = g.AdaptiveProjected() if plan.request.guidance.apg else None  # its state is the whole run's
+        self._made: dict[tuple[tuple[WeightedText, ...], bool], Guide] = {}
 
-    def encode(rows: Sequence[Mapping[str, Any]]) -> Conditioning:
-        return model.condition(rows, emphasis=request.emphasis, clip_skip=request.clip_skip)
+    def at(self, step: int, sigma: float) -> Guide:
+        """The guide of `step` of the whole schedule at level `sigma`."""
+        begun = max(start for start in self.starts if start <= step)
+        shares = self.plan.request.guidance.interval
+        guided = shares is None or self._within(shares, sigma)
+        said = tuple(self._said(s, begun) for s in self._sentences())
+        if (said, guided) not in self._made:
+            self._made[said, guided] = self._make(said, guided=guided)
+        return self._made[said, guided]
 
-    def estimate(conditioning: Conditioning) -> Denoise:
-        return model.denoiser(
-            conditioning, deepcache_interval=request.deepcache_interval, tome_ratio=request.tome_ratio
-        )
+    def _within(self, shares: tuple[float, float], sigma: float) -> bool:
+        """Whether `sigma` lies in the interval of guidance (Kynkäänniemi et al. 2024): open below, closed above."""
+        n, levels = self.total, self.plan.whole
+        high, low = levels[min(n - 1, round(shares[0] * n))], levels[round(shares[1] * n)]
+        return float(low) < sigma <= float(high)
 
-    def told(part: int) -> list[dict[str, Any]]:
-        said = [flat(p.prompt.parts[part].prompt, step, total, p.former_steps) for p in plans]
-        return [{**i, "caption": caption} for i, caption in zip(inputs, said)]
+    def _sentences(self) -> list[Sentence]:
+        """The parts of the prompt, the prompts of the regions, the negative prompt."""
+        plan = self.plan
+        own = [p.prompt for p in plan.prompt.parts]
+        return [*own, *(p.parts[0].prompt for p in plan.region_prompts), plan.negative.parts[0].prompt]
 
-    def untold() -> list[dict[str, Any]]:
-        rows = []
-        for plan, row in zip(plans, inputs):
-            given = {**row, "caption": flat(plan.prompt.parts[0].prompt, step, total, plan.former_steps)}
-            bare = model.conditioner.unconditional(given)
-            if plan.request.negative_prompt and "caption" in bare:
-                bare["caption"] = flat(plan.negative.parts[0].prompt, step, total, plan.former_steps)
-            rows.append(bare)
-        return rows
+    def _said(self, sentence: Sentence, step: int) -> WeightedText:
+        return flat(sentence, step, self.total, self.plan.former_steps)
 
-    parts, regions = shared.prompt.parts, request.regions
-    composes = [p.weight for p in parts] != [1.0]
-    need_null = shared.guidance_scale != 1 or composes
-    plain = not composes and not regions
-    if plain and need_null:
-        both = encode([*told(0), *untold()])
-        conditional, unconditional = g.paired(estimate(both))
-    else:
-        unconditional = g.once(estimate(encode(untold()))) if need_null else None
-        estimates = [g.once(estimate(encode(told(i)))) for i in range(len(parts))]
-        conditional = estimates[0]
-        if composes and unconditional is not None:
-            conditional = g.composed(unconditional, list(zip(estimates, (p.weight for p in parts))), 1.0)
-        if regions:
-            conditional = _regional(model, plans, inputs, conditional, lambda rows: estimate(encode(rows)), step, total)
-        conditional = g.once(conditional)
+    def _make(self, said: tuple[WeightedText, ...], *, guided: bool) -> Guide:
+        plan, guidance = self.plan, self.plan.request.guidance
+        weights = [p.weight for p in plan.prompt.parts]
+        scale = plan.guidance_scale if guided else 1.0
+        pag = guidance.pag_scale if guided else 0.0
+        threshold = guidance.dynamic_threshold if guided else None
+        composes = weights != [1.0]
+        rows = [{**self.inputs, "caption": caption} for caption in said[:-1]]
+        null = None
+        if scale != 1 or composes:
+            null = len(rows)
+            rows.append(self._null(said))
+        perturbed = None
+        if pag:
+            perturbed = len(rows)
+            rows.append({**self.inputs, "caption": said[0]})
+        masks = [_box_mask(r, *self.sides) * r.weight for r in plan.request.regions]
 
-    result = conditional
-    if shared.guidance_scale != 1 and unconditional is not None:
-        if guidance.apg:
-            result = g.adaptive_projected(conditional, unconditional, shared.guidance_scale)
-        else:
-            result = g.classifier_free(conditional, unconditional, shared.guidance_scale)
-        if guidance.rescale:
-            result = g.rescaled(g.once(result), conditional, guidance.rescale)
-    if guidance.pag_scale:
-        perturbed = _without_self_attention(model, estimate(encode(told(0))))
-        result = g.perturbed_attention(result, conditional, perturbed, guidance.pag_scale)
-    if guidance.dynamic_threshold is not None:
-        result = g.dynamic_threshold(result, guidance.dynamic_threshold, like=conditional)
-    if guidance.interval is not None:
-        result = _within(result, conditional, guidance.interval, sigmas)
-    return result
+        def combine(x: Tensor, sigma: Tensor, estimates: Sequence[Tensor]) -> Tensor:
+            parts = list(zip(estimates, weights))
+            uncond = None if null is None else estimates[null]
+            cond = parts[0][0]
+            if composes and uncond is not None:
+                cond = g.composed(uncond, parts)
+            if masks:
+                rest = (1 - torch.stack(masks).sum(dim=0)).clamp(min=0)
+                there = [(cond, rest), *zip(estimates[len(parts) :], masks)]
+                cond = g.regional([(estimate, mask.to(x)) for estimate, mask in there])
+            x0 = cond
+            if scale != 1 and uncond is not None:
+                x0 = (self.projected or g.classifier_free)(cond, uncond, scale)
+                if guidance.rescale:
+                    x0 = g.rescaled(x0, cond, x, sigma, guidance.rescale)
+            if perturbed is not None:
+                x0 = x0 + pag * (cond - estimates[perturbed])  # Ahn et al. 2024
+            if threshold is not None:
+                x0 = g.dynamic_threshold(x0, threshold, like=cond)
+            return x0
 
+        cond = self.encode(rows)
+        context = None if cond.tokens is None else Context(cond.tokens)
+        return Guide(cond, combine, context, len(rows), int(perturbed is not None))
 
-def _within(inside: Denoise, outside: Denoise, shares: tuple[float, float], sigmas: Tensor) -> Denoise:
-    first, last = shares
-    n = len(sigmas) - 1
-    high, low = sigmas[min(n - 1, round(first * n))], sigmas[round(last * n)]
-    return g.interval(inside, outside, float(low), float(high))
-
-
-def _regional(
-    model: LatentDiffusion,
-    plans: Sequence[Plan],
-    inputs: Sequence[Mapping[str, Any]],
-    base: Denoise,
-    estimate: Callable[[Sequence[Mapping[str, Any]]], Denoise],
-    step: int,
-    total: int,
-) -> Denoise:
-    """The prompts of regions inside their boxes, `base` with the weight that they leave."""
-    shared, factor = plans[0], model.autoencoder.config.factor
-    height, width = shared.height // factor, shared.width // factor
-    masks = [_box_mask(r, height, width) * r.weight for r in shared.request.regions]
-    rest = (1 - torch.stack(masks).sum(dim=0)).clamp(min=0)
-    parts = [(base, rest)]
-    for i, mask in enumerate(masks):
-        said = [flat(p.region_prompts[i].parts[0].prompt, step, total, p.former_steps) for p in plans]
-        rows = [{**row, "caption": caption} for row, caption in zip(inputs, said)]
-        parts.append((estimate(rows), mask))
-    return g.regional([(denoise, mask.to(model.device)) for denoise, mask in parts])
+    def _null(self, said: tuple[WeightedText, ...]) -> dict[str, Any]:
+        bare = self.unconditional({**self.inputs, "caption": said[0]})
+        if self.plan.request.negative_prompt and "caption" in bare:
+            bare["caption"] = said[-1]
+        return bare
 
 
 def _box_mask(region: Region, height: int, width: int) -> Tensor:
@@ -156,50 +144,3 @@ def _box_mask(region: Region, height: int, width: int) -> Tensor:
     columns = slice(int(left * width), max(int(left * width) + 1, round(right * width)))
     mask[..., rows, columns] = 1
     return mask
-
-
-def _without_self_attention(model: LatentDiffusion, denoise: Denoise) -> Denoise:
-    """`denoise` while the self-attention in the middle of the UNet is the identity (Ahn et al. 2024, section 4.1)."""
-
-    def perturbed(x: Tensor, sigma: Tensor) -> Tensor:
-        with ExitStack() as hooks:
-            for module in _middle_self_attentions(model.unet):
-                hooks.enter_context(module.register_forward_hook(_identity))
-            return denoise(x, sigma)
-
-    return perturbed
-
-
-def _middle_self_attentions(unet: UNet) -> list[nn.Module]:
-    found = []
-    for name, module in unet.mid_attention.named_modules():
-        if isinstance(module, AttentionBlock) or (isinstance(module, Attention) and name.endswith("attn1")):
-            found.append(module)
-    return found
-
-
-def _identity(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    """Every position attends to itself alone."""
-    x = args[0]
-    if isinstance(module, AttentionBlock):
-        y = module.norm(x).permute(0, 2, 3, 1)
-        return x + module.to_out(module.to_v(y)).permute(0, 3, 1, 2)
-    return module.to_out(module.to_v(x))  # type: ignore[operator]
-
-
-def towards_target(model: LatentDiffusion, plans: Sequence[Plan], denoise: Denoise) -> Denoise:
-    """`denoise` led by target pictures (papers C.6): the decoded estimate, shrunk to a target's size, shall equal it.
-
-    Targets larger than an eighth of the picture are shrunk to that first: what leads is the coarse look.
-    """
-    shared = plans[0]
-    coarse = (max(1, shared.height // 8), max(1, shared.width // 8))
-    wanted = torch.stack([F.adaptive_avg_pool2d(picture_tensor(p.request.target), coarse) for p in plans]).to(
-        model.device
-    )
-
-    def loss(x0: Tensor) -> Tensor:
-        shown = F.adaptive_avg_pool2d(model.decode_latents(x0.to(model.dtype)).float(), coarse)
-        return 0.5 * (shown - wanted).square().flatten(1).sum(dim=1)
-
-    return g.target_image(denoise, loss, shared.request.target_strength)

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -16,11 +15,11 @@ from darkroom.conditioning.image_prompt import ImagePrompt, PromptImage
 from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig, Small
 from darkroom.conditioning.masked_image import Masked
 from darkroom.errors import InputError
-from darkroom.pictures.images import to_tensor
+from darkroom.pictures.images import fitted, picture_tensor
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 
-__all__ = ["embedder_inputs", "fitted", "picture_tensor"]
+__all__ = ["embedder_inputs"]
 
 
 def embedder_inputs(plan: Plan, model: LatentDiffusion, generator: Generator) -> dict[str, Any]:
@@ -63,19 +62,6 @@ def embedder_inputs(plan: Plan, model: LatentDiffusion, generator: Generator) ->
     if "boxes" in keys and inputs.get("boxes") is not None:
         inputs["boxes"] = _layout(inputs["boxes"])
     return inputs
-
-
-def picture_tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (H, W, 3) to float (3, H, W) in [−1, 1]."""
-    return to_tensor(pixels[None])[0].contiguous()
-
-
-def fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 (H, W, 3) or mask (H, W) brought to height × width: pictures by Lanczos, masks to the nearest."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    how = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.NEAREST
-    return np.array(Image.fromarray(pixels).resize((width, height), how))
 
 
 def _tensor(key: str, value: Any) -> Tensor:

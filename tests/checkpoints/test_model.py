@@ -10,7 +10,7 @@ import torch
 from darkroom.checkpoints import model as model_module
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.model import load_model
-from darkroom.engine import pipeline as pipeline_module
+from darkroom.engine import run as run_module
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.nn.lora import LowRank
@@ -82,7 +82,7 @@ def test_parts_of_huge_models_leave_memory_while_others_work(monkeypatch: pytest
     request = Request("a red house", steps=2)
     (before,) = Pipeline(model).generate([request])
     left: list[object] = []
-    monkeypatch.setattr(pipeline_module, "page_out", left.append)
+    monkeypatch.setattr(run_module, "page_out", left.append)
     model.spares_memory = True
     (after,) = Pipeline(model).generate([request])
     assert left == [model.conditioner, model.unet]

@@ -27,88 +27,62 @@ def still(sigma: Tensor, following: Tensor) -> Tensor:
     return torch.zeros(1)
 
 
-def test_every_wrapper_is_the_conditional_denoiser_where_it_should_be() -> None:
-    expected = told(X, SIGMA)
+def test_everything_is_the_conditional_estimate_where_it_should_be() -> None:
+    cond, uncond = told(X, SIGMA), untold(X, SIGMA)
     ones = torch.ones(1, 1, 6, 6)
-    for wrapped in (
-        g.classifier_free(told, untold, 1.0),
-        g.rescaled(told, told, 0.7),
-        g.interval(untold, told, 2.0, 3.0),
-        g.dynamic_threshold(told, 1.0, limit=100.0),
-        g.perturbed_attention(told, told, untold, 0.0),
-        g.adaptive_projected(told, untold, 1.0),
-        g.composed(untold, [(told, 1.0)], 1.0),
-        g.regional([(told, ones)]),
-        g.known_region(told, torch.zeros_like(X), ones),
-        g.target_image(told, lambda x0: 0 * x0.sum(dim=(1, 2, 3)), 1.0),
-        g.classifier(told, lambda x, s: 0 * x.sum(dim=(1, 2, 3)), 1.0),
+    for x0 in (
+        g.classifier_free(cond, uncond, 1.0),
+        g.rescaled(cond, cond, X, SIGMA, 0.7),
+        g.dynamic_threshold(cond, 1.0, limit=100.0),
+        g.AdaptiveProjected()(cond, uncond, 1.0),
+        g.composed(uncond, [(cond, 1.0)]),
+        g.regional([(cond, ones)]),
+        g.known_region(told, torch.zeros_like(X), ones)(X, SIGMA),
+        g.target_image(told, lambda x0: 0 * x0.sum(dim=(1, 2, 3)), 1.0)(X, SIGMA),
+        g.classifier(told, lambda x, s: 0 * x.sum(dim=(1, 2, 3)), 1.0)(X, SIGMA),
     ):
-        assert torch.allclose(wrapped(X, SIGMA), expected, atol=1e-5)
-    scaled = g.dynamic_threshold(told, 1.0, limit=0.5)(X, SIGMA)
+        assert torch.allclose(x0, cond, atol=1e-5)
+    scaled = g.dynamic_threshold(cond, 1.0, limit=0.5)
     assert scaled.abs().amax(dim=(1, 2, 3)) == pytest.approx([0.5, 0.5], rel=1e-5)
 
 
 def test_thresholds_like_another_estimate_keep_the_mean_of_each_channel() -> None:
-    def wide(x: Tensor, sigma: Tensor) -> Tensor:
-        x0 = told(x, sigma)
-        mean = x0.mean(dim=(2, 3), keepdim=True)
-        return mean + 5 + 3 * (x0 - mean)
-
-    assert torch.allclose(g.dynamic_threshold(wide, 1.0, like=told)(X, SIGMA), told(X, SIGMA) + 5, atol=1e-5)
-    narrow = g.dynamic_threshold(told, 1.0, like=wide)(X, SIGMA)  # nothing lies beyond, and nothing is enlarged
-    assert torch.allclose(narrow, told(X, SIGMA), atol=1e-5)
-
-
-def test_an_estimate_asked_for_twice_is_computed_once() -> None:
-    calls = []
-
-    def counted(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        calls.append(float(sigma))
-        return told(x, sigma)
-
-    kept = g.once(counted)
-    first = kept(X, SIGMA)
-    assert kept(X, SIGMA) is first
-    kept(X, SIGMA * 2)
-    kept(X.clone(), SIGMA * 2)
-    assert len(calls) == 3
+    x0 = told(X, SIGMA)
+    mean = x0.mean(dim=(2, 3), keepdim=True)
+    wide = mean + 5 + 3 * (x0 - mean)
+    assert torch.allclose(g.dynamic_threshold(wide, 1.0, like=x0), x0 + 5, atol=1e-5)
+    narrow = g.dynamic_threshold(x0, 1.0, like=wide)  # nothing lies beyond, and nothing is enlarged
+    assert torch.allclose(narrow, x0, atol=1e-5)
 
 
 def test_rescaling_wholly_gives_the_velocity_of_the_conditional_its_spread_back() -> None:
-    skip = X / (SIGMA**2 + 1)
-    for phi in (0.0, 1.0):
-        guided = g.classifier_free(told, untold, 8.0)
-        v = skip - g.rescaled(guided, told, phi)(X, SIGMA)
-        plain = skip - guided(X, SIGMA)
-        wanted = plain if phi == 0 else skip - told(X, SIGMA)
-        assert torch.allclose(v.std(dim=(1, 2, 3)), wanted.std(dim=(1, 2, 3)), rtol=1e-4)
-
-
-def test_the_interval_is_open_below_and_closed_above() -> None:
-    wrapped = g.interval(lambda x, s: x * 0 + 1, lambda x, s: x * 0, 1.0, 2.0)
-    assert [float(wrapped(X, torch.tensor(s)).mean()) for s in (0.5, 1.0, 1.5, 2.0, 2.5)] == [0, 0, 1, 1, 0]
-    with pytest.raises(InputError, match="rising levels"):
-        g.interval(told, told, 2.0, 1.0)
+    skip, cond = X / (SIGMA**2 + 1), told(X, SIGMA)
+    guided = g.classifier_free(cond, untold(X, SIGMA), 8.0)
+    for phi, like in ((0.0, guided), (1.0, cond)):
+        v = skip - g.rescaled(guided, cond, X, SIGMA, phi)
+        assert torch.allclose(v.std(dim=(1, 2, 3)), (skip - like).std(dim=(1, 2, 3)), rtol=1e-4)
 
 
 def test_projected_guidance_moves_across_the_estimate_only() -> None:
-    moved = g.adaptive_projected(told, untold, 5.0, norm=None)(X, SIGMA) - told(X, SIGMA)
-    along = (moved * told(X, SIGMA)).sum(dim=(1, 2, 3))
-    assert along.abs().max() < 1e-2 * moved.norm() * told(X, SIGMA).norm()
-    limited = g.adaptive_projected(told, untold, 2.0, norm=0.1, parallel=1.0)(X, SIGMA) - told(X, SIGMA)
+    cond, uncond = told(X, SIGMA), untold(X, SIGMA)
+    moved = g.AdaptiveProjected(norm=None)(cond, uncond, 5.0) - cond
+    along = (moved * cond).sum(dim=(1, 2, 3))
+    assert along.abs().max() < 1e-2 * moved.norm() * cond.norm()
+    limited = g.AdaptiveProjected(norm=0.1, parallel=1.0)(cond, uncond, 2.0) - cond
     assert limited.flatten(1).norm(dim=1) == pytest.approx([0.1, 0.1], rel=1e-4)
 
 
 def test_composition_weighs_each_prompt_and_regions_rule_where_they_are() -> None:
-    both = g.composed(untold, [(told, 0.5), (told, 0.5)], 3.0)
-    assert torch.allclose(both(X, SIGMA), g.classifier_free(told, untold, 3.0)(X, SIGMA), atol=1e-5)
+    cond, uncond = told(X, SIGMA), untold(X, SIGMA)
+    both = g.classifier_free(g.composed(uncond, [(cond, 0.5), (cond, 0.5)]), uncond, 3.0)
+    assert torch.allclose(both, g.classifier_free(cond, uncond, 3.0), atol=1e-5)
     left = torch.zeros(1, 1, 6, 6)
     left[..., :3] = 2.0
-    split = g.regional([(told, left), (untold, 2.0 - left)])(X, SIGMA)
-    assert torch.allclose(split[..., :3], told(X, SIGMA)[..., :3])
-    assert torch.allclose(split[..., 3:], untold(X, SIGMA)[..., 3:])
+    split = g.regional([(cond, left), (uncond, 2.0 - left)])
+    assert torch.allclose(split[..., :3], cond[..., :3])
+    assert torch.allclose(split[..., 3:], uncond[..., 3:])
     with pytest.raises(InputError, match="without a prompt"):
-        g.regional([(told, left)])
+        g.regional([(cond, left)])
 
 
 @pytest.mark.parametrize("name", ["Euler", "DPM++ 2M", "Heun", "UniPC"])
@@ -164,10 +138,12 @@ def test_classifier_guidance_follows_the_gradient_of_log_p() -> None:
 
 
 def test_wrappers_stack() -> None:
-    stack = g.interval(
-        g.dynamic_threshold(g.rescaled(g.classifier_free(told, untold, 4.0), told, 0.7), limit=3.0), told, 0.1, 5.0
-    )
-    stack = g.known_region(stack, torch.zeros_like(X), torch.ones(1, 1, 6, 6))
+    def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        cond, uncond = told(x, sigma), untold(x, sigma)
+        x0 = g.rescaled(g.classifier_free(cond, uncond, 4.0), cond, x, sigma, 0.7)
+        return g.dynamic_threshold(x0, 0.995, limit=3.0)
+
+    stack = g.known_region(guided, torch.zeros_like(X), torch.ones(1, 1, 6, 6))
     for step in SAMPLERS["DPM++ 2M"](stack, X * 14, spaced("karras", PROCESS, 6), still):
         x = step.x
     assert torch.isfinite(x).all()

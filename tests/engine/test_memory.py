@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from narrow import narrow
 
 from darkroom.engine import memory
-from darkroom.engine.pipeline import Pipeline, Progress
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.types import Request
@@ -34,12 +35,19 @@ def test_what_does_not_fit_is_refused_before_any_work(pipeline: Pipeline, monkey
         next(iter(pipeline.run([CAT])))
 
 
-def test_batches_are_as_large_as_fits(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = memory.needed_memory(pipeline.model, 64, 64, 2)
-    monkeypatch.setattr(memory, "available_memory", lambda device: 2 * needed)
+def test_calls_have_as_many_rows_as_fit(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    hook = pipeline.model.unet.conv_in.register_forward_hook(lambda m, inputs, output: rows.append(len(output)))
     requests = [replace(CAT, width=64, height=64, seed=s) for s in range(5)]
-    events = list(pipeline.run(requests))
-    assert {e.indices for e in events if isinstance(e, Progress)} == {(0, 1), (2, 3), (4,)}
+    alone = pipeline.generate(requests[4:])[0].pixels
+    rows.clear()
+    needed = memory.needed_memory(pipeline.model, 64, 64, 4)
+    monkeypatch.setattr(memory, "available_memory", lambda device: needed)
+    pictures = pipeline.generate(requests)
+    hook.remove()
+    assert max(rows) == 4  # two pictures, each with and without its prompt
+    assert sum(rows) == 5 * 2 * CAT.steps  # type: ignore[operator]
+    assert np.abs(pictures[4].pixels.astype(int) - alone).max() <= 1
 
 
 def test_a_target_takes_more(tiny_model: LatentDiffusion) -> None:
@@ -53,7 +61,7 @@ def test_memory_that_runs_out_is_told_with_what_to_try(pipeline: Pipeline) -> No
 
     hook = pipeline.model.unet.register_forward_hook(exhaust)
     try:
-        with pytest.raises(InputError, match=r"drawing 1 of 32x32 takes more memory .*; try --memory low, a smaller"):
+        with pytest.raises(InputError, match=r"drawing 32x32 takes more memory .*; try --memory low, a smaller"):
             pipeline.generate([CAT])
     finally:
         hook.remove()

@@ -54,10 +54,14 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str
 def test_steps_are_shown_and_leaving_early_cancels(pipeline: Pipeline) -> None:
     events = list(pipeline.run([CAT, HOUSE], batch_size=1))
     assert [type(e) for e in events] == [*[Progress] * 4, tuple, *[Progress] * 4, tuple]
-    assert [e.step.index for e in events if isinstance(e, Progress)] == [0, 1, 2, 3] * 2
+    assert [(e.index, e.step.index) for e in events if isinstance(e, Progress)] == [
+        (picture, step) for picture in (0, 1) for step in range(4)
+    ]
+    together = [(e.index, e.step.index) for e in pipeline.run([CAT, HOUSE]) if isinstance(e, Progress)]
+    assert together == [(picture, step) for step in range(4) for picture in (0, 1)]
     first = next(iter(pipeline.run([CAT])))
     assert isinstance(first, Progress)
-    assert first.indices == (0,)
+    assert first.index == 0
 
 
 def test_without_guidance_the_negative_prompt_is_not_read(pipeline: Pipeline) -> None:
@@ -71,7 +75,7 @@ def test_without_guidance_the_negative_prompt_is_not_read(pipeline: Pipeline) ->
         ({"width": 100}, "width is 100; tiny makes sides of 16 to 8192 in multiples of 16"),
         ({"height": 0}, "height is 0"),
         ({"width": 100_000}, "width is 100000"),
-        ({"steps": 0}, "the number of steps is 0, wanted is 1 to 1000"),
+        ({"steps": 0}, "the number of steps is 0, expected is 1 to 1000"),
         ({"steps": -3}, "the number of steps is -3"),
         ({"guidance_scale": float("nan")}, "the guidance scale is nan"),
         ({"seed": -1}, "the seed is -1"),

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from darkroom.errors import InputError
@@ -69,7 +70,10 @@ def requests(draw: st.DrawFn) -> Request:
 @settings(deadline=None)
 @given(requests())
 def test_every_request_survives_its_text(request: Request) -> None:
-    made = plan(request, PICTUREBOOK)
+    try:
+        made = plan(request, PICTUREBOOK)
+    except InputError:  # no step is left of so short a schedule
+        reject()
     found = parse_parameters(parameters_text(made, "my, model: 2", "0123456789", "darkroom 1"))
     assert found.request == replace(
         request,
@@ -81,7 +85,7 @@ def test_every_request_survives_its_text(request: Request) -> None:
         schedule=made.schedule,
         sampler_options=dict(made.sampler_options),
     )
-    assert plan(found.request, PICTUREBOOK).batch_key == made.batch_key
+    assert torch.equal(plan(found.request, PICTUREBOOK).sigmas, made.sigmas)
     assert (found.model, found.model_hash, found.unmapped) == ("my, model: 2", "0123456789", ())
 
 
@@ -90,7 +94,7 @@ def test_plain_requests_need_no_setting_of_our_own() -> None:
         plan(Request("a cat", "a dog", seed=7), PICTUREBOOK), "picturebook", "0123456789", "darkroom 1"
     )
     assert text == (
-        "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 4, Seed: 7, "
+        "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 4, Seed: 7, "
         "Size: 128x128, Model hash: 0123456789, Model: picturebook, RNG: CPU, Version: darkroom 1"
     )
 

@@ -9,7 +9,7 @@ from darkroom.diffusion.brownian_tree import BrownianTree, philox_normal
 from darkroom.diffusion.noise import BrownianNoise, SeededNoise
 from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.start import starting_noise, starting_scale, step_noise
+from darkroom.tasks.draws import Draws, starting_scale
 from darkroom.types import NoiseSource, Request
 
 SHAPE = (8, 4, 4)
@@ -17,8 +17,8 @@ SDE = Request("a cat", seed=5, sampler="DPM++ 2M SDE")
 
 
 def source(model: LatentDiffusion, request: Request, sigmas: torch.Tensor) -> NoiseSource:
-    plans = [plan(request, model.system)]
-    return step_noise(plans, starting_noise(plans, SHAPE, model.device), SHAPE, model, sigmas)
+    one = replace(plan(request, model.system), sigmas=sigmas)
+    return Draws(one, SHAPE, model.device).steps(model.process)
 
 
 def test_sde_samplers_draw_along_the_path_of_their_tool(tiny_model: LatentDiffusion) -> None:

@@ -57,8 +57,8 @@ def test_tags_put_loras_on_for_their_pictures_alone(model: LatentDiffusion, lora
     assert np.array_equal(draw("a cat<lora:ink:0>"), plain)
     assert np.array_equal(draw("a cat"), plain)
     mixed = pipeline.generate([Request(p, width=64, height=64, steps=2) for p in ("a cat<lora:ink:0.8>", "a cat")])
-    assert np.array_equal(mixed[0].pixels, drawn[1])
-    assert np.array_equal(mixed[1].pixels, plain)
+    assert np.abs(mixed[0].pixels.astype(int) - drawn[1]).max() <= 1
+    assert np.abs(mixed[1].pixels.astype(int) - plain).max() <= 1
 
 
 def test_unknown_and_foreign_loras_are_named(model: LatentDiffusion, loras: Path) -> None:

@@ -1,0 +1,81 @@
+"""The only caller of the network: which asks go into one call, and what is done where memory does not hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from darkroom.engine.ask import Ask, Told, answer
+from darkroom.engine.memory import fitting_rows
+from darkroom.nn.memory import is_out_of_memory, out_of_memory
+from darkroom.tasks.guide import Guide
+
+__all__ = ["Batcher"]
+
+
+class Batcher:
+    """Joins asks of one company, whatever their prompts, steps, samplers or guidance.
+
+    The ask that has waited longest chooses the company, so none starves however many equals keep coming.
+    """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        self.exact = exact
+        self.calls: list[int] = []  # rows of the last calls, for who measures
+        self._most: dict[tuple[object, ...], int] = {}  # rows that memory held, after it once did not
+        self._last: tuple[list[Guide], Told] | None = None  # calls of the same guides follow each other
+
+    def call(self, asks: Sequence[Ask]) -> Iterator[tuple[Ask, Tensor | Exception]]:
+        """One joint call for the first of `asks`, those that waited longest first; what it or its error gives each.
+
+        Rows that memory does not hold together are tried again in smaller calls. An error of a joint call is the
+        error of those asks alone that fail alone, too.
+        """
+        chosen = self._chosen(asks)
+        try:
+            answers = self._answer(chosen)
+        except Exception as error:
+            if len(chosen) == 1:
+                yield chosen[0], self._told(chosen[0], error)
+                return
+            if is_out_of_memory(error):
+                self._most[chosen[0].company] = sum(a.rows for a in chosen) // 2
+        else:
+            yield from zip(chosen, answers)
+            return
+        for ask in chosen:
+            yield from self.call([ask])
+
+    def alone(self, ask: Ask) -> Tensor:
+        """The estimates for one ask, at once."""
+        return self._answer([ask])[0]
+
+    def _answer(self, asks: Sequence[Ask]) -> list[Tensor]:
+        self.calls = [*self.calls[-999:], sum(a.rows for a in asks)]
+        guides = [a.guide for a in asks]
+        if self._last is None or self._last[0] != guides:
+            self._last = (guides, Told.of(guides))
+        return answer(asks, self._last[1])
+
+    def _chosen(self, asks: Sequence[Ask]) -> list[Ask]:
+        first = asks[0]
+        if self.exact:
+            return [first]
+        company = [a for a in asks if a.company == first.company]
+        if len(company) == 1:
+            return company
+        most = fitting_rows(first.model, first.x.shape, sum(a.rows for a in company))
+        most = min(most, self._most.get(first.company, most))
+        chosen, rows = [first], first.rows
+        for ask in company[1:]:
+            if rows + ask.rows > most:
+                break
+            chosen.append(ask)
+            rows += ask.rows
+        return chosen
+
+    @staticmethod
+    def _told(ask: Ask, error: Exception) -> Exception:
+        height, width = (s * ask.model.autoencoder.config.factor for s in ask.x.shape[2:])
+        return out_of_memory(f"drawing {width}x{height}") if is_out_of_memory(error) else error

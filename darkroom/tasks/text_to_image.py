@@ -1,0 +1,14 @@
+"""From nothing but noise."""
+
+from darkroom.tasks.draws import starting_scale
+from darkroom.tasks.task import Situation, Start, Task
+
+__all__ = ["TEXT_TO_IMAGE", "start"]
+
+
+def start(s: Situation) -> Start:
+    """Unit noise at the first level."""
+    return Start(s.noise * starting_scale(s.plan, s.plan.sigmas[0]))
+
+
+TEXT_TO_IMAGE = Task("text to image", lambda s: True, start)
