@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from darkroom.diffusion.brownian_tree import BrownianTree, philox_normal
-from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.diffusion.brownian_path import BrownianNoise, BrownianTree, philox_normal
+from darkroom.diffusion.noise import SeededNoise, moved
 from darkroom.diffusion.philox import PhiloxGenerator
 from darkroom.registry import Registry
 from darkroom.types import NoiseSource
@@ -29,7 +29,21 @@ class StartingNoise(Protocol):
     def __call__(self, sigma: Tensor, sigma_next: Tensor, /) -> Tensor: ...
 
 
-SeedMode = Callable[[Sequence[int], Sequence[int], torch.device | str], StartingNoise]
+class SeedMode(Protocol):
+    """Makes the noise of pictures with these seeds.
+
+    `step_delta` is A1111's "eta noise seed delta" (ENSD): when not 0, the noise of steps comes from seed + step_delta.
+    """
+
+    def __call__(
+        self,
+        seeds: Sequence[int],
+        shape: Sequence[int],
+        device: torch.device | str = ...,
+        *,
+        step_delta: int = ...,
+    ) -> StartingNoise: ...
+
 
 SEED_MODES: Registry[SeedMode] = Registry("seed mode")
 
@@ -40,10 +54,7 @@ PATHS: dict[str, PathMode] = {}
 
 
 class PhiloxNoise:
-    """A1111 with its noise from the GPU, which is its default, or from its "NV" source.
-
-    `step_delta` is A1111's "eta noise seed delta": when not 0, the noise of steps comes from seed + step_delta.
-    """
+    """A1111 with its noise from the GPU, which is its default, or from its "NV" source."""
 
     def __init__(
         self,
@@ -55,7 +66,7 @@ class PhiloxNoise:
     ) -> None:
         self.generators = [PhiloxGenerator(seed) for seed in seeds]
         # Without a delta, steps draw on from where the starting latents ended.
-        self.steps = [PhiloxGenerator(seed + step_delta) for seed in seeds] if step_delta else self.generators
+        self.steps = [PhiloxGenerator(moved(seed, step_delta)) for seed in seeds] if step_delta else self.generators
         self.shape, self.device = tuple(shape), device
 
     def draw(self) -> Tensor:
@@ -82,10 +93,14 @@ class ComfyNoise:
         row: int = 0,
         rows: int = 1,
         steps_on: str = "cuda",  # where ComfyUI ran: "cuda" or "cpu"
+        step_delta: int = 0,
     ) -> None:
         self.starts = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.steps = [
-            PhiloxGenerator(seed) if steps_on == "cuda" else torch.Generator().manual_seed(seed + 1) for seed in seeds
+            PhiloxGenerator(moved(seed, step_delta))
+            if steps_on == "cuda"
+            else torch.Generator().manual_seed(moved(seed, 1 + step_delta))
+            for seed in seeds
         ]
         self.shape, self.device = (rows, *shape), device
         self.row = row

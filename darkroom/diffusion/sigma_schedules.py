@@ -1,31 +1,75 @@
-"""Schedules: how the noise levels of n steps are spaced (papers C.3). Each falls over n + 1 sigmas, the last zero."""
+"""Sigma schedules: how the noise levels of n steps are spaced (papers C.3). Each falls over its sigmas to zero."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from darkroom.config import from_dict
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 
-__all__ = ["SCHEDULES", "Schedule", "given", "karras_between", "spaced"]
+__all__ = [
+    "SCHEDULES",
+    "ScheduleEntry",
+    "ScheduleOptions",
+    "SpanOptions",
+    "add_schedule",
+    "given",
+    "karras_between",
+    "spaced",
+]
 
-# schedule(process, n) gives the n levels to evaluate at, falling, float64; `spaced` appends the zero.
-Schedule = Callable[[DiffusionProcess, int], Tensor]
 
-SCHEDULES: Registry[Schedule] = Registry("schedule")
+@dataclass(frozen=True)
+class ScheduleOptions:
+    """What can be set of every schedule."""
+
+    discard_penultimate: bool = False  # one level more is spaced, and the lowest is left out
 
 
-def spaced(name: str, process: DiffusionProcess, n: int) -> Tensor:
-    """The sigmas (n + 1,) float32 of the schedule `name`, falling to zero."""
-    total = process.schedule.steps
-    if not 1 <= n <= total:
-        raise InputError(f"the number of steps is {n}, expected is 1 to {total}")
-    sigmas = SCHEDULES[name](process, n)
+@dataclass(frozen=True)
+class ScheduleEntry:
+    """A schedule: `levels(process, n)` gives the n levels to evaluate at, falling, float64; `spaced` appends the zero.
+
+    Where it has options of its own, a subclass of `ScheduleOptions` that checks itself, it takes an instance of them as
+    its last argument.
+    """
+
+    name: str
+    levels: Callable[..., Tensor]
+    aliases: tuple[str, ...] = ()  # what ComfyUI and A1111 call it
+    options: type[ScheduleOptions] = ScheduleOptions
+
+    def read(self, values: Mapping[str, object]) -> Any:
+        """The options `values`; `InputError` for one that it does not have or that cannot be."""
+        return from_dict(self.options, dict(values), f"the schedule {self.name}")
+
+
+SCHEDULES: Registry[ScheduleEntry] = Registry("schedule")
+
+
+def add_schedule(entry: ScheduleEntry) -> ScheduleEntry:
+    """Put `entry` into the table under its name and its aliases."""
+    return SCHEDULES.add(entry.name, entry, *entry.aliases)
+
+
+def spaced(name: str, process: DiffusionProcess, n: int, options: Mapping[str, object] | None = None) -> Tensor:
+    """The sigmas (n + 1,) float32 of the schedule `name`, falling to zero; of "ddim_uniform" they may be more."""
+    entry = SCHEDULES[name]
+    read = entry.read(options or {})
+    number, most = n + read.discard_penultimate, process.schedule.steps - read.discard_penultimate
+    if not 1 <= n <= most:
+        raise InputError(f"the number of steps is {n}, expected is 1 to {most}")
+    sigmas = entry.levels(process, number) if entry.options is ScheduleOptions else entry.levels(process, number, read)
+    if read.discard_penultimate:
+        sigmas = sigmas[:-1]
     return torch.cat([sigmas, sigmas.new_zeros(1)]).float()
 
 
@@ -39,10 +83,6 @@ def given(sigmas: Sequence[float]) -> Tensor:
     if (values.diff() >= 0).any():
         raise InputError(f"sigmas {list(sigmas)} do not fall")
     return values
-
-
-def _ends(process: DiffusionProcess) -> tuple[float, float]:
-    return float(process.sigmas[0]), float(process.sigmas[-1])
 
 
 # Even in some way in the timestep
@@ -85,13 +125,39 @@ def simple(process: DiffusionProcess, n: int) -> Tensor:
 
 
 def ddim_uniform(process: DiffusionProcess, n: int) -> Tensor:
-    """Levels 1, 1 + T//n, … of which the n lowest are taken: ComfyUI's "ddim_uniform".
+    """1 + range(0, T, T // n): CompVis's DDIM and PLMS, with them A1111's, and ComfyUI's "ddim_uniform".
 
-    Where n does not divide T, ComfyUI goes on to the top and takes more steps than it was asked for.
+    Where n does not divide T these are more than n: for 30 of 1000 they are 31, from timestep 991 on.
     """
     total = process.schedule.steps
-    offset = 1 if n < total else 0
-    return process.sigmas[[offset + i * (total // n) for i in reversed(range(n))]]
+    steps = torch.arange(0, total, total // n) + 1
+    return process.sigmas[steps[steps < total].flip(0)]
+
+
+def dpm_leading(process: DiffusionProcess, n: int) -> Tensor:
+    """i · floor(T/(n + 1)) + 1 without the lowest: "leading" of Diffusers' DPM-Solvers, UniPC and DEIS."""
+    total = process.schedule.steps
+    if n + 1 >= total:
+        raise InputError(f"the number of steps is {n}; the schedule dpm_leading has 1 to {total - 2}")
+    return process.sigmas[(torch.arange(1, n + 1) * (total // (n + 1)) + 1).flip(0)]
+
+
+def dpm_linspace(process: DiffusionProcess, n: int) -> Tensor:
+    """n + 1 even timesteps, rounded, without the lowest: "linspace" of Diffusers' DPM-Solvers, UniPC and DEIS."""
+    even = (torch.arange(n + 1, dtype=torch.float64) * ((process.schedule.steps - 1) / n)).round().long()
+    return process.sigmas[even[1:].flip(0)]
+
+
+def linear_quadratic(process: DiffusionProcess, n: int) -> Tensor:
+    """Half of the steps fall linearly by 2.5 % of the highest sigma, the rest quadratically (Mochi; ComfyUI)."""
+    few, threshold = n // 2, 0.025
+    if n == 1:
+        return process.sigmas[-1:]
+    i = torch.arange(n, dtype=torch.float64)
+    short = few - threshold * n  # of the whole way, had the linear part gone on
+    rest = (i - few).clamp(min=0)
+    fallen = i * threshold / few + short * (rest / (n - few)) ** 2 / few
+    return process.sigmas[-1] * (1 - fallen)
 
 
 def quadratic(process: DiffusionProcess, n: int) -> Tensor:
@@ -105,8 +171,20 @@ def quadratic(process: DiffusionProcess, n: int) -> Tensor:
     return process.t_to_sigma(steps.flip(0))
 
 
-def beta(process: DiffusionProcess, n: int, a: float = 0.6, b: float = 0.6) -> Tensor:
-    """Timesteps at quantiles of Beta(.6, .6): dense at both ends (Lee et al. 2024)."""
+@dataclass(frozen=True)
+class BetaOptions(ScheduleOptions):
+    alpha: float = 0.6
+    beta: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
+            if not 0.1 <= value <= 10:
+                raise InputError(f"{name} is {value}, expected is 0.1 to 10")
+
+
+def beta(process: DiffusionProcess, n: int, options: BetaOptions) -> Tensor:
+    """Timesteps at quantiles of Beta(alpha, beta): dense at both ends (Lee et al. 2024)."""
+    a, b = options.alpha, options.beta
     shares = 1 - torch.linspace(0, 1, n + 1, dtype=torch.float64)[:-1]
     low, high = torch.zeros_like(shares), torch.ones_like(shares)
     for _ in range(60):  # bisection to the last bit
@@ -149,9 +227,40 @@ def lcm(process: DiffusionProcess, n: int) -> Tensor:
 # Even in some way in sigma
 
 
-def karras(process: DiffusionProcess, n: int) -> Tensor:
-    """Even in sigma^(1/7) between the process's ends (Karras et al. 2022, equation 5)."""
-    return karras_between(*_ends(process), n)
+@dataclass(frozen=True)
+class SpanOptions(ScheduleOptions):
+    """The ends of schedules that are even in some way in sigma; None: the first and the last level of the process."""
+
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("sigma_min", self.sigma_min), ("sigma_max", self.sigma_max)):
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name} is {value}, expected is a level above 0")
+
+    def ends(self, process: DiffusionProcess) -> tuple[float, float]:
+        """(The lowest level, the highest)."""
+        low = float(process.sigmas[0]) if self.sigma_min is None else self.sigma_min
+        high = float(process.sigmas[-1]) if self.sigma_max is None else self.sigma_max
+        if low >= high:
+            raise InputError(f"sigma_min is {low:g}, sigma_max {high:g}; the first must be lower")
+        return low, high
+
+
+@dataclass(frozen=True)
+class KarrasOptions(SpanOptions):
+    rho: float = 7.0  # the higher, the denser at low levels
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.1 <= self.rho <= 100:
+            raise InputError(f"rho is {self.rho}, expected is 0.1 to 100")
+
+
+def karras(process: DiffusionProcess, n: int, options: KarrasOptions) -> Tensor:
+    """Even in sigma^(1/rho) (Karras et al. 2022, equation 5)."""
+    return karras_between(*options.ends(process), n, options.rho)
 
 
 def karras_between(low: float, high: float, n: int, rho: float = 7.0) -> Tensor:
@@ -160,24 +269,47 @@ def karras_between(low: float, high: float, n: int, rho: float = 7.0) -> Tensor:
     return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
 
 
-def exponential(process: DiffusionProcess, n: int) -> Tensor:
-    """Even in ln sigma between the process's ends."""
-    low, high = _ends(process)
+def exponential(process: DiffusionProcess, n: int, options: SpanOptions) -> Tensor:
+    """Even in ln sigma."""
+    low, high = options.ends(process)
     return torch.linspace(math.log(high), math.log(low), n, dtype=torch.float64).exp()
 
 
-def polyexponential(process: DiffusionProcess, n: int, rho: float = 1.0) -> Tensor:
-    """ln sigma falls as a power of the step: `rho` 1 is exponential."""
-    low, high = _ends(process)
-    ramp = torch.linspace(1, 0, n, dtype=torch.float64) ** rho
+@dataclass(frozen=True)
+class PolyexponentialOptions(KarrasOptions):
+    rho: float = 1.0  # 1 is exponential
+
+
+def polyexponential(process: DiffusionProcess, n: int, options: PolyexponentialOptions) -> Tensor:
+    """ln sigma falls as a power of the step."""
+    low, high = options.ends(process)
+    ramp = torch.linspace(1, 0, n, dtype=torch.float64) ** options.rho
     return (ramp * (math.log(high) - math.log(low)) + math.log(low)).exp()
 
 
-def kl_optimal(process: DiffusionProcess, n: int) -> Tensor:
+def kl_optimal(process: DiffusionProcess, n: int, options: SpanOptions) -> Tensor:
     """Even in arctan(sigma) (Sabour et al. 2024, theorem 3.1)."""
-    low, high = _ends(process)
+    low, high = options.ends(process)
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     return ((1 - ramp) * math.atan(high) + ramp * math.atan(low)).tan()
+
+
+@dataclass(frozen=True)
+class VpOptions(ScheduleOptions):
+    beta_d: float = 19.9
+    beta_min: float = 0.1
+    eps_s: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name, value in (("beta_d", self.beta_d), ("beta_min", self.beta_min), ("eps_s", self.eps_s)):
+            if not 0 < value <= 100:
+                raise InputError(f"{name} is {value}, expected is above 0, at most 100")
+
+
+def vp(process: DiffusionProcess, n: int, options: VpOptions) -> Tensor:
+    """Even in the time of the continuous VP process (Song et al. 2021; k-diffusion), whatever the process."""
+    t = torch.linspace(1, options.eps_s, n, dtype=torch.float64)
+    return (options.beta_d * t**2 / 2 + options.beta_min * t).expm1().sqrt()
 
 
 # Sabour et al. 2024: levels optimised for ten steps of Stable Diffusion 1 and SDXL; other counts by log-linear
@@ -188,7 +320,7 @@ _ALIGNED = {
 }
 
 
-def _aligned(family: str) -> Schedule:
+def _aligned(family: str) -> Callable[[DiffusionProcess, int], Tensor]:
     def schedule(process: DiffusionProcess, n: int) -> Tensor:
         known = torch.tensor(_ALIGNED[family], dtype=torch.float64).log()
         at = torch.linspace(0, len(known) - 1, n + 1, dtype=torch.float64)[:-1]
@@ -199,20 +331,27 @@ def _aligned(family: str) -> Schedule:
     return schedule
 
 
-SCHEDULES.add("leading", leading)
-SCHEDULES.add("linspace", linspace, "uniform", "normal")
-SCHEDULES.add("trailing", trailing)
-SCHEDULES.add("sgm_uniform", sgm_uniform)
-SCHEDULES.add("legacy_ddpm", legacy_ddpm, "generative_models")
-SCHEDULES.add("simple", simple)
-SCHEDULES.add("ddim_uniform", ddim_uniform, "ddim")
-SCHEDULES.add("quadratic", quadratic)
-SCHEDULES.add("beta", beta)
-SCHEDULES.add("turbo", turbo)
-SCHEDULES.add("lcm", lcm)
-SCHEDULES.add("karras", karras)
-SCHEDULES.add("exponential", exponential)
-SCHEDULES.add("polyexponential", polyexponential)
-SCHEDULES.add("kl_optimal", kl_optimal)
-SCHEDULES.add("align_your_steps", _aligned("SD1"), "align_your_steps_sd1")
-SCHEDULES.add("align_your_steps_sdxl", _aligned("SDXL"))
+for _entry in (
+    ScheduleEntry("leading", leading),
+    ScheduleEntry("linspace", linspace, ("uniform", "normal")),
+    ScheduleEntry("trailing", trailing),
+    ScheduleEntry("sgm_uniform", sgm_uniform),
+    ScheduleEntry("legacy_ddpm", legacy_ddpm, ("generative_models",)),
+    ScheduleEntry("simple", simple),
+    ScheduleEntry("ddim_uniform", ddim_uniform, ("ddim", "compvis")),
+    ScheduleEntry("dpm_leading", dpm_leading),
+    ScheduleEntry("dpm_linspace", dpm_linspace),
+    ScheduleEntry("quadratic", quadratic),
+    ScheduleEntry("linear_quadratic", linear_quadratic),
+    ScheduleEntry("beta", beta, options=BetaOptions),
+    ScheduleEntry("turbo", turbo),
+    ScheduleEntry("lcm", lcm),
+    ScheduleEntry("karras", karras, options=KarrasOptions),
+    ScheduleEntry("exponential", exponential, options=SpanOptions),
+    ScheduleEntry("polyexponential", polyexponential, options=PolyexponentialOptions),
+    ScheduleEntry("kl_optimal", kl_optimal, options=SpanOptions),
+    ScheduleEntry("vp", vp, options=VpOptions),
+    ScheduleEntry("align_your_steps", _aligned("SD1"), ("align_your_steps_sd1",)),
+    ScheduleEntry("align_your_steps_sdxl", _aligned("SDXL")),
+):
+    add_schedule(_entry)

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from darkroom.diffusion import guidance as g
-from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.diffusion.brownian_path import BrownianNoise
+from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.sigma_schedules import spaced

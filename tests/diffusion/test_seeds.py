@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from darkroom.diffusion.brownian_tree import BrownianTree
+from darkroom.diffusion.brownian_path import BrownianTree
 from darkroom.diffusion.philox import PhiloxGenerator, philox
 from darkroom.diffusion.seeds import PATHS, SEED_MODES, ComfyNoise, PhiloxNoise, slerp
 from darkroom.errors import InputError
@@ -71,11 +71,17 @@ def test_comfy_draws_a_batch_from_one_seed() -> None:
     assert torch.equal(ComfyNoise([8], SHAPE)(A, B)[0], PhiloxGenerator(8).normal((1, *SHAPE))[0])
 
 
-def test_a_step_delta_moves_the_noise_of_steps_only() -> None:
-    plain, moved = PhiloxNoise([2], SHAPE), PhiloxNoise([2], SHAPE, step_delta=31337)
+@pytest.mark.parametrize("mode", list(SEED_MODES))
+def test_a_step_delta_moves_the_noise_of_steps_only(mode: str) -> None:
+    plain, moved = SEED_MODES[mode]([2], SHAPE, "cpu"), SEED_MODES[mode]([2], SHAPE, "cpu", step_delta=31337)
     assert torch.equal(plain.draw(), moved.draw())
-    assert torch.equal(moved(A, B)[0], PhiloxGenerator(2 + 31337).normal(SHAPE))
-    assert not torch.equal(plain(A, B), moved(A, B))
+    step = moved(A, B)
+    assert not torch.equal(plain(A, B), step)
+    if mode.startswith("a1111"):  # as if that seed were the picture's
+        assert torch.equal(step, SEED_MODES[mode]([2 + 31337], SHAPE, "cpu").draw())
+    highest = SEED_MODES[mode]([2**64 - 1], SHAPE, "cpu", step_delta=1)
+    highest.draw()
+    assert highest(A, B).isfinite().all()
 
 
 def test_unknown_modes_list_the_known() -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from darkroom.diffusion.brownian_tree import BrownianTree, philox_normal
-from darkroom.diffusion.noise import BrownianNoise, SeededNoise
+from darkroom.diffusion.brownian_path import BrownianNoise, BrownianTree, philox_normal
+from darkroom.diffusion.noise import SeededNoise
 from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.draws import Draws, starting_scale

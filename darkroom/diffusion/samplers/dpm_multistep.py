@@ -39,5 +39,6 @@ add_sampler(
         ("dpmpp_2m", "k_dpmpp_2m"),
         schedule="karras",
         diffusers="DPMSolverMultistepScheduler",
+        diffusers_leaves_out=True,
     )
 )

@@ -119,6 +119,7 @@ add_sampler(
         DpmSdeOptions,
         noise="brownian",
         schedule="karras",
+        starts_at_sigma=("a1111", "diffusers"),
         diffusers="DPMSolverSDEScheduler",
     )
 )
@@ -131,6 +132,7 @@ add_sampler(
         noise="brownian",
         schedule="exponential",
         diffusers="DPMSolverMultistepScheduler",
+        diffusers_leaves_out=True,
     )
 )
 add_sampler(
@@ -142,6 +144,7 @@ add_sampler(
         noise="brownian",
         schedule="exponential",
         diffusers="DPMSolverMultistepScheduler",
+        diffusers_leaves_out=True,
     )
 )
 add_sampler(
@@ -153,5 +156,6 @@ add_sampler(
         noise="brownian",
         schedule="exponential",
         diffusers="DPMSolverMultistepScheduler",
+        diffusers_leaves_out=True,
     )
 )

@@ -160,5 +160,6 @@ add_sampler(
         DeisOptions,
         starts_at_sigma=(),
         diffusers="DEISMultistepScheduler",
+        diffusers_leaves_out=True,
     )
 )

@@ -32,7 +32,9 @@ class SamplerEntry:
     noise: Literal["fresh", "brownian"] = "fresh"  # "brownian": of a path, so that more steps refine one picture
     schedule: str = "linspace"  # what "automatic" means, as in A1111
     starts_at_sigma: tuple[str, ...] = ("a1111",)  # tools whose first latent is sigma · noise, not sqrt(1 + sigma²) · …
+    discards_penultimate: tuple[str, ...] = ()  # tools that leave the lowest level of its schedules out
     diffusers: str | None = None  # the class there that steps alike, or the nearest
+    diffusers_leaves_out: bool = False  # that class spaces n + 1 timesteps and leaves the lowest out
     needs_uncond: bool = False  # asks a `GuidedDenoise` for the unconditional estimate, at any guidance scale
 
     def __call__(self, denoise: Denoise, x: Any, sigmas: Any, noise: NoiseSource) -> Iterator[Step]:

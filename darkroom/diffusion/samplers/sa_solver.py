@@ -88,7 +88,23 @@ def _step(
     return x
 
 
-add_sampler(SamplerEntry("SA-Solver", sa_solver, ("sa_solver",), SaSolverOptions, diffusers="SASolverScheduler"))
 add_sampler(
-    SamplerEntry("SA-Solver PECE", sa_solver_pece, ("sa_solver_pece",), SaSolverOptions, diffusers="SASolverScheduler")
+    SamplerEntry(
+        "SA-Solver",
+        sa_solver,
+        ("sa_solver",),
+        SaSolverOptions,
+        diffusers="SASolverScheduler",
+        diffusers_leaves_out=True,
+    )
+)
+add_sampler(
+    SamplerEntry(
+        "SA-Solver PECE",
+        sa_solver_pece,
+        ("sa_solver_pece",),
+        SaSolverOptions,
+        diffusers="SASolverScheduler",
+        diffusers_leaves_out=True,
+    )
 )

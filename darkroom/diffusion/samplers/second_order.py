@@ -97,6 +97,7 @@ add_sampler(
         ChurnOptions,
         schedule="karras",
         starts_at_sigma=("a1111", "diffusers"),
+        discards_penultimate=("a1111", "comfy"),
         diffusers="KDPM2DiscreteScheduler",
     )
 )
@@ -108,6 +109,7 @@ add_sampler(
         AncestralOptions,
         schedule="karras",
         starts_at_sigma=("a1111", "diffusers"),
+        discards_penultimate=("a1111", "comfy"),
         diffusers="KDPM2AncestralDiscreteScheduler",
     )
 )
@@ -119,5 +121,6 @@ add_sampler(
         AncestralOptions,
         schedule="karras",
         diffusers="DPMSolverSinglestepScheduler",
+        diffusers_leaves_out=True,
     )
 )

@@ -104,7 +104,16 @@ def unipc_bh2(
 
 
 add_sampler(
-    SamplerEntry("UniPC", unipc, ("uni_pc",), UniPcOptions, starts_at_sigma=(), diffusers="UniPCMultistepScheduler")
+    SamplerEntry(
+        "UniPC",
+        unipc,
+        ("uni_pc",),
+        UniPcOptions,
+        starts_at_sigma=(),
+        diffusers="UniPCMultistepScheduler",
+        diffusers_leaves_out=True,
+        discards_penultimate=("comfy",),
+    )
 )
 add_sampler(
     SamplerEntry(
@@ -114,5 +123,7 @@ add_sampler(
         UniPcBh2Options,
         starts_at_sigma=(),
         diffusers="UniPCMultistepScheduler",
+        diffusers_leaves_out=True,
+        discards_penultimate=("comfy",),
     )
 )
