@@ -191,6 +191,22 @@ class Autoencoder(nn.Module):
         """The decoder alone, for training, where the quantiser has already run."""
         return self.decoder(self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype)))
 
+    @torch.no_grad()
+    def standardize_latents(self, mean: Tensor, spread: Tensor) -> None:
+        """Take `mean` from the latents and divide them by `spread` (both (C,)); what is decoded stays as it was.
+
+        KL only. With the statistics of many pictures every channel has mean 0 and variance 1 afterwards.
+        """
+        assert self.quantiser is None, "a codebook's latents are its own"
+        into, out = self.quant_conv, self.post_quant_conv
+        assert into.bias is not None
+        assert out.bias is not None
+        c = self.config.latent_channels
+        into.weight[:c] /= spread.view(-1, 1, 1, 1)
+        into.bias.copy_(torch.cat([(into.bias[:c] - mean) / spread, into.bias[c:] - 2 * spread.log()]))
+        out.bias += out.weight[:, :, 0, 0] @ mean
+        out.weight *= spread.view(1, -1, 1, 1)
+
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             return self.decode(self.encode(images))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,13 @@ from darkroom.models.discriminator import PatchDiscriminator
 from darkroom.pictures.images import grid, to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import load_network, write_network
+from darkroom.training.export import check_same, fill, read_network, write_network
 from darkroom.training.objective import Loss
 from darkroom.training.perceptual import load_distance
 
 __all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight", "gradient_loss"]
+
+STANDARD = 512  # pictures over which the exported latents have unit variance
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class AutoencoderObjective:
         self.data = PictureBook(recipe.data)
         self.autoencoder = _built(recipe.stage)
         if recipe.initial is not None:
-            load_network(self.autoencoder, recipe.stage, recipe.initial)
+            _go_on_from(recipe.initial, self.autoencoder)
         if recipe.decoder_only:
             self.autoencoder.encoder.requires_grad_(False)
             self.autoencoder.quant_conv.requires_grad_(False)
@@ -160,8 +162,30 @@ class AutoencoderObjective:
         decoded = self.autoencoder(to_tensor(images).to(self.autoencoder.last_layer.device))
         return grid(np.concatenate([images, to_bytes(decoded)]), 8)
 
+    @torch.no_grad()
     def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Latents get mean 0 and variance 1, channel by channel, unless a denoiser knows them as they are."""
+        if self.autoencoder.quantiser is None and not self.recipe.decoder_only:
+            size = self.recipe.loop.batch_size
+            count = max(1, min(STANDARD, len(self.data)) // size)
+            device = self.autoencoder.last_layer.device
+            latents = torch.cat([self.autoencoder.encode(self.batch(i, size).to(device)) for i in range(count)])
+            self.autoencoder.standardize_latents(latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
         write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, facts)
+
+
+def _go_on_from(path: Path, autoencoder: Autoencoder) -> None:
+    """Fill `autoencoder` from an exported one; features that correct pictures start fresh where it had none."""
+    config = autoencoder.config
+    found, state = read_network(path, AutoencoderConfig)
+    if found == replace(config, refine_channels=0) != config:
+        fresh = autoencoder.state_dict()
+        for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):  # the picture's rows come first
+            state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
+        state = fresh | state
+        found = config
+    check_same(found, config, path)
+    fill(autoencoder, state, path)
 
 
 def _built(config: AutoencoderConfig) -> Autoencoder:

@@ -17,7 +17,7 @@ from torch import nn
 from darkroom.config import from_dict, to_dict
 from darkroom.errors import InputError
 
-__all__ = ["fill", "load_network", "read_network", "write_network"]
+__all__ = ["check_same", "fill", "load_network", "read_network", "write_network"]
 
 C = TypeVar("C")
 
@@ -60,9 +60,14 @@ def read_network(path: Path, config_class: type[C]) -> tuple[C, dict[str, torch.
 def load_network(network: nn.Module, config: Any, path: Path) -> None:
     """Fill `network`, built from `config`, from the file at `path`; `InputError` if that holds another network."""
     found, state = read_network(path, type(config))
+    check_same(found, config, path)
+    fill(network, state, path)
+
+
+def check_same(found: Any, config: Any, path: Path) -> None:
+    """`InputError` if `found`, the configuration in the file at `path`, is not `config`."""
     if found != config:
         raise InputError(f"{path} holds another network: {_difference(found, config)}")
-    fill(network, state, path)
 
 
 def fill(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:

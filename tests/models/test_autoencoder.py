@@ -123,3 +123,22 @@ def test_refinement_starts_as_no_correction_and_reaches_across_patches() -> None
         changed = (refine(x) - refine(torch.zeros_like(x))).abs().sum(dim=(0, 1)) > 0
         assert changed[3:8, 3:8].all()
         assert not changed[:3].any()
+
+
+def test_latents_are_standardized_and_decoded_as_before() -> None:
+    torch.manual_seed(0)
+    model = tiny()
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.1)
+    images = torch.randn(6, 3, 16, 16)
+    with torch.no_grad():
+        latents, decoded = model.encode(images), model.decode(model.encode(images))
+        spread = Posterior.from_moments(model.moments(images)).logvar.exp().sqrt()
+        mean, std = latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3))
+        model.standardize_latents(mean, std)
+        standard = model.encode(images)
+        assert torch.allclose(standard.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4)
+        assert torch.allclose(standard.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-4)
+        after = Posterior.from_moments(model.moments(images)).logvar.exp().sqrt()
+        assert torch.allclose(after, spread / std.view(-1, 1, 1), rtol=1e-4)  # the posterior's spread goes along
+        assert torch.allclose(model.decode(standard), decoded, atol=1e-4)

@@ -95,6 +95,39 @@ def test_squared_errors_and_gradients_join_the_loss(tmp_path: Path) -> None:
     assert "squared" not in less.log
 
 
+def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_path: Path) -> None:
+    plain = AutoencoderObjective(recipe(None))
+    write_network(tmp_path / "plain.safetensors", plain.autoencoder, MODEL, {})
+    grown = AutoencoderObjective(
+        recipe(None, initial=tmp_path / "plain.safetensors", model=replace(MODEL, refine_channels=6))
+    )
+    images = plain.batch(0, 2)
+    assert torch.allclose(grown.autoencoder.eval()(images), plain.autoencoder.eval()(images), atol=0.02)  # bf16 file
+    with pytest.raises(InputError, match=r"its channel_mult is \(1, 1\), wanted is \(1, 2\)"):
+        AutoencoderObjective(
+            recipe(
+                None,
+                initial=tmp_path / "plain.safetensors",
+                model=replace(MODEL, channel_mult=(1, 2), refine_channels=6),
+            )
+        )
+
+
+def test_exported_latents_have_unit_variance_unless_the_decoder_trained_alone(tmp_path: Path) -> None:
+    objective = AutoencoderObjective(recipe(None))
+    images = torch.cat([objective.batch(i, 4) for i in range(10)])
+    before = objective.autoencoder.encode(images)
+    objective.export(tmp_path, {})
+    standard = objective.autoencoder.encode(images)
+    assert torch.allclose(standard.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-3)
+    assert not torch.allclose(before, standard)
+    r = recipe(None, initial=tmp_path / "autoencoder.safetensors", decoder_only=True)
+    alone = AutoencoderObjective(r)
+    before = alone.autoencoder.encode(images)
+    alone.export(tmp_path / "alone", {})
+    assert torch.equal(alone.autoencoder.encode(images), before)
+
+
 def test_a_codebook_trains_too(tmp_path: Path) -> None:
     r = recipe(None, model=replace(MODEL, bottleneck=VQConfig(32)), discriminator_start=100)
     train(AutoencoderObjective(r), r.loop, tmp_path, recipe=r)
