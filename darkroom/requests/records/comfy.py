@@ -8,6 +8,7 @@ from typing import Any
 from darkroom.requests.records.comfy_conditioning import Prompts
 from darkroom.requests.records.comfy_graph import Graph, Node, api_graph, workflow_graph
 from darkroom.requests.records.found import Findings, Found
+from darkroom.requests.settings import SETTINGS
 from darkroom.types import HighResolution
 
 __all__ = ["read", "read_workflow"]
@@ -24,6 +25,7 @@ UNDERSTOOD = {
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"),
     *("StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
 }
+NAMES = {setting.path: setting.comfy for setting in SETTINGS if setting.comfy is not None}  # of sampler nodes' inputs
 MAX_KINDS = 20  # of nodes without a counterpart that are named
 LATENTS = ("latent_image", "samples", "latent", "pixels", "images", "image", "")
 
@@ -110,12 +112,13 @@ def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
         (sampler, "noise_seed"),
         (graph.at(sampler, "noise"), "noise_seed"),
     )
-    _number(graph, found, "steps", int, (sampler, "steps"), (scheduler, "steps"))
-    _number(graph, found, "guidance_scale", float, (sampler, "cfg"), (guider, "cfg"))
+    _number(graph, found, "steps", int, *((node, NAMES["steps"]) for node in (sampler, scheduler)))
+    _number(graph, found, "guidance_scale", float, *((node, NAMES["guidance_scale"]) for node in (sampler, guider)))
     if guider is not None and guider.kind == "BasicGuider":
         found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
-    found.sampler(_value(graph, (sampler, "sampler_name"), (graph.at(sampler, "sampler"), "sampler_name")))
-    found.schedule(_value(graph, (sampler, "scheduler"), (scheduler, "scheduler")))
+    chosen = graph.at(sampler, "sampler")
+    found.sampler(_value(graph, *((node, NAMES["sampler"]) for node in (sampler, chosen))))
+    found.schedule(_value(graph, *((node, NAMES["schedule"]) for node in (sampler, scheduler))))
 
 
 def _value(graph: Graph, *places: tuple[Node | None, str]) -> Any:
@@ -137,12 +140,12 @@ def _start(graph: Graph, found: Findings, sampler: Node) -> None:
     """The size of an empty latent, or how much of a picture is drawn over."""
     behind = graph.upstream(graph.at(sampler, "latent_image"), "latent", "samples", "")
     latent = next((n for n in behind if n.kind != "Reroute"), None)
-    denoise = _value(graph, (sampler, "denoise"), (graph.at(sampler, "sigmas"), "denoise"))
+    denoise = _value(graph, *((node, NAMES["strength"]) for node in (sampler, graph.at(sampler, "sigmas"))))
     if latent is None:
         return
     if latent.kind.startswith("Empty") or "batch_size" in latent.inputs:
-        _number(graph, found, "width", int, (latent, "width"))
-        _number(graph, found, "height", int, (latent, "height"))
+        _number(graph, found, "width", int, (latent, NAMES["width"]))
+        _number(graph, found, "height", int, (latent, NAMES["height"]))
         if denoise is not None and denoise != 1:
             found.unmapped.append(f"denoise {denoise} of an empty latent")
         pictures = graph.value(latent, "batch_size")
