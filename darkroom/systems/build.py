@@ -28,9 +28,11 @@ from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
 from darkroom.conditioning.word_text import WordText, WordTextConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
-from darkroom.models.unet import DeepFeatures, UNet
+from darkroom.models.deepcache import DeepFeatures, deepcache
+from darkroom.models.unet import UNet
 from darkroom.nn.attention import Context
-from darkroom.nn.token_merging import TokenMerging
+from darkroom.nn.lean import make_lean
+from darkroom.nn.token_merging import TokenMerging, token_merging
 from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import EmbedderConfig, System
 from darkroom.systems.tiling import tiled
@@ -86,6 +88,7 @@ class LatentDiffusion(nn.Module):
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
         self.conditioner = Conditioner([_embedder(config) for config in system.embedders])
+        make_lean(self)
         with torch.device("cpu"):  # tables stay real when the networks are built without storage
             self.process = DiffusionProcess(system.schedule, system.prediction)
         for embedder in self.conditioner.embedders.values():
@@ -124,11 +127,12 @@ class LatentDiffusion(nn.Module):
         if context is None and conditioning.tokens is not None:
             context = Context(conditioning.tokens)
         reuse, merging = (None, None) if features is None else (features.reuse, features.merging)
-        return self.process.denoiser(
-            lambda x, t: self.unet(
-                _beside(x, conditioning.channels), t, context, conditioning.vector, reuse=reuse, merging=merging
-            )
-        )
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            with deepcache(self.unet, reuse), token_merging(self.unet.merging_transformers, merging):
+                return self.unet(_beside(x, conditioning.channels), t, context, conditioning.vector)
+
+        return self.process.denoiser(network)
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).

@@ -21,6 +21,7 @@ from darkroom.errors import insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
+from darkroom.nn.lean import make_lean
 from darkroom.pictures.images import grid, to_bytes, to_tensor
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
@@ -237,4 +238,5 @@ def _first_stage(path: Path, system: System) -> Autoencoder:
         insist(found == wanted, f"the {name} of {path}", found, f"{wanted} for {system.name}")
     autoencoder = Autoencoder(config).eval().requires_grad_(False)
     fill(autoencoder, state, path)
+    make_lean(autoencoder)
     return autoencoder
