@@ -20,7 +20,7 @@ def model_hash(path: Path) -> str:
 
 
 def lora_hash(path: Path) -> str:
-    """The first twelve hex digits of what A1111 tells LoRAs and embeddings by: the sha256 of what lies behind a
+    """The first twelve hex digits of what A1111 tells LoRAs by: the sha256 of what lies behind a
     safetensors header, of other containers that of the whole file."""
     try:
         with open(path, "rb") as file:

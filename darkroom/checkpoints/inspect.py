@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from darkroom.checkpoints import original
+from darkroom.checkpoints.embeddings import describe_embedding, embedding_hash
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
 from darkroom.checkpoints.identify import empty_state, identify
 from darkroom.checkpoints.json_file import read_json
@@ -44,11 +45,12 @@ def inspect(
         return _native(path)
     if not path.is_dir():
         weights = open_weights(path)
-        facts = describe_lora(weights) or _first_stage(weights)
+        facts = describe_lora(weights) or _first_stage(weights) or describe_embedding(weights)
         if facts is not None:
             if finite:
                 weights.require_finite()
-            digest = {"hash": (lora_hash if "rank" in facts else model_hash)(path)} if hashed else {}
+            hash_of = lora_hash if "rank" in facts else embedding_hash if "vectors" in facts else model_hash
+            digest = {"hash": hash_of(path)} if hashed else {}
             return {"file": str(path), "container": weights.kind, **facts, **_content(weights), **digest}
     source = open_source(path)
     if finite:
