@@ -10,13 +10,13 @@ from torch import nn
 
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.native import is_native, load_system
 from darkroom.checkpoints.original import OPTIONAL
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.transfer import assign
 from darkroom.diffusion.process import Prediction
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.systems.native import load_system
 from darkroom.systems.system import System
 
 __all__ = ["Loaded", "load", "load_checkpoint", "load_source"]
@@ -61,7 +61,7 @@ def load_checkpoint(
     Raises `InputError` naming file and cause.
     """
     path = locate(str(model))
-    if path.is_dir() and (path / "system.json").is_file():
+    if is_native(path):
         return Loaded(load_system(path, device, dtype), path, None, path / "unet.safetensors")
     source = open_source(path)
     identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
