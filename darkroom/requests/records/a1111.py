@@ -291,7 +291,7 @@ def _number(key: str, value: str, kind: type) -> Any:
     try:
         return kind(value)
     except (ValueError, OverflowError):
-        raise InputError(f"the picture's {key} is {value[:80]!r}, wanted is a number") from None
+        raise InputError(f"the picture's {key} is {value[:80]!r}, expected is a number") from None
 
 
 def _quoted(value: str) -> str:

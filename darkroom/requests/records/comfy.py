@@ -16,6 +16,22 @@ __all__ = ["read", "read_workflow"]
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 ENLARGERS = ("LatentUpscale", "LatentUpscaleBy")
 SAVERS = ("SaveImage", "PreviewImage")
+# Nodes that are a schedule or a sampler of their own: names that this project knows.
+SCHEDULERS = {
+    "KarrasScheduler": "karras",
+    "ExponentialScheduler": "exponential",
+    "PolyexponentialScheduler": "polyexponential",
+    "BetaSamplingScheduler": "beta",
+    "SDTurboScheduler": "turbo",
+}
+SOLVERS = {
+    "SamplerEulerAncestral": "euler_ancestral",
+    "SamplerLMS": "lms",
+    "SamplerDPMPP_SDE": "dpmpp_sde",
+    "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde",
+    "SamplerDPMPP_3M_SDE": "dpmpp_3m_sde",
+    "SamplerDPMPP_2S_Ancestral": "dpmpp_2s_ancestral",
+}
 UNDERSTOOD = {
     *(*SAMPLERS, *ENLARGERS, *SAVERS, "", "Reroute", "Note", "MarkdownNote"),
     *("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "ConditioningZeroOut"),
@@ -23,7 +39,7 @@ UNDERSTOOD = {
     *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAELoader"),
     *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider"),
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"),
-    *("StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
+    *(*SOLVERS, *SCHEDULERS, "StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
 }
 NAMES = {setting.path: setting.comfy for setting in SETTINGS if setting.comfy is not None}  # of sampler nodes' inputs
 MAX_KINDS = 20  # of nodes without a counterpart that are named
@@ -117,8 +133,27 @@ def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
     if guider is not None and guider.kind == "BasicGuider":
         found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
     chosen = graph.at(sampler, "sampler")
-    found.sampler(_value(graph, *((node, NAMES["sampler"]) for node in (sampler, chosen))))
-    found.schedule(_value(graph, *((node, NAMES["schedule"]) for node in (sampler, scheduler))))
+    found.sampler(_value(graph, *((node, NAMES["sampler"]) for node in (sampler, chosen))) or _name(chosen, SOLVERS))
+    schedule = _value(graph, *((node, NAMES["schedule"]) for node in (sampler, scheduler)))
+    found.schedule(schedule or _name(scheduler, SCHEDULERS))
+    for node in (chosen, scheduler):
+        _options(graph, found, node)
+
+
+def _name(node: Node | None, names: dict[str, str]) -> str | None:
+    return None if node is None else names.get(node.kind)
+
+
+def _options(graph: Graph, found: Findings, node: Node | None) -> None:
+    """The options of a node that is a sampler or a schedule of its own."""
+    if node is None or node.kind not in SOLVERS | SCHEDULERS:
+        return
+    for name in sorted(node.inputs.keys() - {"model", NAMES["steps"], NAMES["strength"]}):
+        value = graph.value(node, name)
+        if name in ("eta", "s_noise") and isinstance(value, (int, float)):
+            found.fields.setdefault("sampler_options", {})[name] = float(value)
+        else:
+            found.unmapped.append(f"{name} {value} of {node.kind}")
 
 
 def _value(graph: Graph, *places: tuple[Node | None, str]) -> Any:
