@@ -34,6 +34,16 @@ assert len(sigmas) == 10 and (sigmas[:-1] > sigmas[1:]).all()
 from darkroom.systems.build import build
 assert build(SYSTEMS["picturebook-wide"], "meta").unet.conv_in.out_channels == 128
 """,
+    "OVER_GREY": """
+from darkroom.checkpoints.model import load_model
+from darkroom.engine.pipeline import Pipeline
+from darkroom.tasks import catalog
+from darkroom.types import Request
+catalog.TASKS = (OVER_GREY, *catalog.TASKS)
+pipeline = Pipeline(load_model("picturebook", dtype=torch.float32).model)
+own, plain = pipeline.generate([Request(p, steps=1, seed=4) for p in ("grey cat", "a grey cat")])
+assert abs(own.pixels.astype(int) - plain.pixels).max() > 1
+""",
     "drum": """
 import numpy as np
 from darkroom.data.picturebook import render, sample_scene
