@@ -91,6 +91,8 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
         if not isinstance(data, Mapping):
             raise _mismatch(where, key, data, "a table")
         return {k: _read(arguments[1], v, where, f"{key}.{k}".lstrip(".")) for k, v in data.items()}
+    if variants := _variants(cls):
+        return _read_union(variants, data, where, key)
     if dataclasses.is_dataclass(cls):
         return data if type(data) is cls else _read_dataclass(cls, data, where, key)
     if isinstance(cls, type) and issubclass(cls, Enum):
@@ -112,7 +114,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
 
 
 def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) -> Any:
-    """`X | None`, or a union of dataclasses told apart by their `kind` (a `Literal` field with a default)."""
+    """`X | None`, or one of several dataclasses told apart by their `kind` (a `Literal` field with a default)."""
     if data is None and type(None) in arguments:
         return None
     candidates = [a for a in arguments if a is not type(None)]
@@ -131,6 +133,17 @@ def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) 
         except InputError:
             continue
     raise _mismatch(where, key, data, " or ".join(getattr(c, "__name__", str(c)) for c in candidates))
+
+
+def _variants(cls: Any) -> tuple[Any, ...]:
+    """The dataclasses with a `kind` under a base that is none itself."""
+    if not isinstance(cls, type) or dataclasses.is_dataclass(cls) or "kind" not in getattr(cls, "__annotations__", ()):
+        return ()
+    return tuple(v for v in _subclasses(cls) if dataclasses.is_dataclass(v))
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [v for s in cls.__subclasses__() for v in (s, *_subclasses(s))]
 
 
 def _kind(cls: Any) -> object:

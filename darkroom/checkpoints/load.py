@@ -82,9 +82,7 @@ def load_source(
     assign(model, identity.rules, source.tensors, dtype, device, channels_last=channels_last)
     folder = source.path if source.layout == "diffusers" else source.path.parent
     _settle(model, folder, dtype, device)
-    for embedder in model.conditioner.embedders.values():
-        if hasattr(embedder, "look_in"):
-            embedder.look_in(folder)  # type: ignore[operator]  # vocabularies beside the checkpoint come first
+    model.conditioner.look_in(folder)  # vocabularies beside the checkpoint come first
     return model.eval().requires_grad_(False)
 
 

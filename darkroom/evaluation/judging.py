@@ -17,7 +17,7 @@ from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
 from darkroom.data.picturebook.relations import relations
 from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 
 __all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
 

@@ -19,7 +19,8 @@ from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
-from darkroom.pictures.images import grid, to_bytes, to_tensor
+from darkroom.pictures.images import grid
+from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
 from darkroom.training.objective import Loss

@@ -17,7 +17,7 @@ from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import insist
 from darkroom.models.classifier import Classifier, ClassifierConfig
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
 from darkroom.training.objective import Loss
 

@@ -23,7 +23,8 @@ from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
 from darkroom.nn.lean import make_lean
-from darkroom.pictures.images import grid, to_bytes, to_tensor
+from darkroom.pictures.images import grid
+from darkroom.pixels import to_bytes, to_tensor
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
 from darkroom.systems.system import SYSTEMS, System

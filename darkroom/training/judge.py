@@ -19,7 +19,7 @@ from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import insist
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
 from darkroom.training.objective import Loss
 

@@ -15,7 +15,7 @@ from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe, latent_cache, maps_cache
