@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from darkroom import __version__
 from darkroom.cli import checkpoints, data, evaluate, generate, systems, train
+from darkroom.cli.options import Panels
 
 __all__ = ["app"]
 
-
-class _Plain(TyperGroup):
-    """The list of commands in plain letters: panels and colours would double the time that `--help` takes."""
-
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **{**settings, "rich_markup_mode": None})
-
-
+# Help in plain letters: boxes and colors would cut long names and double the time that `--help` takes.
 app = typer.Typer(
     help="Train, distil, evaluate and run latent diffusion models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    cls=_Plain,
+    rich_markup_mode=None,
     # Options may be written with underscores, as other tools have them.
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda name: name.replace("_", "-"),
+        "max_content_width": 120,
     },
 )
-app.command()(generate.generate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"darkroom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Train, distil, evaluate and run latent diffusion models."""
+
+
+app.command("generate", cls=Panels)(generate.command)
 app.command()(train.train)
 app.command()(systems.systems)
 app.command()(checkpoints.inspect)

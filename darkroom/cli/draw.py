@@ -1,11 +1,13 @@
-"""Running the requests of `darkroom generate`: models loaded, pictures written, progress and timings shown."""
+"""Running the requests of `darkroom generate`: models loaded, pictures written, progress and timings shown.
+
+Paths of pictures stand alone on standard output, each when its file is whole; all else goes to standard error.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,123 +19,145 @@ if TYPE_CHECKING:
     import numpy as np
 
     from darkroom.checkpoints.model import LoadedModel
-    from darkroom.engine.pipeline import Picture, Pipeline
+    from darkroom.cli.models import Additions, Models
+    from darkroom.cli.output import Output
+    from darkroom.engine.pipeline import Events, Pipeline
+    from darkroom.engine.run import Picture
     from darkroom.requests.plan import Plan
     from darkroom.requests.records import Found
     from darkroom.requests.xyz import Axis
     from darkroom.types import Request, Step
 
-__all__ = ["Models", "Output", "draw"]
+__all__ = ["Job", "draw", "files_of"]
 
 
 @dataclass(frozen=True)
-class Models:
-    name: str
-    vae: str | None
-    prediction: str | None
-    ema: str
-    lora_folders: tuple[Path, ...]
-    refiner: str | None
-    switch: float
-    device: str
-    dtype: str
-    memory: str = "auto"
-    compiled: bool = False
-    quantize: str | None = None
+class Job:
+    """What one call of the command is to do with its requests.
 
-
-@dataclass(frozen=True)
-class Output:
-    folder: Path
-    format: str
-    axes: list[Axis]  # of a grid: then all pictures go onto one sheet
-    preview: Path | None
-    taesd: Path | None
-
-
-def draw(
-    requests: list[Request], chosen: Models, output: Output, like: Found | None, began: float, *, told: bool
-) -> None:
-    """Run the requests, write the pictures, say where they are and how long it took.
-
-    `like`: what the picture that is repeated says of itself. `told`: whether anything was said of what to draw.
+    `like`: what the picture that is repeated says of itself. `told`: whether anything was said of what to draw. `axes`:
+    of a grid, then all pictures go onto one sheet. `rate`: frames a second of the one file that all pictures make.
     """
-    import torch
 
-    from darkroom import __version__
-    from darkroom.checkpoints.model import load_model
-    from darkroom.engine.pipeline import Pipeline, Progress
-    from darkroom.engine.upscale import enlarges, upscale
-    from darkroom.pictures.picture_file import next_number, numbered_paths, write_new_picture
-    from darkroom.requests.plan import plan
-    from darkroom.requests.records.a1111 import parameters_text
+    models: Models
+    additions: Additions
+    output: Output
+    preview: Path | None = None
+    taesd: Path | None = None
+    like: Found | None = None
+    told: bool = True
+    axes: tuple[Axis, ...] = ()
+    rate: float | None = None
 
-    imported = time.perf_counter()
-    kind = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[chosen.dtype]
-    load = partial(
-        load_model,
-        device=chosen.device,
-        dtype=kind,
-        memory=chosen.memory,
-        compile=chosen.compiled,
-        quantize=chosen.quantize,
-    )
-    base = load(chosen.name, vae=chosen.vae, prediction=chosen.prediction, ema=chosen.ema)
-    if not told and "caption" in base.model.conditioner.embedders:
+
+def draw(requests: list[Request], job: Job, began: float) -> None:
+    """Run the requests and write the pictures; what is finished when Ctrl-C comes is written, too."""
+    base = job.models.load()
+    if not job.told and "caption" in base.model.conditioner.embedders:
         raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")
-    if like is not None:
-        _tell_what_is_lost(like, base)
-    for remark in dict.fromkeys(r for request in requests for r in plan(request, base.model.system).remarks):
-        print(remark, file=sys.stderr)
-    pipeline = Pipeline(base.model, chosen.lora_folders)
-    refiner: LoadedModel | None = None
-    if chosen.refiner is not None:
-        from darkroom.engine.refine import refine
-
-        refiner = load(chosen.refiner)
-        events = refine(pipeline, Pipeline(refiner.model, chosen.lora_folders), requests, chosen.switch)
-    else:
-        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
+    if job.like is not None:
+        _tell_what_is_lost(job.like, base)
+    writer = _Writer(job, base, len(requests), job.output.first_number())
+    events, pipeline = _events(requests, job, base, writer)
+    show = _preview(pipeline, job)
     loaded = time.perf_counter()
-    written: list[Path] = []
-    pictures: dict[int, Picture] = {}
-    number = next_number(output.folder)
-    writing = 0.0
-
-    def write(index: int, picture: Picture, pixels: np.ndarray) -> None:
-        nonlocal writing
-        start = time.perf_counter()
-        files = _files(picture.plan, chosen, refiner)
-        text = parameters_text(picture.plan, base.name, base.hash, f"darkroom {__version__}", files)
-        ending = f"-{picture.plan.request.seed}.{output.format}"
-        output.folder.mkdir(parents=True, exist_ok=True)
-        written.append(write_new_picture(numbered_paths(output.folder, number + index, ending), pixels, text))
-        writing += time.perf_counter() - start
-
-    show = _preview(pipeline, output)
-    for event in events:
-        if isinstance(event, Progress):
-            _show(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
+    try:
+        for event in events:
+            if isinstance(event, tuple):
+                writer.take(*event)
+                continue
+            _show_progress(event.step.index + 1, event.step.total, time.perf_counter() - loaded)
             if show is not None:
                 show(event.step)
-        elif output.axes:
-            pictures[event[0]] = event[1]
-        else:
-            write(event[0], event[1], event[1].pixels)
-    if output.axes:
-        from darkroom.requests.xyz import grid_sheet
-
-        write(0, pictures[0], grid_sheet([pictures[i].pixels for i in range(len(requests))], output.axes))
+        writer.finish()
+    except KeyboardInterrupt:
+        writer.rescue()
+        _clear_line()
+        print(f"interrupted: {_pictures(len(writer.written))} of {len(requests)} saved", file=sys.stderr)
+        raise
     done = time.perf_counter()
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
-    for path in sorted(written):
-        print(path)
+    _clear_line()
     print(
-        f"{len(written)} picture{'s' if len(written) != 1 else ''} in {done - began:.2f} s: "
-        f"start {imported - began:.2f}, load {loaded - imported:.2f}, draw {done - loaded - writing:.2f}, "
-        f"write {writing:.2f}"
+        f"{_pictures(len(writer.written))} in {done - began:.2f} s: start and load {loaded - began:.2f}, "
+        f"draw {done - loaded - writer.seconds:.2f}, write {writer.seconds:.2f}",
+        file=sys.stderr,
     )
+
+
+def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Writer) -> tuple[Events, Pipeline]:
+    """What happens while the requests are drawn, and the pipeline that draws them first."""
+    from darkroom.engine.pipeline import Pipeline
+    from darkroom.engine.upscale import enlarges, upscale
+    from darkroom.requests.plan import plan
+
+    for remark in dict.fromkeys(r for request in requests for r in plan(request, base.model.system).remarks):
+        print(remark, file=sys.stderr)
+    folders = tuple(job.additions.folders or ())
+    pipeline = Pipeline(base.model, folders)
+    if job.additions.refiner is not None:
+        from dataclasses import replace
+
+        from darkroom.engine.refine import refine
+
+        writer.refiner = replace(job.models, name=job.additions.refiner, vae=None, prediction=None).load()
+        events = refine(pipeline, Pipeline(writer.refiner.model, folders), requests, job.additions.switch)
+    else:
+        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
+    return events, pipeline
+
+
+@dataclass
+class _Writer:
+    """Writes pictures as they come, or keeps those that make one file together."""
+
+    job: Job
+    base: LoadedModel
+    count: int
+    first: int = 0  # number of the first picture's file
+    refiner: LoadedModel | None = None
+    written: list[Path] = field(default_factory=list)
+    seconds: float = 0.0
+    _kept: dict[int, Picture] = field(default_factory=dict)
+
+    def take(self, index: int, picture: Picture) -> None:
+        if self.job.axes or self.job.rate is not None:
+            self._kept[index] = picture
+        else:
+            self._write(index, self.count, picture, picture.pixels)
+
+    def finish(self) -> None:
+        """The one file of all pictures, where they make one."""
+        pixels = [self._kept[i].pixels for i in range(len(self._kept))]
+        if self.job.axes:
+            from darkroom.requests.xyz import grid_sheet
+
+            self._write(0, 1, self._kept[0], grid_sheet(pixels, self.job.axes))
+        elif self.job.rate is not None:
+            rate, text = self.job.rate, self._parameters(self._kept[0])
+            self._timed(lambda: self.job.output.write_animation(pixels, text, rate))
+
+    def rescue(self) -> None:
+        """Pictures that were to make one file, each as a file."""
+        for index, picture in sorted(self._kept.items()):
+            self._write(index, max(2, self.count), picture, picture.pixels)
+
+    def _write(self, index: int, of: int, picture: Picture, pixels: np.ndarray) -> None:
+        text, seed = self._parameters(picture), picture.plan.request.seed
+        self._timed(lambda: self.job.output.write(self.first + index, of, pixels, text, seed))
+
+    def _timed(self, write: Callable[[], Path]) -> None:
+        start = time.perf_counter()
+        self.written.append(write())
+        self.seconds += time.perf_counter() - start
+        _clear_line()
+        print(self.written[-1], flush=True)
+
+    def _parameters(self, picture: Picture) -> str:
+        from darkroom import __version__
+        from darkroom.requests.records.a1111 import parameters_text
+
+        files = files_of(picture.plan, self.job, self.refiner)
+        return parameters_text(picture.plan, self.base.name, self.base.hash, f"darkroom {__version__}", files)
 
 
 def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
@@ -147,33 +171,34 @@ def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
         print(f"not taken over: {thing}", file=sys.stderr)
 
 
-def _files(plan: Plan, chosen: Models, refiner: LoadedModel | None) -> dict[str, object]:
+def files_of(plan: Plan, job: Job, refiner: LoadedModel | None) -> dict[str, object]:
     """The files besides the model that a picture was made with, as A1111 writes them."""
     from darkroom.checkpoints.fingerprint import lora_hash, model_hash
     from darkroom.checkpoints.folders import LORAS, find_file
 
     files: dict[str, object] = {}
-    if chosen.vae is not None:
-        path = Path(chosen.vae)
+    if job.models.vae is not None:
+        path = Path(job.models.vae)
         files |= {"VAE hash": model_hash(path)} if path.is_file() else {}
         files["VAE"] = path.name
     if refiner is not None:
-        files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{chosen.switch:g}"}
-    if chosen.quantize is not None:
-        files["Quantisation"] = chosen.quantize
-    found = {tag.name: find_file(LORAS, tag.name, chosen.lora_folders) for tag in plan.prompt.loras}
+        files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{job.additions.switch:g}"}
+    if job.models.quantize is not None:
+        files["Quantisation"] = job.models.quantize
+    folders = job.additions.folders or ()
+    found = {tag.name: find_file(LORAS, tag.name, folders) for tag in plan.prompt.loras}
     hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items()]
     return files | ({"Lora hashes": ", ".join(hashes)} if hashes else {})
 
 
-def _preview(pipeline: Pipeline, output: Output) -> Callable[[Step], None] | None:
+def _preview(pipeline: Pipeline, job: Job) -> Callable[[Step], None] | None:
     """What writes the clean estimate of a step to the preview's file."""
-    if output.preview is None:
+    if job.preview is None:
         return None
     from darkroom.engine.preview import Preview
     from darkroom.whole_file import whole_file
 
-    path, preview = output.preview, Preview(pipeline.model, output.taesd)
+    path, preview = job.preview, Preview(pipeline.model, job.taesd)
 
     def show(step: Step) -> None:
         with whole_file(path) as file:
@@ -182,8 +207,17 @@ def _preview(pipeline: Pipeline, output: Output) -> Callable[[Step], None] | Non
     return show
 
 
-def _show(step: int, total: int, seconds: float) -> None:
+def _show_progress(step: int, total: int, seconds: float) -> None:
     """A line of progress on a terminal, once the work takes longer than a second."""
     if seconds > 1 and sys.stderr.isatty():
         filled = 30 * step // total
         print(f"\r[{'█' * filled}{'·' * (30 - filled)}] step {step}/{total}", end="", file=sys.stderr, flush=True)
+
+
+def _clear_line() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'s' if count != 1 else ''}"

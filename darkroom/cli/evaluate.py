@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from darkroom.cli.arguments import shares
+from darkroom.cli.models import Models
+from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
+from darkroom.requests.change import changed
+from darkroom.requests.settings import GUIDANCE, SETTINGS, SPEED
+from darkroom.types import Request
 
 __all__ = ["app"]
 
@@ -32,72 +37,56 @@ def judge(
         print(f"{name:13} {value if name == 'things' else f'{value:.2%}'}")
 
 
-@app.command()
-def picturebook(
-    model: Annotated[str, typer.Option("-m", "--model", help="Folder of a system, or its name.")] = "picturebook",
-    prompts: Annotated[Path | None, typer.Option(help="JSON lines; default: 500 prompts of one or two things.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampler steps; default: the system's.")] = None,
-    guidance_scale: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler")] = None,
-    schedule: Annotated[str | None, typer.Option("--schedule")] = None,
-    interval: Annotated[
-        str | None,
-        typer.Option(
-            "--guidance-interval", "--interval", metavar="A,B", help="Guide between these shares of the steps."
-        ),
-    ] = None,
-    pag_scale: Annotated[float, typer.Option("--pag-scale", help="Of perturbed-attention guidance.")] = 0.0,
-    deepcache_interval: Annotated[
-        int,
-        typer.Option(
-            "--deepcache-interval", "--deep-every", help="Compute deep features at every so many-th step only."
-        ),
-    ] = 1,
-    tome_ratio: Annotated[
-        float,
-        typer.Option(
-            "--tome-ratio", "--merge-tokens", metavar="SHARE", help="Merge this share of tokens in self-attention."
-        ),
-    ] = 0.0,
-    quantize: Annotated[str | None, typer.Option(help="int8 or fp8 for large linear layers.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option("--judge", help="A judge's file; default: the one that ships.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; the judge reads on the processor.")] = "cpu",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the report.")] = None,
-    sheet: Annotated[Path | None, typer.Option(help="PNG file for a sheet of the first pictures.")] = None,
-) -> None:
-    """Draw a list of held-out prompts and report how many pictures keep what was promised."""
+@dataclass(frozen=True)
+class Benchmark:
+    """What is drawn and judged, and where the report goes."""
+
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="JSON lines; default: 500 prompts of one or two things."),
+    ] = None
+    judge: Annotated[
+        Path | None, typer.Option("--judge", metavar="FILE", help="A judge's file; default: the one that ships.")
+    ] = None
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file for the report.")] = (
+        None
+    )
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="PNG file for a sheet of the first pictures.")
+    ] = None
+
+
+def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> None:
+    """Draw a list of held-out prompts and report how many pictures keep what was promised.
+
+    The judge reads on the processor, whatever draws.
+    """
+    request = changed(Request(), said)
     from contextlib import ExitStack
 
-    from darkroom.checkpoints.model import load_model
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
     from darkroom.engine.pipeline import Pipeline
     from darkroom.evaluation.judging import load_judge
     from darkroom.evaluation.picturebook import benchmark, print_report, write_report
     from darkroom.nn.device import find_device
-    from darkroom.types import Guidance, Request
     from darkroom.whole_file import whole_file
 
-    find_device(device)
-    listed = read_prompts(prompts) if prompts is not None else sample_prompts(0, 500, (1, 2))
-    pipeline = Pipeline(load_model(model, device, quantize=quantize).model)
-    settings = Request(
-        steps=steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        schedule=schedule,
-        guidance=Guidance(interval=shares("--guidance-interval", interval), pag_scale=pag_scale),
-        deepcache_interval=deepcache_interval,
-        tome_ratio=tome_ratio,
-    )
+    find_device(models.device)
+    listed = read_prompts(wanted.prompts) if wanted.prompts is not None else sample_prompts(0, 500, (1, 2))
+    pipeline = Pipeline(models.load().model)
     with ExitStack() as files:  # paths that cannot be written are refused before any work
-        report_file = None if output is None else files.enter_context(whole_file(output))
-        sheet_file = None if sheet is None else files.enter_context(whole_file(sheet))
-        report = benchmark(pipeline, listed, load_judge(weights), settings, sheet_file)
+        report_file = None if wanted.output is None else files.enter_context(whole_file(wanted.output))
+        sheet_file = None if wanted.sheet is None else files.enter_context(whole_file(wanted.sheet))
+        report = benchmark(pipeline, listed, load_judge(wanted.judge), request, sheet_file)
         if report_file is not None:
             write_report(report_file, report)
     print_report(report)
+
+
+# What may be varied: how pictures are drawn, not what they show.
+SAMPLING = ("steps", "guidance_scale", "sampler", "schedule", "sigmas", "sampler_options.eta", "sampler_options")
+DRAWN_BY = tuple(s for s in SETTINGS if s.path in SAMPLING or (s.panel in (GUIDANCE, SPEED) and s.kind == "value"))
+app.command("picturebook", cls=Panels)(with_options(_picturebook, Models, Benchmark, settings=DRAWN_BY))
 
 
 @app.command()

@@ -6,27 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from darkroom.conditioning.embedder import Embedder, EmbedderConfig
+from darkroom.conditioning.embedder import Embedder
 from darkroom.errors import InputError
-from darkroom.types import Request, Size
 
 __all__ = ["Vectors", "VectorsConfig"]
 
 
 @dataclass(frozen=True)
-class VectorsConfig(EmbedderConfig):
+class VectorsConfig:
     width: int
     key: str = "vectors"
     drop_rate: float = 0.0
     kind: Literal["vectors"] = "vectors"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.key,)
 
 
 class Vectors(Embedder):
@@ -34,16 +28,12 @@ class Vectors(Embedder):
 
     slot = "tokens"
     guided = True
-    config: VectorsConfig
 
-    def read(self, request: Request, size: Size, generator: Generator) -> Tensor | None:
-        value = request.inputs.get(self.key)
-        try:
-            return (
-                value if value is None or isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, np.float32))
-            )
-        except (TypeError, ValueError):
-            raise InputError(f"{self.key} is no table of numbers, expected are n rows of {self.config.width}") from None
+    def __init__(self, config: VectorsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.key = config.key
+        self.drop_rate = config.drop_rate
 
     def prepare(self, values: Sequence[Tensor | None]) -> Tensor:
         width = self.config.width

@@ -8,18 +8,18 @@ from numbers import Integral
 from typing import Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from darkroom.conditioning.embedder import Embedder, EmbedderConfig
+from darkroom.conditioning.embedder import Embedder
 from darkroom.errors import InputError
 from darkroom.nn.embeddings import sinusoid
-from darkroom.types import Request, Size
+from darkroom.types import Size
 
 __all__ = ["Numbers", "NumbersConfig"]
 
 
 @dataclass(frozen=True)
-class NumbersConfig(EmbedderConfig):
+class NumbersConfig:
     """One tuple of integers, each a sinusoid of `width`; all are joined in order.
 
     `key` is what they are: "original_size" (height, width), "crop" (top, left), "target_size" (height, width).
@@ -30,23 +30,16 @@ class NumbersConfig(EmbedderConfig):
     width: int = 256
     kind: Literal["numbers"] = "numbers"
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        return (self.key,)
-
 
 class Numbers(Embedder):
     """Never dropped in training. Absent: the numbers of the configuration."""
 
     slot = "vector"
-    config: NumbersConfig
 
-    def read(self, request: Request, size: Size, generator: Generator) -> Size | Sequence[int]:
-        """What the inputs say, else that the picture was never another size and nothing was cut off (papers D.5)."""
-        value = request.inputs.get(self.key)
-        if value is None:
-            return (0, 0) if self.key == "crop" else size
-        return value
+    def __init__(self, config: NumbersConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.key = config.key  # one class serves three inputs
 
     def prepare(self, values: Sequence[Size | Sequence[int] | None]) -> Tensor:
         return torch.tensor([self._row(v) for v in values])  # (B, n)
@@ -57,7 +50,7 @@ class Numbers(Embedder):
         n = len(self.config.absent)
         whole = isinstance(row, (list, tuple)) and all(isinstance(v, Integral) and not isinstance(v, bool) for v in row)
         if not whole or len(row) != n:
-            raise InputError(f"{self.key} is {value!r}, expected are {n} whole numbers")
+            raise InputError(f"{self.key} is {value!r}, wanted are {n} whole numbers")
         return [int(v) for v in row]
 
     def forward(self, prepared: Tensor) -> Tensor:

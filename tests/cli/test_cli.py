@@ -43,7 +43,8 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "pictures").iterdir())
     assert [f.name for f in files] == ["00000-7.png", "00001-8.png", "00002-7.png", "00003-8.png"]
-    assert "4 pictures in" in done.stdout
+    assert done.stdout.split() == [str(Path("pictures") / f.name) for f in files]  # nothing else: for pipes
+    assert "4 pictures in" in done.stderr
     picture = Image.open(files[3])
     assert picture.size == (32, 32)
     request = parse_parameters(picture.info["parameters"]).request
@@ -179,7 +180,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--mask", "white.png"), "a mask is given without the image"),
         (("-i", "white.png", "--strength", 2), "the strength is 2.0, wanted is 0 to 1"),
         (("-i", "white.png", "--mask", "black.png"), "the mask is empty"),
-        (("-i", "white.png", "--outpaint", "1,2"), "--outpaint is '1,2', wanted are 4 numbers"),
+        (("-i", "white.png", "--outpaint", "1,2"), "--outpaint: '1,2' is wrong, expected 4 numbers"),
         (("--like", "white.png"), "white.png does not say how it was made"),
         (("--region", "0,0,1:x"), "the region '0,0,1:x' is wrong"),
         (("--sampler-option", "eta"), "the sampler option 'eta' is wrong"),
@@ -189,21 +190,29 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--frames", 1), "the number of frames is 1"),
         (("--format", "gif"), "unknown format 'gif'; known are: png, jpg, jpeg, webp"),
         (("--vae", "nosuch"), "there is no model 'nosuch'"),
-        (("--prediction", "gold"), "unknown prediction 'gold'; known are: noise"),
+        (("--prediction", "gold"), "unknown prediction 'gold'; known are: "),
         (("--lora", "nosuch:0.5", "--lora-dir", "."), "unknown LoRA 'nosuch' in .; known are: none"),
         (("--boxes", "text.png"), "text.png cannot be read as boxes"),
         (("--seed-mode", "dice"), "unknown seed mode 'dice'; known are: diffusers, "),
-        (("--strength", 0.5), "--strength says nothing without --init-img"),
+        (("--strength", 0.5), "--strength says nothing without --init-image"),
         (("--hires-steps", 5), "--hires-steps says nothing without --hires"),
         (("--like", "told.png", "--hires-strength", 0.5), "--hires-strength says nothing without --hires"),
         (("--to-seed", 5), "--to-seed says nothing without --frames"),
+        (("--steps", 3, "--num-inference-steps", 4), "--steps is given twice"),
+        (("--cfg-scale", "much"), "--cfg-scale: 'much' is wrong, expected a number (or none)"),
+        (("--format", "jpg", "-o", "one.png"), "--format jpg is another format than that of one.png"),
+        (("-o", "one.bmp"), "unknown format 'bmp'; known are: png, jpg, jpeg, webp"),
+        (("-o", "one.gif"), "unknown format 'gif'; known are: png, jpg, jpeg, webp"),
+        (("--prompts", "absent.txt"), "prompts cannot be read from absent.txt: No such file"),
+        (("--prompts", "bad.jsonl"), "unknown setting 'stepz'; known are: steps"),
+        (("--list", "smaplers"), "unknown list 'smaplers'; known are: samplers, schedules, systems"),
         (("--class", 5), "the input 'class' is given, which tiny does not read"),
         (("--device", "abacus"), "there is no device 'abacus' here; there are: cpu"),
         (("--ema", "perhaps"), "unknown choice of averaged weights 'perhaps'; known are: auto, yes, no"),
         (("--memory", "high"), "unknown memory 'high'; known are: auto, low"),
         (("--memory", "low", "--compile"), "take either --compile or --memory low"),
         (("--threads", 0), "the number of threads is 0"),
-        (("--pag-scale", "nan"), "the scale of perturbed attention is nan"),
+        (("--pag-scale", "nan"), "--pag-scale: 'nan' is wrong, expected a number"),
         (("--region", "0,0,2,1:a dog"), "the region (0.0, 0.0, 2.0, 1.0) is wrong"),
         (("-p", "a" * 100_000), "the prompt has 100000 characters"),
     ],
@@ -218,6 +227,7 @@ def test_bad_tasks_get_one_sentence(
 ) -> None:
     """In this process, for speed; real ones end the same way above."""
     (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "a cat", "stepz": 3}')
     for name, value in (("white", 255), ("black", 0)):
         Image.fromarray(np.full((32, 32), value, np.uint8)).convert("RGB").save(tmp_path / f"{name}.png")
     write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), "a cat\nSteps: 2, Seed: 1, Size: 32x32")

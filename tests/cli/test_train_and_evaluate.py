@@ -37,7 +37,10 @@ def run(*arguments: object) -> str:
         (["picturebook", "--prompts", "two", "--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler"),
         (["picturebook", "--prompts", "two", "--deepcache-interval", 0], "deep features are to come at every 0 steps"),
         (["picturebook", "--prompts", "two", "--tome-ratio", -1], "share of tokens to merge is -1.0"),
-        (["picturebook", "--prompts", "two", "--interval", "1"], "--guidance-interval is '1', wanted are 2 numbers"),
+        (
+            ["picturebook", "--prompts", "two", "--interval", "1"],
+            "--guidance-interval: '1' is wrong, expected 2 numbers",
+        ),
         (["picturebook", "--prompts", "two", "-o", "none/report"], "none/report cannot be written"),
         (["picturebook", "--prompts", "two", "-m", "nosuch"], "there is no model 'nosuch'"),
     ],

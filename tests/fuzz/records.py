@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -92,9 +91,9 @@ def _change(table: Any, rng: Random) -> None:
         if rng.random() < 0.2:
             del table[place]
         elif isinstance(table, dict) and rng.random() < 0.3:
-            table[rng.choice(("text", "steps", "seed", "positive", "inputs", "mode", "x"))] = deepcopy(rng.choice(ODD))
+            table[rng.choice(("text", "steps", "seed", "positive", "inputs", "mode", "x"))] = rng.choice(ODD)
         else:
-            table[place] = deepcopy(rng.choice(ODD))
+            table[place] = rng.choice(ODD)
         return
 
 

@@ -1,0 +1,163 @@
+"""What draws: the options that choose and change a model, and what is added to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from darkroom.cli.options import Also
+from darkroom.errors import InputError, insist
+
+if TYPE_CHECKING:
+    from darkroom.checkpoints.model import LoadedModel
+
+__all__ = ["Additions", "Models", "known_models"]
+
+PANEL = "Models"
+DTYPES = ("auto", "bf16", "fp16", "fp32")
+EMA = ("auto", "yes", "no")
+
+
+def known_models(incomplete: str) -> list[str]:
+    """Names that the shell offers for `-m`, besides paths."""
+    from darkroom.checkpoints.locate import HOMES, shipped
+
+    return [name for name in (*shipped(), *HOMES) if name.startswith(incomplete)]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The model, and how it is loaded."""
+
+    name: Annotated[
+        str,
+        typer.Option(
+            *("-m", "--model"),
+            metavar="MODEL",
+            help="A checkpoint's file or folder, a hub id, or a name.",
+            rich_help_panel=PANEL,
+            autocompletion=known_models,
+        ),
+        Also("--ckpt"),
+    ] = "picturebook"
+    vae: Annotated[
+        str | None,
+        typer.Option("--vae", metavar="MODEL", help="Another first stage's file or folder.", rich_help_panel=PANEL),
+    ] = None
+    prediction: Annotated[
+        str | None,
+        typer.Option("--prediction", metavar="eps|v|x0", help="Against what the file says.", rich_help_panel=PANEL),
+    ] = None
+    ema: Annotated[
+        str, typer.Option("--ema", metavar="auto|yes|no", help="Averaged weights.", rich_help_panel=PANEL)
+    ] = "auto"
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype", metavar="auto|bf16|fp16|fp32", help="Precision; auto: what is fast here.", rich_help_panel=PANEL
+        ),
+    ] = "auto"
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=PANEL)
+    ] = "cpu"
+    threads: Annotated[
+        int | None,
+        typer.Option("-t", "--threads", metavar="INTEGER", help="Cores to use; default: all.", rich_help_panel=PANEL),
+    ] = None
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="auto|low", help="low: slower, in less.", rich_help_panel=PANEL)
+    ] = "auto"
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            metavar="int8|fp8",
+            help="Round large linear layers: faster, another picture.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Make kernels first; pays for many pictures.", rich_help_panel=PANEL)
+    ] = False
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("dtype", self.dtype, DTYPES), ("choice of averaged weights", self.ema, EMA)):
+            if value not in known:
+                raise InputError(f"unknown {what} {value!r}; known are: {', '.join(known)}")
+        insist(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
+
+    def load(self) -> LoadedModel:
+        """The model, ready to run."""
+        import torch
+
+        from darkroom.checkpoints.model import load_model
+
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        kinds = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+        return load_model(
+            self.name,
+            self.device,
+            kinds[self.dtype],
+            vae=self.vae,
+            prediction=self.prediction,
+            ema=self.ema,
+            memory=self.memory,
+            compile=self.compiled,
+            quantize=self.quantize,
+        )
+
+
+@dataclass(frozen=True)
+class Additions:
+    """What changes the model of some pictures: LoRAs, and a second model for the end."""
+
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lora", metavar="NAME[:WEIGHT]", help="As <lora:NAME:WEIGHT> in every prompt.", rich_help_panel=PANEL
+        ),
+    ] = None
+    folders: Annotated[
+        list[Path] | None,
+        typer.Option("--lora-dir", metavar="FOLDER", help="Where LoRAs are looked for.", rich_help_panel=PANEL),
+        Also("--lora-model-dir"),
+    ] = None
+    refiner: Annotated[
+        str | None,
+        typer.Option("--refiner", metavar="MODEL", help="A model that draws the end.", rich_help_panel=PANEL),
+    ] = None
+    switch_at: Annotated[
+        float | None,
+        typer.Option(
+            "--switch-at",
+            metavar="NUMBER",
+            help="Share of the schedule that the base draws, 0.8 by default.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.switch_at is not None and self.refiner is None:
+            raise InputError("--switch-at says nothing without --refiner")
+
+    @property
+    def switch(self) -> float:
+        """The share of the schedule that the base draws."""
+        return 0.8 if self.switch_at is None else self.switch_at
+
+    @property
+    def tags(self) -> str:
+        """The LoRAs as tags of a prompt. A name may be a path; the weight is what stands behind the last colon."""
+        return "".join(_tag(entry) for entry in self.lora or ())
+
+
+def _tag(entry: str) -> str:
+    name, colon, weight = entry.rpartition(":")
+    try:
+        return f"<lora:{name}:{float(weight):g}>" if colon else f"<lora:{entry}:1>"
+    except ValueError:
+        return f"<lora:{entry}:1>"

@@ -1,0 +1,98 @@
+"""The prompts of a command: on the line, in a file, or from standard input."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from darkroom.errors import InputError, insist
+from darkroom.requests.settings import DRAWING
+
+__all__ = ["Prompts", "parse_lines"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What to draw, and how often."""
+
+    listed: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="What to draw; one picture or batch each.")
+    ] = None
+    more: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--prompt", metavar="TEXT", help="One more of them.", rich_help_panel=DRAWING),
+    ] = None
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="One a line, or JSON lines; - reads standard input.",
+            rich_help_panel=DRAWING,
+        ),
+    ] = None
+    batch: Annotated[
+        int,
+        typer.Option(
+            "-b",
+            "--batch-count",
+            metavar="INTEGER",
+            help="Pictures per prompt, with seeds counting up.",
+            rich_help_panel=DRAWING,
+        ),
+    ] = 1
+
+    def __post_init__(self) -> None:
+        insist(self.batch >= 1, "the batch count", self.batch, "at least 1")
+        words = self.listed or []
+        if len(words) > 1 and not any(" " in word or not word for word in words):
+            text, each = " ".join(words), " ".join(f"-p {word}" for word in words)
+            raise InputError(
+                f'the words are not quoted: write "{text}" for one picture of them, {each} for one of each'
+            )
+
+    def read(self) -> list[dict[str, Any]]:
+        """For each prompt the settings that come with it, the prompt among them. None where nothing is asked for."""
+        entries: list[dict[str, Any]] = [{"prompt": text} for text in (*(self.listed or ()), *(self.more or ()))]
+        if self.file is None:
+            return entries
+        name = "standard input" if self.file == "-" else self.file
+        found = parse_lines(_text(self.file), name)
+        if not found:
+            raise InputError(f"{name} holds no prompts")
+        return entries + found
+
+
+def parse_lines(text: str, name: str) -> list[dict[str, Any]]:
+    """A prompt a line; a JSON object is settings by name, `prompt` among them, or a line of `darkroom data prompts`."""
+    return [_line(line.strip(), f"{name} line {i}") for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _line(line: str, where: str) -> dict[str, Any]:
+    if not line.startswith("{"):
+        return {"prompt": line}
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return {"prompt": line}  # braces are words of a prompt
+    if isinstance(caption := said.get("caption"), str):
+        return {"prompt": caption}
+    if not isinstance(said.get("prompt"), str):
+        raise InputError(f"{where} holds neither a prompt nor a caption")
+    return said
+
+
+def _text(file: str) -> str:
+    if file == "-":
+        return sys.stdin.read()
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"prompts cannot be read from {file}: it is not UTF-8 text") from None
+    except OSError as error:
+        raise InputError(f"prompts cannot be read from {file}: {error.strerror}") from None
