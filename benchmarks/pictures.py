@@ -39,7 +39,7 @@ class Drawn:
 def picture(system: System, side: int, steps: int = STEPS) -> Work:
     """DDIM without noise of its own, where all sides can be told the same timesteps. Latents are compared."""
     request = Request(
-        "a red cat house",
+        "a red cat",
         width=side,
         height=side,
         steps=steps,

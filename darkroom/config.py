@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
 __all__ = ["from_dict", "from_plain", "from_text", "guessed", "json_type", "load_toml", "to_dict"]
@@ -38,7 +38,7 @@ def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> 
         raise InputError(f"{path} cannot be read: {error}") from None
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise InputError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _apply(data, override)
@@ -56,7 +56,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise InputError(f"override {override!r}: {parent!r} is a value, not a table")
     try:
         data[last] = tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         data[last] = value.strip()  # a bare word is a string
 
 
@@ -91,6 +91,8 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
         if not isinstance(data, Mapping):
             raise _mismatch(where, key, data, "a table")
         return {k: _read(arguments[1], v, where, f"{key}.{k}".lstrip(".")) for k, v in data.items()}
+    if variants := _variants(cls):
+        return _read_union(variants, data, where, key)
     if dataclasses.is_dataclass(cls):
         return data if type(data) is cls else _read_dataclass(cls, data, where, key)
     if isinstance(cls, type) and issubclass(cls, Enum):
@@ -102,14 +104,17 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
     if cls is Path and isinstance(data, str):
         return Path(data)
     if cls is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise _mismatch(where, key, data, "a number below 1e308") from None
     if cls is Any or (isinstance(data, cls) and not (cls in (int, float) and isinstance(data, bool))):
         return data
     raise _mismatch(where, key, data, PLAIN.get(cls, getattr(cls, "__name__", str(cls))))
 
 
 def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) -> Any:
-    """`X | None`, or a union of dataclasses told apart by their `kind` (a `Literal` field with a default)."""
+    """`X | None`, or one of several dataclasses told apart by their `kind` (a `Literal` field with a default)."""
     if data is None and type(None) in arguments:
         return None
     candidates = [a for a in arguments if a is not type(None)]
@@ -118,7 +123,7 @@ def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) 
     by_kind = {_kind(a): a for a in candidates if dataclasses.is_dataclass(a)}
     if isinstance(data, Mapping) and by_kind:
         kind = data.get("kind")
-        if kind not in by_kind:
+        if not isinstance(kind, (str, type(None))) or kind not in by_kind:
             known = ", ".join(nearest(str(kind), [str(k) for k in by_kind]))
             raise InputError(f"{where}: {key}.kind is {kind!r}, accepted are: {known}")
         return _read(by_kind[kind], data, where, key)
@@ -128,6 +133,17 @@ def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) 
         except InputError:
             continue
     raise _mismatch(where, key, data, " or ".join(getattr(c, "__name__", str(c)) for c in candidates))
+
+
+def _variants(cls: Any) -> tuple[Any, ...]:
+    """The dataclasses with a `kind` under a base that is none itself."""
+    if not isinstance(cls, type) or dataclasses.is_dataclass(cls) or "kind" not in getattr(cls, "__annotations__", ()):
+        return ()
+    return tuple(v for v in _subclasses(cls) if dataclasses.is_dataclass(v))
+
+
+def _subclasses(cls: type) -> list[type]:
+    return [v for s in cls.__subclasses__() for v in (s, *_subclasses(s))]
 
 
 def _kind(cls: Any) -> object:
@@ -161,7 +177,10 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _mismatch(where: str, key: str, data: object, wanted: str) -> InputError:
-    shown = json.dumps(data, default=str)
+    try:
+        shown = printable(json.dumps(data, default=str))
+    except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
+        shown = f"a {type(data).__name__}"
     return InputError(f"{_prefix(where)}{key or 'the whole'} is {shown}, wanted is {wanted}")
 
 

@@ -1,8 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["NewFile", "new_file", "whole_file"]
+__all__ = ["NewFile", "new_file", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -29,6 +30,36 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         file.close()
         written.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         os.replace(written, target)
+
+
+@contextmanager
+def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """An empty folder to fill that takes the place of `path` when the block ends well and vanishes when it does not.
+
+    Unless `replace` is said, only an empty folder may be there already. Folders above are made. Entered before the
+    work, so that a path that cannot be written is an `InputError` before any time is spent.
+    """
+    target = path.resolve()
+    if target.exists() and (not target.is_dir() or (not replace and any(target.iterdir()))):
+        raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    fresh, former = place / "new", place / "old"
+    try:
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            os.replace(target, former)
+        os.replace(fresh, target)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        if former.exists() and not target.exists():  # the second move failed
+            os.replace(former, target)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 class NewFile:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from darkroom.checkpoints.native import save_system
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.systems.native import save_system
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import System
 

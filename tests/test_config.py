@@ -80,3 +80,30 @@ def test_broken_files_are_named(tmp_path: Path, text: str) -> None:
 )
 def test_there_and_back(box: Box) -> None:
     assert from_dict(Box, to_dict(box)) == box
+
+
+class Shape:
+    kind: str
+
+
+@dataclass(frozen=True)
+class Ball(Shape):
+    radius: float
+    kind: Literal["ball"] = "ball"
+
+
+@dataclass(frozen=True)
+class Scene:
+    shapes: tuple[Shape, ...]
+
+
+def test_a_base_stands_for_whatever_is_derived_from_it() -> None:
+    @dataclass(frozen=True)
+    class Cube(Shape):
+        side: float
+        kind: Literal["cube"] = "cube"
+
+    scene = Scene((Ball(1.0), Cube(2.0)))
+    assert from_dict(Scene, to_dict(scene)) == scene
+    with pytest.raises(InputError, match=r"shapes\[0\].kind is 'bal', accepted are: ball, cube"):
+        from_dict(Scene, {"shapes": [{"kind": "bal", "radius": 1}]})

@@ -30,9 +30,51 @@ from darkroom.diffusion.sigma_schedules import spaced
 sigmas = spaced("Cubic", DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise"), 9)
 assert len(sigmas) == 10 and (sigmas[:-1] > sigmas[1:]).all()
 """,
+    "HourConfig": """
+import tempfile
+from pathlib import Path
+import numpy as np
+from darkroom.engine.pipeline import Pipeline
+from darkroom.errors import InputError
+from darkroom.systems.build import build
+from darkroom.systems.native import load_system, save_system
+from darkroom.types import Request
+small = {"channel_mult": (1, 1), "model_channels": 64, "head_width": 16, "context_dim": 16, "num_res_blocks": 1}
+stage = {"channels": 32, "channel_mult": (1, 1), "decoder_res_blocks": 1}
+def narrow(system):
+    embedders = tuple(e if e.kind == "numbers" else replace(e, width=16) for e in system.embedders)
+    return replace(system, embedders=embedders, unet=replace(system.unet, **small),
+                   autoencoder=replace(system.autoencoder, **stage))
+model = build(narrow(SYSTEMS["hourly"])).requires_grad_(False)
+for p in model.unet.parameters():
+    p.add_(0.05 * torch.randn(p.shape))
+def draw(model, **inputs):
+    request = Request("a cow", width=32, height=32, steps=2, inputs=inputs)
+    return Pipeline(model).generate([request])[0].pixels
+seven = draw(model, hour=7.5)
+assert not np.array_equal(seven, draw(model))
+with tempfile.TemporaryDirectory() as folder:
+    save_system(model, Path(folder) / "model", {}, torch.float32)
+    assert np.array_equal(seven, draw(load_system(Path(folder) / "model"), hour=7.5))
+try:
+    draw(build(narrow(base)), hour=7.5)
+    raise AssertionError("passed over")
+except InputError as error:
+    assert "'hour' is given, which picturebook does not read" in str(error)
+""",
     "picturebook-wide": """
 from darkroom.systems.build import build
 assert build(SYSTEMS["picturebook-wide"], "meta").unet.conv_in.out_channels == 128
+""",
+    "OVER_GREY": """
+from darkroom.checkpoints.model import load_model
+from darkroom.engine.pipeline import Pipeline
+from darkroom.tasks import catalog
+from darkroom.types import Request
+catalog.TASKS = (OVER_GREY, *catalog.TASKS)
+pipeline = Pipeline(load_model("picturebook", dtype=torch.float32).model)
+own, plain = pipeline.generate([Request(p, steps=1, seed=4) for p in ("grey cat", "a grey cat")])
+assert abs(own.pixels.astype(int) - plain.pixels).max() > 1
 """,
     "drum": """
 import numpy as np

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import InputError
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import whole_file, whole_folder
 
 
 def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:
@@ -58,3 +58,34 @@ def test_devices_are_left_alone() -> None:
     with pytest.raises(InputError, match="not a regular file"), whole_file(Path(os.devnull)):
         pass
     assert not Path(os.devnull).is_file()
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "model"
+
+    def write(name: str, *, replace: bool = False, fails: bool = False) -> None:
+        with whole_folder(target, replace=replace) as folder:
+            (folder / name).write_text("")
+            if fails:
+                raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write("a", fails=True)
+    assert list(target.parent.iterdir()) == []
+    write("a")
+    assert [p.name for p in target.parent.iterdir()] == ["model"]
+    with pytest.raises(InputError, match="exists already and is not an empty folder"):
+        write("b")
+    with pytest.raises(RuntimeError):
+        write("b", replace=True, fails=True)
+    assert [p.name for p in target.iterdir()] == ["a"]
+    write("b", replace=True)
+    assert [p.name for p in target.iterdir()] == ["b"]
+    assert [p.name for p in target.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_where_none_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="file"), whole_folder(place, replace=True):
+            pass

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,9 +25,9 @@ from darkroom.checkpoints.source import Source
 from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.stored import Stored
 from darkroom.checkpoints.transfer import planned_ours, planned_theirs
-from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
+from darkroom.whole_file import whole_folder
 
 __all__ = ["Content", "write_diffusers", "write_original"]
 
@@ -77,12 +74,8 @@ def write_original(content: Content, path: Path) -> None:
 def write_diffusers(content: Content, folder: Path) -> list[str]:
     """Write a folder that Diffusers loads; returns what the user should know about it."""
     system = content.system
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists already and is not an empty folder")
     tokenizers, index = find_tokenizers(system, content.beside), model_index(system)
-    fresh = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}.part")
-    try:
-        fresh.mkdir(parents=True)
+    with whole_folder(folder) as fresh:
         _write_components(content, fresh)
         for component, config in scheduler_configs(system).items():
             write_json(fresh / component / "scheduler_config.json", config)
@@ -95,13 +88,6 @@ def write_diffusers(content: Content, folder: Path) -> list[str]:
         if content.unused:
             unused = {n: Planned(s.dtype, s.shape, s.load) for n, s in content.unused.items()}
             write_safetensors(fresh / UNUSED, unused, {"format": "pt", **content.notes})
-        if folder.exists():
-            folder.rmdir()
-        os.replace(fresh, folder)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error}") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     lacking = [name for name in index if name.startswith("tokenizer") and index[name][0] and name not in tokenizers]
     return [f"no vocabulary was found on this machine: put one into {folder / name}" for name in lacking]
 

@@ -8,8 +8,8 @@ import json
 import os
 from pathlib import Path
 
-from darkroom.checkpoints.safetensors_file import write_atomically
 from darkroom.errors import InputError
+from darkroom.whole_file import whole_file
 
 __all__ = ["lora_hash", "model_hash", "sha256"]
 
@@ -20,7 +20,7 @@ def model_hash(path: Path) -> str:
 
 
 def lora_hash(path: Path) -> str:
-    """The first twelve hex digits of what A1111 tells LoRAs and embeddings by: the sha256 of what lies behind a
+    """The first twelve hex digits of what A1111 tells LoRAs by: the sha256 of what lies behind a
     safetensors header, of other containers that of the whole file."""
     try:
         with open(path, "rb") as file:
@@ -69,5 +69,8 @@ def _read_cache() -> dict[str, str]:
 
 def _write_cache(table: dict[str, str]) -> None:
     kept = dict(list(table.items())[-1000:])
-    with contextlib.suppress(InputError):  # without a place for it, hashes are computed anew
-        write_atomically(_cache_file(), [json.dumps(kept).encode()])
+    path = _cache_file()
+    with contextlib.suppress(InputError, OSError):  # without a place for it, hashes are computed anew
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(json.dumps(kept).encode())

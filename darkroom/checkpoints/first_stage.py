@@ -15,6 +15,7 @@ from darkroom.checkpoints.table import Rule, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.nn.lean import make_lean
 from darkroom.systems.empty import empty_modules
 
 __all__ = ["load_first_stage"]
@@ -45,6 +46,7 @@ def load_first_stage(
         table = rules(original.autoencoder(config), ours)
     fit(table, ours, found, optional=(), is_baggage=_is_baggage).require(path, "the first stage of this system")
     assign(stage, table, found, dtype, device)
+    make_lean(stage)
     return stage.eval().requires_grad_(False)
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from darkroom.checkpoints import original
+from darkroom.checkpoints.embeddings import describe_embedding, embedding_hash
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
 from darkroom.checkpoints.identify import empty_state, identify
-from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.lora import describe_lora
+from darkroom.checkpoints.native import describe_system, is_native
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import STATISTICS, statistics_beside
@@ -25,7 +27,6 @@ from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems import FIRST_STAGES, FirstStage, System
 from darkroom.systems.empty import empty_modules
-from darkroom.systems.native import read_system
 
 __all__ = ["inspect"]
 
@@ -40,15 +41,16 @@ def inspect(
     `hashed` reads the whole file once (remembered for the next time), `finite` looks at every number. Raises
     `InputError` naming file and cause.
     """
-    if path.is_dir() and (path / "system.json").is_file():
+    if is_native(path):
         return _native(path)
     if not path.is_dir():
         weights = open_weights(path)
-        facts = describe_lora(weights) or _first_stage(weights)
+        facts = describe_lora(weights) or _first_stage(weights) or describe_embedding(weights)
         if facts is not None:
             if finite:
                 weights.require_finite()
-            digest = {"hash": (lora_hash if "rank" in facts else model_hash)(path)} if hashed else {}
+            hash_of = lora_hash if "rank" in facts else embedding_hash if "vectors" in facts else model_hash
+            digest = {"hash": hash_of(path)} if hashed else {}
             return {"file": str(path), "container": weights.kind, **facts, **_content(weights), **digest}
     source = open_source(path)
     if finite:
@@ -67,7 +69,7 @@ def inspect(
         "running average": _average(source),
         **_statistics(source, system),
         **_content(source.tensors),
-        **_parameters(system),
+        **_parameters(empty_state(system)),
         "known baggage": f"{len(identity.fit.unused)} tensors",
         **({"hash": model_hash(source.main_file)} if hashed else {}),
         **{k: v for k, v in source.metadata.items() if k.startswith("modelspec.") and len(v) < 200},
@@ -103,9 +105,9 @@ def _statistics(source: Source, system: System) -> dict[str, str]:
     return {"embedding statistics": str(found) if found else wanted if widths[0] == 768 else "0 and 1"}
 
 
-def _parameters(system: System) -> dict[str, str]:
+def _parameters(state: Mapping[str, Tensor]) -> dict[str, str]:
     counts: Counter[str] = Counter()
-    for name, tensor in empty_state(system).items():
+    for name, tensor in state.items():
         counts[name.split(".")[0]] += tensor.numel()
     return {f"{part} parameters": f"{count:,}" for part, count in counts.items()}
 
@@ -127,14 +129,14 @@ def _first_stage(weights: Weights) -> dict[str, Any] | None:
 
 
 def _native(path: Path) -> dict[str, Any]:
-    system = read_system(read_json(path / "system.json"), path / "system.json")
+    model = describe_system(path)
     tensors = {f"{f.stem}.{name}": t for f in sorted(path.glob("*.safetensors")) for name, t in open_weights(f).items()}
     return {
         "file": str(path),
         "layout": "this project's own folder",
-        "system": f"{system.name} ({system.title})",
-        "prediction": system.prediction,
+        "system": f"{model.system.name} ({model.system.title})",
+        "prediction": model.system.prediction,
         **_content(tensors),
-        **_parameters(system),
+        **_parameters(model.state_dict()),
         "hash": model_hash(path / "unet.safetensors"),
     }

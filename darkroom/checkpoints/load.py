@@ -10,13 +10,13 @@ from torch import nn
 
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.native import is_native, load_system
 from darkroom.checkpoints.original import OPTIONAL
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.transfer import assign
 from darkroom.diffusion.process import Prediction
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.systems.native import load_system
 from darkroom.systems.system import System
 
 __all__ = ["Loaded", "load", "load_checkpoint", "load_source"]
@@ -61,7 +61,7 @@ def load_checkpoint(
     Raises `InputError` naming file and cause.
     """
     path = locate(str(model))
-    if path.is_dir() and (path / "system.json").is_file():
+    if is_native(path):
         return Loaded(load_system(path, device, dtype), path, None, path / "unet.safetensors")
     source = open_source(path)
     identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
@@ -82,9 +82,7 @@ def load_source(
     assign(model, identity.rules, source.tensors, dtype, device, channels_last=channels_last)
     folder = source.path if source.layout == "diffusers" else source.path.parent
     _settle(model, folder, dtype, device)
-    for embedder in model.conditioner.embedders.values():
-        if hasattr(embedder, "look_in"):
-            embedder.look_in(folder)  # type: ignore[operator]  # vocabularies beside the checkpoint come first
+    model.conditioner.look_in(folder)  # vocabularies beside the checkpoint come first
     return model.eval().requires_grad_(False)
 
 

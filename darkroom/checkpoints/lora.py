@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError
+from darkroom.checkpoints.embeddings import BUNDLED, bundled_embeddings
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names, layers_by_key, split_key, undress
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
@@ -19,6 +20,7 @@ from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
+from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
 from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, LowRank, Merged, WithBias, attach, merge
 from darkroom.systems.build import LatentDiffusion
@@ -40,6 +42,7 @@ class Lora:
     path: Path
     adapters: Mapping[str, Adapter]
     metadata: Mapping[str, str]
+    embeddings: Sequence[Embedding] = ()  # words that it brings along
 
     @cached_property
     def unet(self) -> dict[str, Adapter]:
@@ -85,7 +88,7 @@ def read_lora(
     if unmatched:
         shown = ", ".join(printable(key, 200) for key in unmatched[:5]) + (", …" if len(unmatched) > 5 else "")
         raise InputError(f"{path}: {len(unmatched)} keys match no layer of {system.name}: {shown}")
-    return Lora(Path(path), adapters, weights.metadata)
+    return Lora(Path(path), adapters, weights.metadata, bundled_embeddings(weights, system))
 
 
 def _groups(weights: Weights) -> tuple[dict[str, dict[str, Stored]], list[str]]:
@@ -93,6 +96,8 @@ def _groups(weights: Weights) -> tuple[dict[str, dict[str, Stored]], list[str]]:
     groups: dict[str, dict[str, Stored]] = {}
     strange: list[str] = []
     for key, stored in weights.items():
+        if key.startswith(BUNDLED):
+            continue
         split = split_key(key)
         if split is None or split[1] in groups.get(split[0], ()):  # or a second adapter for the same layer
             strange.append(key)

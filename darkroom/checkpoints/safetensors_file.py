@@ -6,11 +6,9 @@ A file is the header's length (8 bytes, little-endian), the header (JSON: name â
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,9 @@ from torch import Tensor
 from darkroom.checkpoints.json_file import parse_table
 from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.errors import InputError
+from darkroom.whole_file import whole_file
 
-__all__ = ["DTYPES", "Planned", "plan", "read_safetensors", "write_atomically", "write_safetensors"]
+__all__ = ["DTYPES", "Planned", "plan", "read_safetensors", "write_safetensors"]
 
 MAX_HEADER = 32 << 20  # bytes; the largest public model has 0.4 MB, the rest is room for training notes
 MAX_TENSORS = 100_000
@@ -151,29 +150,13 @@ def write_safetensors(
             flat = tensor.detach().to("cpu").contiguous().view(-1)
             yield memoryview(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]  # arrays are buffers
 
-    write_atomically(path, chunks())
-
-
-def write_atomically(path: Path | str, chunks: Iterable[bytes | memoryview]) -> None:
-    """Write a file beside `path`, flush it to the disk, then move it there. `InputError` if the place refuses."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):  # gone after the move
-            temporary.unlink()
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself must survive a power cut, too
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+    with whole_file(path) as file:
+        for chunk in chunks():
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())  # a power cut leaves the file that was there before, or this one

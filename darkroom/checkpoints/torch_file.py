@@ -29,6 +29,7 @@ __all__ = ["LEGACY_MAGIC", "read_torch_legacy", "read_torch_zip"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older layout
 NESTED = ("model_state_dict", "model", "params_ema", "params", "module")  # where others put the state dict
+WORDS = "string_to_param"  # where embeddings (textual inversion) have theirs
 NOTES = ("global_step", "epoch", "pytorch-lightning_version")
 
 _DTYPES = {
@@ -106,7 +107,9 @@ def _weights(file: MappedFile, root: object, places: _Places, kind: str) -> Weig
         what = f"an object of {_called(root)[0][:100]}" if _called(root)[0] else f"a {type(root).__name__}"
         raise InputError(f"{file.path} holds {what}, wanted is a table of tensors (a state dict)")
     notes = {name: str(table[name]) for name in NOTES if isinstance(table.get(name), (int, str))}
-    candidates = [_as_dict(table.get("state_dict")), table, *(_as_dict(table.get(name)) for name in NESTED)]
+    learned = {f"{WORDS}.{word}": vectors for word, vectors in (_as_dict(table.get(WORDS)) or {}).items()}
+    nested = (_as_dict(table.get(name)) for name in NESTED)
+    candidates = [learned, _as_dict(table.get("state_dict")), table, *nested]
     for candidate in candidates:
         entries = {}
         for name, value in (candidate or {}).items():
@@ -131,6 +134,8 @@ def _as_dict(value: object) -> dict[object, object] | None:
         return value
     if isinstance(value, Call) and value.items is not None:
         return value.items
+    if isinstance(value, Call) and isinstance(value.state, dict) and "_parameters" in value.state:
+        return _as_dict(value.state["_parameters"])  # a ParameterDict
     name, arguments = _called(value)
     if name in DICTS and arguments and isinstance(arguments[0], list):
         pairs = arguments[0]

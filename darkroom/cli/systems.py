@@ -11,7 +11,6 @@ def systems() -> None:
     from rich.table import Table
 
     from darkroom.systems import FIRST_STAGES, SYSTEMS
-    from darkroom.systems.build import EMBEDDERS
     from darkroom.systems.counts import parameters
 
     table = Table("system", "what", "denoiser", "first stage", "reads (encoder)", "latent", "defaults")
@@ -20,8 +19,7 @@ def systems() -> None:
         reads = []
         for config in system.embedders:
             count = parameters(config)
-            key = getattr(config, "key", getattr(EMBEDDERS[type(config)], "key", ""))
-            reads.append(f"{key} ({_millions(count)})" if count else key)
+            reads.append(f"{config.key} ({_millions(count)})" if count else config.key)
         table.add_row(
             _names(system.name, system.layouts),
             system.title,

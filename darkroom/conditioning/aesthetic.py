@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
 from darkroom.nn.embeddings import sinusoid
 
@@ -17,22 +17,20 @@ __all__ = ["AestheticScore", "AestheticScoreConfig"]
 
 
 @dataclass(frozen=True)
-class AestheticScoreConfig:
+class AestheticScoreConfig(EmbedderConfig):
     wished: float  # stands for a missing score
     unwished: float  # what the unconditional branch reads
     width: int = 256
     kind: Literal["aesthetic_score"] = "aesthetic_score"
+    key = "aesthetic_score"
+    reads = ("aesthetic_score",)
 
 
 class AestheticScore(Embedder):
     """Never dropped in training. Absent: the wished score; the unconditional branch has a lower one of its own."""
 
     slot = "vector"
-    key = "aesthetic_score"
-
-    def __init__(self, config: AestheticScoreConfig) -> None:
-        super().__init__()
-        self.config = config
+    config: AestheticScoreConfig
 
     def unconditional(self, value: float | None) -> float:
         return self.config.unwished
@@ -40,7 +38,7 @@ class AestheticScore(Embedder):
     def prepare(self, values: Sequence[float | None]) -> Tensor:
         scores = [self.config.wished if v is None else v for v in values]
         if wrong := [v for v in scores if isinstance(v, bool) or not isinstance(v, (int, float))]:
-            raise InputError(f"aesthetic_score is {wrong[0]!r}, wanted is a number")
+            raise InputError(f"aesthetic_score is {wrong[0]!r}, expected is a number")
         return torch.tensor([[float(v)] for v in scores])  # (B, 1)
 
     def forward(self, prepared: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
 from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.bert_tokenizer import BertTokenizer
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
@@ -19,7 +19,7 @@ __all__ = ["BertText", "BertTextConfig"]
 
 
 @dataclass(frozen=True)
-class BertTextConfig:
+class BertTextConfig(CaptionConfig):
     width: int
     layers: int
     length: int = 77
@@ -34,10 +34,11 @@ class BertTextConfig:
 class BertText(CaptionEmbedder):
     """Absent: the empty sentence, fully encoded, which is also the unconditional branch."""
 
+    config: BertTextConfig
+
     def __init__(self, config: BertTextConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         c = config
-        self.drop_rate = c.drop_rate
         self.tokenizer = BertTokenizer(c.length)
         self.transformer = TextTransformer(
             TextTransformerConfig(c.vocabulary, c.length, c.width, c.layers, c.heads, c.head_dim, c.logits)

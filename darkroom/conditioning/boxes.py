@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
+from darkroom.types import Request, Size
 
 __all__ = ["Box", "Boxes", "BoxesConfig", "Layout"]
 
@@ -37,7 +38,7 @@ class Box:
 
 def _require_corners(what: str, x0: float, y0: float, x1: float, y1: float) -> None:
     if not (0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1):
-        raise InputError(f"{what} {(x0, y0, x1, y1)} is wrong: wanted are x0 <= x1 and y0 <= y1 between 0 and 1")
+        raise InputError(f"{what} {(x0, y0, x1, y1)} is wrong: expected are x0 <= x1 and y0 <= y1 between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class BoxesConfig:
+class BoxesConfig(EmbedderConfig):
     classes: int
     width: int
     layers: int
@@ -63,6 +64,8 @@ class BoxesConfig:
     logits: bool = True  # released files carry an output layer that conditioning never uses
     drop_rate: float = 0.0
     kind: Literal["boxes"] = "boxes"
+    key = "boxes"
+    reads = ("boxes",)
 
     @property
     def length(self) -> int:
@@ -77,14 +80,12 @@ class Boxes(Embedder):
     """
 
     slot = "tokens"
-    key = "boxes"
     guided = True
+    config: BoxesConfig
 
     def __init__(self, config: BoxesConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         c = config
-        self.config = c
-        self.drop_rate = c.drop_rate
         self.transformer = TextTransformer(
             TextTransformerConfig(c.vocabulary, c.length, c.width, c.layers, c.heads, c.head_dim, c.logits)
         )
@@ -97,7 +98,7 @@ class Boxes(Embedder):
         tokens: list[int] = []
         for box in layout.boxes:
             if not 0 <= box.label < c.classes:
-                raise InputError(f"a box has class {box.label}, wanted is 0 to {c.classes - 1}")
+                raise InputError(f"a box has class {box.label}, expected is 0 to {c.classes - 1}")
             modifier = box.group + 2 * box.occluded + 4 * box.depiction + 8 * box.inside
             tokens += [box.label + c.classes * modifier, self._corner(box.x0, box.y0), self._corner(box.x1, box.y1)]
         tokens += [c.vocabulary - 1] * (3 * c.objects - len(tokens))  # no object
@@ -108,9 +109,29 @@ class Boxes(Embedder):
         side = math.isqrt(self.config.vocabulary)
         return round(y * (side - 1)) * side + round(x * (side - 1))
 
+    def read(self, request: Request, size: Size, generator: Generator) -> Layout | None:
+        """Boxes as `Box`es, or as mappings with their fields (as JSON files hold them)."""
+        value = request.inputs.get(self.key)
+        if value is None or isinstance(value, Layout):
+            return value
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"boxes is {value!r}, expected is a list of boxes")
+        return Layout(tuple(_box(entry) for entry in value))
+
     def prepare(self, values: Sequence[Layout | Sequence[Box] | None]) -> Tensor:
         layouts = [v if isinstance(v, Layout) else Layout(tuple(v or ())) for v in values]
         return torch.tensor([self.tokens(layout) for layout in layouts])  # (B, length)
 
     def forward(self, prepared: Tensor) -> Tensor:
         return self.transformer(prepared)  # (B, length, width)
+
+
+def _box(entry: Any) -> Box:
+    if isinstance(entry, Box):
+        return entry
+    try:
+        if isinstance(entry, Mapping):
+            return Box(**entry)
+    except TypeError:  # a field too many or too few, or a text for a number
+        pass
+    raise InputError(f"box {entry!r} is wrong, expected are label, x0, y0, x1, y1")

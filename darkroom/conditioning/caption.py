@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.conditioning.emphasis import EMPHASES, Emphasis
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 
-__all__ = ["CaptionEmbedder", "Tokenized"]
+__all__ = ["CaptionConfig", "CaptionEmbedder", "Tokenized"]
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,17 @@ class Tokenized:
     chunks: int = 1
 
 
+class CaptionConfig(EmbedderConfig):
+    """Captions come from the prompts of a request, which differ from step to step and from part to part."""
+
+    key = "caption"
+    reads = ("prompt", "negative_prompt")
+
+
 class CaptionEmbedder(Embedder):
     """Reads the caption as tokens. A subclass says how it makes tokens of a weighted text, and features of tokens."""
 
     slot = "tokens"
-    key = "caption"
     guided = True
 
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:

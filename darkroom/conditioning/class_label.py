@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
 
 __all__ = ["ClassLabel", "ClassLabelConfig"]
 
 
 @dataclass(frozen=True)
-class ClassLabelConfig:
+class ClassLabelConfig(EmbedderConfig):
     """`rows` of the table. `null`: the row that stands for no class; None where the release has no such row."""
 
     rows: int
@@ -24,18 +24,22 @@ class ClassLabelConfig:
     null: int | None
     drop_rate: float = 0.0
     kind: Literal["class_label"] = "class_label"
+    key = "class"
+    reads = ("class",)
+
+    @property
+    def required(self) -> str:
+        return f"a class of 0 to {self.rows - 1}" if self.null is None else ""
 
 
 class ClassLabel(Embedder):
     """Absent: the null row, which is also the unconditional branch; without one, a class is required."""
 
     slot = "tokens"
-    key = "class"
+    config: ClassLabelConfig
 
     def __init__(self, config: ClassLabelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
         self.table = nn.Embedding(config.rows, config.width)
 
     def unconditional(self, value: int | None) -> int | None:
@@ -47,7 +51,7 @@ class ClassLabel(Embedder):
     def _row(self, value: int | None) -> int:
         row = self.config.null if value is None else value
         if row is None or isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < self.config.rows:
-            raise InputError(f"class is {value!r}, wanted is a whole number of 0 to {self.config.rows - 1}")
+            raise InputError(f"class is {value!r}, expected is a whole number of 0 to {self.config.rows - 1}")
         return row
 
     def forward(self, prepared: Tensor) -> Tensor:

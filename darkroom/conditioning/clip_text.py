@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
 from darkroom.conditioning.chunks import Chunk, chunked
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.weighted_text import WeightedText
@@ -35,7 +35,7 @@ class TextTowerConfig:
 
 
 @dataclass(frozen=True)
-class ClipTextEmbedderConfig:
+class ClipTextEmbedderConfig(CaptionConfig):
     """`absent`: what stands for no text, the empty prompt or zeros in all outputs."""
 
     towers: tuple[TextTowerConfig, ...]
@@ -62,10 +62,10 @@ class ClipText(CaptionEmbedder):
     A1111, which has its padding of the shorter of two prompts off, and ComfyUI).
     """
 
+    config: ClipTextEmbedderConfig
+
     def __init__(self, config: ClipTextEmbedderConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
         self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers).requires_grad_(False)
         self.tokenizers = tuple(ClipTokenizer(t.tower.length, t.padding) for t in config.towers)
 

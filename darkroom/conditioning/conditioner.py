@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.embedder import Embedder
 from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.errors import InputError
+from darkroom.types import Request, Size
 
 __all__ = ["Conditioner"]
 
@@ -28,6 +29,18 @@ class Conditioner(nn.Module):
     def prepare(self, inputs: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """One mapping per picture, by embedder key, to prepared tensors by the same keys."""
         return {key: e.prepare([i.get(key) for i in inputs]) for key, e in self._items()}
+
+    def read(self, request: Request, size: Size, generator: Generator) -> dict[str, Any]:
+        """The inputs, by embedder key, of the picture of `size` that `request` asks for; noise is `generator`'s.
+
+        Captions are not among them: they come from the prompts, step by step and part by part.
+        """
+        return {key: e.read(request, size, generator) for key, e in self._items() if not isinstance(e, CaptionEmbedder)}
+
+    def use_first_stage(self, encode: Callable[[Tensor], Tensor]) -> None:
+        """Tell all embedders the system's way from images to scaled latents."""
+        for _, e in self._items():
+            e.use_first_stage(encode)
 
     def unconditional(self, inputs: Mapping[str, Any], negative_prompt: str = "") -> dict[str, Any]:
         """The inputs of the unconditional branch beside `inputs`: each embedder says whether it goes without.
@@ -49,7 +62,7 @@ class Conditioner(nn.Module):
         result = {}
         for key, e in self._items():
             value = prepared[key]
-            absent = torch.rand(len(value), generator=generator) < e.drop_rate
+            absent = torch.rand(len(value), generator=generator) < e.config.drop_rate
             if absent.any():
                 nothing = e.prepare([None]).to(value)
                 mask = absent.view(-1, *[1] * (value.dim() - 1))

@@ -7,22 +7,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
 from darkroom.models.depth import DepthConfig, DepthEstimator, depth_input
+from darkroom.pixels import as_tensor
+from darkroom.types import Request, Size
 
 __all__ = ["Depth", "DepthMapConfig"]
 
 
 @dataclass(frozen=True)
-class DepthMapConfig:
+class DepthMapConfig(EmbedderConfig):
     estimator: DepthConfig
     factor: int  # f of the first stage
     drop_rate: float = 0.0
     kind: Literal["depth"] = "depth"
+    key = "depth"
+    reads = ("depth", "image")
+    required = "a picture or a depth map"
+
+    def is_given(self, request: Request) -> bool:
+        return request.image is not None or super().is_given(request)
 
 
 class Depth(Embedder):
@@ -33,13 +41,22 @@ class Depth(Embedder):
     """
 
     slot = "channels"
-    key = "depth"
+    config: DepthMapConfig
 
     def __init__(self, config: DepthMapConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
         self.estimator = DepthEstimator(config.estimator).requires_grad_(False)
+
+    def read(self, request: Request, size: Size, generator: Generator) -> Tensor | None:
+        """The depth map of the inputs, else the request's image, at the size of the picture that is drawn."""
+        value = request.inputs.get(self.key)
+        value = request.image if value is None else value
+        if value is None:
+            return None
+        picture, sides = as_tensor("depth", value), (size.height, size.width)
+        if picture.dim() != 3 or picture.shape[1:] == sides:
+            return picture
+        return F.interpolate(picture[None].float(), sides, mode="bilinear", antialias=True, align_corners=False)[0]
 
     def prepare(self, values: Sequence[Tensor | None]) -> Tensor:
         shapes = {tuple(v.shape[-2:]) for v in values if v is not None}

@@ -1,31 +1,68 @@
-"""What all embedders have in common."""
+"""What all embedders have in common, and what a system says of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from darkroom.conditioning.conditioning import Conditioning
+from darkroom.types import Request, Size
 
-__all__ = ["Embedder", "Slot"]
+__all__ = ["Embedder", "EmbedderConfig", "Slot"]
 
 Slot = Literal["tokens", "channels", "vector"]
 
 
-class Embedder(nn.Module):
-    """Reads the input `key` and fills `slot`.
+class EmbedderConfig:
+    """One embedder of a system as data: each is a frozen dataclass, told from the others by its `kind`.
 
-    `prepare` does what can be cached (tokenise, rasterise, run a frozen network once); `forward` does the rest. An
-    absent input is `None`; what it means is the embedder's matter.
+    What can be known of an embedder before any network is built is said here.
+    """
+
+    kind: str
+    key: str  # of its input among those of a picture
+    reads: tuple[str, ...]  # the entries of `Request.inputs` and the fields of `Request` that it looks at
+    required: str = ""  # what a request must give, in words; empty: it may be absent
+    takes_image: bool = False  # the request's image is for this embedder; drawing starts from it only if asked to
+    drop_rate: float = 0.0  # share of training samples whose input is made absent
+
+    def is_given(self, request: Request) -> bool:
+        """Whether `request` holds what is required."""
+        return request.inputs.get(self.key) is not None
+
+    def picture_size(self, request: Request, factor: int) -> Size | None:
+        """The picture's size where the input decides it; `factor`: f of the first stage."""
+        return None
+
+
+class Embedder(nn.Module):
+    """Turns the input `key` into what fills `slot`.
+
+    `read` takes it out of a request; `prepare` does what can be cached (tokenize, rasterize, run a frozen network
+    once); `forward` does the rest. An absent input is `None`; what it means is the embedder's matter.
     """
 
     slot: ClassVar[Slot]
-    key: str
-    drop_rate: float = 0.0  # share of training samples whose input is made absent
     guided: ClassVar[bool] = False  # whether the unconditional branch of guidance goes without this input
+    config: EmbedderConfig
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def key(self) -> str:
+        return self.config.key
+
+    def read(self, request: Request, size: Size, generator: Generator) -> Any:
+        """The input of the picture of `size` that `request` asks for, `None` if absent; noise is `generator`'s.
+
+        `InputError` for what cannot be one. `prepare` takes what this gives.
+        """
+        return request.inputs.get(self.key)
 
     def prepare(self, values: Sequence[Any]) -> Tensor:
         """Inputs of B pictures (`None` = absent) to one tensor (B, …)."""
@@ -41,3 +78,6 @@ class Embedder(nn.Module):
 
     def look_in(self, folder: Path) -> None:
         """Look for the files that are needed besides weights in the checkpoint's `folder` first."""
+
+    def use_first_stage(self, encode: Callable[[Tensor], Tensor]) -> None:
+        """Be told the system's way from images (B, 3, H, W) to scaled latents."""

@@ -6,21 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
+from darkroom.types import Request, Size
 
 __all__ = ["Vectors", "VectorsConfig"]
 
 
 @dataclass(frozen=True)
-class VectorsConfig:
+class VectorsConfig(EmbedderConfig):
     width: int
     key: str = "vectors"
     drop_rate: float = 0.0
     kind: Literal["vectors"] = "vectors"
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.key,)
 
 
 class Vectors(Embedder):
@@ -28,12 +34,16 @@ class Vectors(Embedder):
 
     slot = "tokens"
     guided = True
+    config: VectorsConfig
 
-    def __init__(self, config: VectorsConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.key = config.key
-        self.drop_rate = config.drop_rate
+    def read(self, request: Request, size: Size, generator: Generator) -> Tensor | None:
+        value = request.inputs.get(self.key)
+        try:
+            return (
+                value if value is None or isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, np.float32))
+            )
+        except (TypeError, ValueError):
+            raise InputError(f"{self.key} is no table of numbers, expected are n rows of {self.config.width}") from None
 
     def prepare(self, values: Sequence[Tensor | None]) -> Tensor:
         width = self.config.width

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from darkroom.conditioning.embedder import Embedder
-from darkroom.conditioning.noise_level import NoiseLevels
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
+from darkroom.conditioning.noise_level import NoiseLevels, read_level
 from darkroom.errors import InputError
 from darkroom.models.vision import VisionConfig, VisionTower, prepare_image
 from darkroom.nn.embeddings import sinusoid
+from darkroom.pixels import as_tensor
+from darkroom.types import Request, Size
 
 __all__ = ["ImagePrompt", "ImagePromptConfig", "PromptImage"]
 
@@ -33,11 +35,14 @@ class PromptImage:
 
 
 @dataclass(frozen=True)
-class ImagePromptConfig:
+class ImagePromptConfig(EmbedderConfig):
     tower: VisionConfig
     levels: NoiseLevels
     drop_rate: float = 0.0
     kind: Literal["image_prompt"] = "image_prompt"
+    key = "image_prompt"
+    reads = ("image_prompt", "image", "noise_level")
+    takes_image = True
 
 
 class ImagePrompt(Embedder):
@@ -48,18 +53,25 @@ class ImagePrompt(Embedder):
     """
 
     slot = "vector"
-    key = "image_prompt"
     guided = True
+    config: ImagePromptConfig
     mean: Tensor  # (D,)
     std: Tensor
 
     def __init__(self, config: ImagePromptConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
         self.tower = VisionTower(config.tower).requires_grad_(False)
         self.register_buffer("mean", torch.zeros(config.tower.projection))
         self.register_buffer("std", torch.ones(config.tower.projection))
+
+    def read(self, request: Request, size: Size, generator: Generator) -> PromptImage | None:
+        """The image prompt of the inputs, else the request's image, noised to the level of the inputs."""
+        value = request.inputs.get(self.key)
+        value = request.image if value is None else value
+        if value is None:
+            return None
+        noise = torch.randn(self.config.tower.projection, generator=generator)
+        return PromptImage(as_tensor("image_prompt", value), read_level(request.inputs, 0), noise)
 
     def prepare(self, values: Sequence[PromptImage | Tensor | None]) -> Tensor:
         prompts = [PromptImage(v) if isinstance(v, Tensor) else v for v in values]
@@ -80,7 +92,7 @@ class ImagePrompt(Embedder):
         if image.dim() == 1 and len(image) == c.projection:
             return image.float().cpu()
         if image.dim() != 3 or image.shape[0] != 3:
-            raise InputError(f"image_prompt has shape {list(image.shape)}, wanted is [3, H, W] or [{c.projection}]")
+            raise InputError(f"image_prompt has shape {list(image.shape)}, expected is [3, H, W] or [{c.projection}]")
         weight = self.tower.patch_embedding.weight
         return self.tower(prepare_image(image[None].to(weight.device), c.image_size))[0].float().cpu()
 

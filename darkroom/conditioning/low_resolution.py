@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import astuple, dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
-from darkroom.conditioning.embedder import Embedder
-from darkroom.conditioning.noise_level import NoiseLevels
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
+from darkroom.conditioning.noise_level import NoiseLevels, read_level
 from darkroom.errors import InputError
+from darkroom.pixels import as_tensor, sides
+from darkroom.types import Request, Size
 
 __all__ = ["LowResolution", "LowResolutionConfig", "Small"]
 
@@ -30,14 +32,34 @@ class Small:
     noise: Tensor | None = None
 
 
+def _small(request: Request) -> Any:
+    small = request.inputs.get("low_resolution")
+    return request.image if small is None else small
+
+
 @dataclass(frozen=True)
-class LowResolutionConfig:
+class LowResolutionConfig(EmbedderConfig):
     """`levels` None: no noise, no level. Otherwise the level is also given as class index."""
 
     levels: NoiseLevels | None = None
     default_level: int = 0  # for a bare picture
     drop_rate: float = 0.0
     kind: Literal["low_resolution"] = "low_resolution"
+    key = "low_resolution"
+    required = "a small picture to enlarge"
+    takes_image = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("low_resolution", "image", *(("noise_level",) if self.levels is not None else ()))
+
+    def is_given(self, request: Request) -> bool:
+        return request.image is not None or super().is_given(request)
+
+    def picture_size(self, request: Request, factor: int) -> Size | None:
+        """The small picture lies beside the latent, position by position."""
+        small = _small(request)
+        return None if small is None else Size(*(side * factor for side in astuple(sides(small))))
 
 
 class LowResolution(Embedder):
@@ -47,12 +69,21 @@ class LowResolution(Embedder):
     """
 
     slot = "channels"
-    key = "low_resolution"
+    config: LowResolutionConfig
 
     def __init__(self, config: LowResolutionConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
+
+    def read(self, request: Request, size: Size, generator: Generator) -> Small | None:
+        """The small picture of the inputs, else the request's image, noised to the level of the inputs."""
+        value = _small(request)
+        if value is None:
+            return None
+        image = as_tensor("low_resolution", value)
+        if self.config.levels is None:
+            return Small(image)
+        noise = torch.randn(image.shape, generator=generator)
+        return Small(image, read_level(request.inputs, self.config.default_level), noise)
 
     def prepare(self, values: Sequence[Small | Tensor | None]) -> Tensor:
         small = [Small(v, self.config.default_level) if isinstance(v, Tensor) else v for v in values]

@@ -6,12 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
+from darkroom.pixels import fitted, picture_tensor
+from darkroom.types import Request, Size
 
 __all__ = ["Masked", "MaskedImage", "MaskedImageConfig"]
 
@@ -25,7 +28,7 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class MaskedImageConfig:
+class MaskedImageConfig(EmbedderConfig):
     """The two conventions differ in the order of the channels, the range of the mask, and the colour of the hole.
 
     "mask_first": mask in {0, 1}, then the encoded picture; the hole is grey (0). Stable Diffusion.
@@ -35,6 +38,12 @@ class MaskedImageConfig:
     order: Literal["mask_first", "mask_last"]
     drop_rate: float = 0.0
     kind: Literal["masked_image"] = "masked_image"
+    key = "masked_image"
+    reads = ("image", "mask")
+    required = "a picture and a mask"
+
+    def is_given(self, request: Request) -> bool:
+        return request.image is not None and request.mask is not None
 
 
 class MaskedImage(Embedder):
@@ -44,14 +53,21 @@ class MaskedImage(Embedder):
     """
 
     slot = "channels"
-    key = "masked_image"
+    config: MaskedImageConfig
 
     def __init__(self, config: MaskedImageConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
-        # The system that this belongs to sets it: images (B, 3, H, W) to scaled latents.
+        super().__init__(config)
         self.encode_images: Callable[[Tensor], Tensor] | None = None
+
+    def use_first_stage(self, encode: Callable[[Tensor], Tensor]) -> None:
+        self.encode_images = encode
+
+    def read(self, request: Request, size: Size, generator: Generator) -> Masked | None:
+        if request.image is None or request.mask is None:
+            return None
+        image = picture_tensor(fitted(request.image, size.width, size.height))
+        mask = fitted(np.asarray(request.mask) > 0, size.width, size.height)
+        return Masked(image, torch.from_numpy(mask).float()[None])
 
     def prepare(self, values: Sequence[Masked | None]) -> Tensor:
         shapes = {tuple(v.image.shape[-2:]) for v in values if v is not None}
@@ -76,5 +92,5 @@ class MaskedImage(Embedder):
 def _joined(value: Masked) -> Tensor:
     if value.image.shape[0] != 3 or value.mask.shape[0] != 1:
         shapes = f"{list(value.image.shape)} and {list(value.mask.shape)}"
-        raise InputError(f"picture and mask have the shapes {shapes}, wanted are [3, H, W] and [1, H, W]")
+        raise InputError(f"picture and mask have the shapes {shapes}, expected are [3, H, W] and [1, H, W]")
     return torch.cat([value.image.float(), value.mask.float()])

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
+from darkroom.types import Request, Size
 
 __all__ = ["Segmentation", "SegmentationConfig"]
 
@@ -19,7 +21,7 @@ ABSENT = -1  # the index of a position without any class
 
 
 @dataclass(frozen=True)
-class SegmentationConfig:
+class SegmentationConfig(EmbedderConfig):
     """`halvings` by bilinear interpolation bring the map to the latent's size; they are log2 of the factor f."""
 
     classes: int
@@ -27,6 +29,9 @@ class SegmentationConfig:
     halvings: int
     drop_rate: float = 0.0
     kind: Literal["segmentation"] = "segmentation"
+    key = "segmentation"
+    reads = ("segmentation",)
+    required = "a map (H, W) of classes"
 
 
 class Segmentation(Embedder):
@@ -36,13 +41,23 @@ class Segmentation(Embedder):
     """
 
     slot = "channels"
-    key = "segmentation"
+    config: SegmentationConfig
 
     def __init__(self, config: SegmentationConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.drop_rate = config.drop_rate
+        super().__init__(config)
         self.mix = nn.Conv2d(config.classes, config.channels, 1, bias=False)
+
+    def read(self, request: Request, size: Size, generator: Generator) -> Tensor | None:
+        value = request.inputs.get(self.key)
+        if value is None:
+            return None
+        array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if array.ndim != 2 or array.dtype.kind not in "ui" or 0 in array.shape:
+            found = f"{list(array.shape)} of {array.dtype}"
+            raise InputError(f"segmentation has shape {found}, expected are classes (H, W)")
+        rows = np.arange(size.height) * array.shape[0] // size.height
+        columns = np.arange(size.width) * array.shape[1] // size.width
+        return torch.from_numpy(array[rows][:, columns].astype(np.int64))  # to the nearest: classes cannot be mixed
 
     def prepare(self, values: Sequence[Tensor | None]) -> Tensor:
         shapes = {tuple(v.shape) for v in values if v is not None} or {(1, 1)}
@@ -52,7 +67,7 @@ class Segmentation(Embedder):
         maps = torch.stack([torch.full(shape, ABSENT) if v is None else v.long() for v in values])
         if maps.min() < ABSENT or maps.max() >= self.config.classes:
             worst = int(maps.max() if maps.max() >= self.config.classes else maps.min())
-            raise InputError(f"segmentation holds class {worst}, wanted are 0 to {self.config.classes - 1}")
+            raise InputError(f"segmentation holds class {worst}, expected are 0 to {self.config.classes - 1}")
         return maps  # (B, H, W)
 
     def forward(self, prepared: Tensor) -> Tensor:

@@ -8,18 +8,18 @@ from numbers import Integral
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from darkroom.conditioning.embedder import Embedder
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
 from darkroom.nn.embeddings import sinusoid
-from darkroom.types import Size
+from darkroom.types import Request, Size
 
 __all__ = ["Numbers", "NumbersConfig"]
 
 
 @dataclass(frozen=True)
-class NumbersConfig:
+class NumbersConfig(EmbedderConfig):
     """One tuple of integers, each a sinusoid of `width`; all are joined in order.
 
     `key` is what they are: "original_size" (height, width), "crop" (top, left), "target_size" (height, width).
@@ -30,16 +30,23 @@ class NumbersConfig:
     width: int = 256
     kind: Literal["numbers"] = "numbers"
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.key,)
+
 
 class Numbers(Embedder):
     """Never dropped in training. Absent: the numbers of the configuration."""
 
     slot = "vector"
+    config: NumbersConfig
 
-    def __init__(self, config: NumbersConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.key = config.key  # one class serves three inputs
+    def read(self, request: Request, size: Size, generator: Generator) -> Size | Sequence[int]:
+        """What the inputs say, else that the picture was never another size and nothing was cut off (papers D.5)."""
+        value = request.inputs.get(self.key)
+        if value is None:
+            return (0, 0) if self.key == "crop" else size
+        return value
 
     def prepare(self, values: Sequence[Size | Sequence[int] | None]) -> Tensor:
         return torch.tensor([self._row(v) for v in values])  # (B, n)
@@ -50,7 +57,7 @@ class Numbers(Embedder):
         n = len(self.config.absent)
         whole = isinstance(row, (list, tuple)) and all(isinstance(v, Integral) and not isinstance(v, bool) for v in row)
         if not whole or len(row) != n:
-            raise InputError(f"{self.key} is {value!r}, wanted are {n} whole numbers")
+            raise InputError(f"{self.key} is {value!r}, expected are {n} whole numbers")
         return [int(v) for v in row]
 
     def forward(self, prepared: Tensor) -> Tensor:

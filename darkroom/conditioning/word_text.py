@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
 from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 from darkroom.models.tokenizer import WordTokenizer
@@ -18,7 +18,7 @@ __all__ = ["WordText", "WordTextConfig"]
 
 
 @dataclass(frozen=True)
-class WordTextConfig:
+class WordTextConfig(CaptionConfig):
     """`words` is the whole vocabulary; three special tokens are added."""
 
     words: tuple[str, ...]
@@ -34,10 +34,11 @@ class WordTextConfig:
 class WordText(CaptionEmbedder):
     """Absent: the empty sentence, which is also the unconditional branch."""
 
+    config: WordTextConfig
+
     def __init__(self, config: WordTextConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         c = config
-        self.drop_rate = c.drop_rate
         self.tokenizer = WordTokenizer(c.words, c.length)
         self.transformer = TextTransformer(
             TextTransformerConfig(len(self.tokenizer), c.length, c.width, c.layers, c.heads, c.head_dim)

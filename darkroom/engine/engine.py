@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
+from greenlet import error as GreenletError
 from torch import Tensor
 
 from darkroom.engine.ask import Ask
@@ -105,8 +106,11 @@ class Ticket:
     def abandon(self, error: Exception | None = None) -> None:
         """End the run where it stands, with `error` as its own."""
         if self._run is not None and not self._run.dead:
-            self._run.parent = getcurrent()
-            self._run.throw(GreenletExit)
+            try:
+                self._run.parent = getcurrent()
+                self._run.throw(GreenletExit)
+            except (GreenletError, ValueError, RuntimeError):
+                pass  # of another thread, or the interpreter is ending: it goes with its stack
         if not self.done:
             self.error = error or Cancelled("the engine was closed before the picture was finished")
             self._over.set()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from darkroom.checkpoints.taesd import load_tiny_decoder
 from darkroom.errors import InputError
 from darkroom.models.tiny_autoencoder import TinyDecoder
-from darkroom.pictures.images import to_bytes
+from darkroom.pixels import to_bytes
 from darkroom.systems.build import LatentDiffusion
 
 __all__ = ["Preview", "latent_to_rgb"]

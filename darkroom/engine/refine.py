@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from darkroom.engine.pipeline import Events, Pipeline, drawn
 from darkroom.engine.run import Desk, Picture, Run
 from darkroom.errors import InputError
 from darkroom.requests.plan import Plan
+from darkroom.systems.system import System
 from darkroom.types import Request
 
 __all__ = ["refine"]
@@ -31,7 +33,8 @@ def refine(
         theirs.autoencoder,
     ):
         raise InputError(f"{theirs.name} cannot go on with latents of {ours.name}: first stage or schedule differ")
-    begun = [base.checked(replace(r, denoising_end=switch, hires=None)) for r in requests]
+    firsts = [replace(r, denoising_end=switch, hires=None, inputs=_for(ours, theirs, r.inputs)) for r in requests]
+    begun = [base.checked(first) for first in firsts]
     draws = [partial(_draw, base, refiner, p, r) for p, r in zip(begun, requests)]
     return drawn(draws, batch_size=batch_size, exact=base.exact)
 
@@ -39,6 +42,13 @@ def refine(
 def _draw(base: Pipeline, refiner: Pipeline, begun: Plan, request: Request, desk: Desk) -> Picture:
     latent = Run(begun, base.model, base.shelf, desk).latent().x[0]
     rest = replace(begun.filled(), latent=latent, denoising_start=begun.request.denoising_end)
-    rest = replace(rest, denoising_end=request.denoising_end, hires=request.hires)
+    inputs = _for(refiner.model.system, base.model.system, request.inputs)
+    rest = replace(rest, denoising_end=request.denoising_end, hires=request.hires, inputs=inputs)
     picture = refiner.draw(refiner.checked(rest), desk)
     return replace(picture, plan=replace(picture.plan, request=request))
+
+
+def _for(system: System, other: System, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `inputs` those that `system` reads, and those that neither reads, for them to be refused."""
+    own, others = ({name for e in s.embedders for name in e.reads} for s in (system, other))
+    return {name: value for name, value in inputs.items() if name in own or name not in others}

@@ -18,7 +18,7 @@ from darkroom.engine.loras import LoraShelf
 from darkroom.errors import InputError
 from darkroom.nn.lora import adapted
 from darkroom.nn.precision import page_out
-from darkroom.pictures.images import to_bytes
+from darkroom.pixels import to_bytes
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion, RunFeatures
 from darkroom.systems.tiling import tile_for
@@ -27,10 +27,9 @@ from darkroom.tasks.draws import Draws
 from darkroom.tasks.guide import Guides
 from darkroom.tasks.image_to_image import encoded
 from darkroom.tasks.inpaint import composited
-from darkroom.tasks.inputs import embedder_inputs
 from darkroom.tasks.target import towards_target
 from darkroom.tasks.task import Situation
-from darkroom.types import Step
+from darkroom.types import Size, Step
 
 __all__ = ["Desk", "Latent", "Picture", "Progress", "Run"]
 
@@ -104,7 +103,7 @@ class Run:
         factor = model.autoencoder.config.factor
         shape = (model.autoencoder.config.latent_channels, plan.height // factor, plan.width // factor)
         draws = Draws(plan, shape, model.device)
-        inputs = embedder_inputs(plan, model, draws.generator)
+        inputs = model.conditioner.read(plan.request, Size(plan.height, plan.width), draws.generator)
         situation = Situation(plan, model, draws.start(), first_pass)
         start = begin(situation)
         guides = Guides(plan, inputs, model.conditioner.unconditional, self._encode, shape[1:])

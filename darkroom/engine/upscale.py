@@ -13,7 +13,7 @@ from darkroom.engine.engine import Draw
 from darkroom.engine.pipeline import Events, Pipeline, drawn
 from darkroom.engine.run import Desk, Picture
 from darkroom.errors import InputError
-from darkroom.pictures.images import to_bytes, to_tensor
+from darkroom.pixels import to_bytes, to_tensor
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.tiling import tiled

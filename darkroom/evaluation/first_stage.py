@@ -12,7 +12,7 @@ from darkroom.data.picturebook import render, sample_scene
 from darkroom.errors import insist
 from darkroom.evaluation.judging import STREAM, Accuracy, judge_accuracy
 from darkroom.models.judge import Judge
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.systems.build import LatentDiffusion
 
 __all__ = ["Ceiling", "first_stage_ceiling", "grid_strength"]

@@ -12,12 +12,12 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from darkroom.checkpoints.native import load_strict, read_network
 from darkroom.data.picturebook import KINDS, Scene, Thing, render, sample_scene
 from darkroom.data.picturebook.relations import relations
 from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
-from darkroom.pictures.images import to_tensor
-from darkroom.training.export import fill, read_network
+from darkroom.pixels import to_tensor
 
 __all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
 
@@ -53,7 +53,7 @@ def load_judge(path: Path | None = None) -> Judge:
     shipped = Path(str(files("darkroom"))) / "weights" / "judge" / "judge.safetensors"
     config, state = read_network(path or shipped, JudgeConfig)
     judge = Judge(config)
-    fill(judge, state, path or shipped)
+    load_strict(judge, state, path or shipped)
     return judge.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

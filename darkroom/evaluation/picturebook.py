@@ -21,7 +21,8 @@ from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import Findings, look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
-from darkroom.pictures.images import grid, to_tensor
+from darkroom.pictures.images import grid
+from darkroom.pixels import to_tensor
 from darkroom.types import Request
 
 __all__ = ["Report", "Share", "benchmark", "print_report", "write_report"]

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
 from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, zero
 from darkroom.nn.layers import Conv2d
-from darkroom.nn.normed import normed_convolution
 from darkroom.nn.resample import Downsample, Upsample
 
 __all__ = ["Autoencoder", "AutoencoderConfig"]
@@ -115,7 +114,10 @@ class Encoder(nn.Module):
         x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
         for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
             x = layer(x)
-        return normed_convolution(self.norm_out, self.conv_out, self.mid(x))
+        return self.out(self.mid(x))
+
+    def out(self, x: Tensor) -> Tensor:
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class Decoder(nn.Module):
@@ -141,9 +143,12 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(z))
         for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
             x = layer(x)
-        x = normed_convolution(self.norm_out, self.conv_out, x)
+        x = self.out(x)
         x = F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
         return x if self.refine is None else self.refine(x)
+
+    def out(self, x: Tensor) -> Tensor:
+        return self.conv_out(F.silu(self.norm_out(x)))
 
 
 class Autoencoder(nn.Module):

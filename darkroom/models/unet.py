@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn import functional as F
 
 from darkroom.nn.attention import Context
 from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, zero
 from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
-from darkroom.nn.normed import normed_convolution
 from darkroom.nn.resample import Downsample, Upsample
-from darkroom.nn.token_merging import TokenMerging
 
-__all__ = ["DeepFeatures", "UNet", "UNetConfig"]
+__all__ = ["DownLevel", "UNet", "UNetConfig", "UpLevel"]
 
 
 @dataclass(frozen=True)
@@ -66,42 +63,42 @@ class UNetConfig:
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by attention where the level has it, then the resampling."""
 
-    def __init__(
-        self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None, *, merges: bool
-    ) -> None:
+    def __init__(self, blocks: list[ResBlock], attentions: list[nn.Module], resample: nn.Module | None) -> None:
         super().__init__()
-        self.merges = merges  # tokens, where the caller wants that
         self.blocks = nn.ModuleList(blocks)
-        self.attentions = nn.ModuleList(attentions)  # empty or as many as blocks
-        self.resample: nn.Module | None = resample
+        self.attentions = nn.ModuleList(attentions)  # as many as blocks
+        self.resample = resample
 
 
-class DeepFeatures:
-    """What the levels below the finest gave, for the next evaluations of one run (DeepCache, arXiv:2312.00858).
+class DownLevel(Level):
+    def forward(self, x: Tensor, embedding: Tensor, tokens: Context | Tensor | None) -> list[Tensor]:
+        """What each block and the resampling give: the skips, the last one the way on."""
+        skips = self.at_this_resolution(x, embedding, tokens)
+        if self.resample is not None:
+            skips.append(self.resample(skips[-1], embedding))
+        return skips
 
-    Features are computed at every `every`-th evaluation; in between those of the last are taken.
-    """
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self._age = 0
-        self._kept: Tensor | None = None
-
-    def of(self, compute: Callable[[], Tensor], rows: int) -> Tensor:
-        """The features (rows, C, h, w) for this evaluation; those of another number of rows do not serve."""
-        if self._kept is None or self._age >= self.every or self._kept.shape[0] != rows:
-            self._kept, self._age = compute(), 0
-        self._age += 1
-        return self._kept
+    def at_this_resolution(self, x: Tensor, embedding: Tensor, tokens: Context | Tensor | None) -> list[Tensor]:
+        skips = []
+        for block, attention in zip(self.blocks, self.attentions):
+            x = attention(block(x, embedding), tokens)
+            skips.append(x)
+        return skips
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What blocks read besides the map."""
+class UpLevel(Level):
+    def forward(self, x: Tensor, skips: list[Tensor], embedding: Tensor, tokens: Context | Tensor | None) -> Tensor:
+        """Takes its skips from the end of `skips`."""
+        for block, attention in zip(self.blocks, self.attentions):
+            x = attention(block(torch.cat([x, skips.pop()], dim=1), embedding), tokens)
+        return x if self.resample is None else self.resample(x, embedding)
 
-    embedding: Tensor  # of time and vector
-    tokens: Context | Tensor | None
-    merging: TokenMerging | None
+
+class NoAttention(nn.Module):
+    """Where a level has none."""
+
+    def forward(self, x: Tensor, tokens: Context | Tensor | None) -> Tensor:
+        return x
 
 
 class UNet(nn.Module):
@@ -110,7 +107,6 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpointing = False  # recompute blocks in the backward pass to save memory
         c, dim = config, config.embedding_dim
         widths = [c.model_channels * m for m in c.channel_mult]
         last = len(widths) - 1
@@ -123,36 +119,37 @@ class UNet(nn.Module):
             self.vector_embedding = nn.Embedding(c.vector_dim, dim)
 
         self.conv_in = Conv2d(c.in_channels, widths[0], 3, padding=1)
-        down, skips, n = [], [widths[0]], widths[0]
+        down: list[DownLevel] = []
+        skips, n = [widths[0]], widths[0]
         for i, width in enumerate(widths):
             blocks = []
             for _ in range(c.num_res_blocks):
                 blocks.append(self._res_block(n, width))
                 n = width
                 skips.append(n)
-            attentions = [self._attention(width, c.depth[i], i) for _ in blocks] if c.depth[i] else []
+            attentions = [self._attention(width, c.depth[i], i) for _ in blocks]
             resample = None
             if i < last:
                 resample = self._res_block(n, n, "down") if c.resblock_updown else Downsample(n)
                 skips.append(n)
-            down.append(Level(blocks, attentions, resample, merges=i == c.merging_level))
+            down.append(DownLevel(blocks, attentions, resample))
         self.down = nn.ModuleList(down)
 
         self.mid_block1 = self._res_block(n, n)
         self.mid_attention = self._attention(n, c.mid_depth, None)
         self.mid_block2 = self._res_block(n, n)
 
-        up: list[Level] = []
+        up: list[UpLevel] = []
         for i, width in reversed(list(enumerate(widths))):
             blocks = []
             for _ in range(c.num_res_blocks + 1):
                 blocks.append(self._res_block(n + skips.pop(), width))
                 n = width
-            attentions = [self._attention(width, c.depth[i], i) for _ in blocks] if c.depth[i] else []
+            attentions = [self._attention(width, c.depth[i], i) for _ in blocks]
             resample = None
             if i > 0:
                 resample = self._res_block(n, n, "up") if c.resblock_updown else Upsample(n)
-            up.append(Level(blocks, attentions, resample, merges=i == c.merging_level))
+            up.append(UpLevel(blocks, attentions, resample))
         self.up = nn.ModuleList(up)  # in the order of execution: the coarsest level first
 
         self.norm_out = group_norm(n)
@@ -164,6 +161,8 @@ class UNet(nn.Module):
 
     def _attention(self, channels: int, depth: int, level: int | None) -> nn.Module:
         c = self.config
+        if not depth and level is not None:
+            return NoAttention()
         heads = c.head_count(channels)
         if c.attention == "block":
             return AttentionBlock(channels, heads)
@@ -179,86 +178,55 @@ class UNet(nn.Module):
         )
 
     def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        tokens: Context | Tensor | None = None,
-        vector: Tensor | None = None,
-        reuse: DeepFeatures | None = None,
-        merging: TokenMerging | None = None,
+        self, x: Tensor, t: Tensor, tokens: Context | Tensor | None = None, vector: Tensor | None = None
     ) -> Tensor:
         """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
 
         Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). A `Context` in place of tokens keeps
-        what layers make of them for the calls that follow. With `reuse` only the finest level is computed where the
-        deep features of a former call will do; with `merging` fewer tokens attend to each other at the configuration's
-        merging level.
+        what layers make of them for the calls that follow.
         """
+        embedding = self.embed(t, vector)
+        skips = self.encode(x, embedding, tokens)
+        x = self.middle(skips[-1], embedding, tokens)
+        x = self.decode(x, skips, embedding, tokens)
+        return self.out(x)
+
+    def embed(self, t: Tensor, vector: Tensor | None) -> Tensor:
+        """Of timesteps and, where the network reads it, the vector: (B, E)."""
         dtype = self.conv_in.weight.dtype
-        embedding = self.time_embedding(sinusoid(t, self.config.model_channels).to(dtype))  # (B, E)
+        embedding = self.time_embedding(sinusoid(t, self.config.model_channels).to(dtype))
         if self.vector_embedding is not None:
             assert vector is not None, "this UNet reads a vector"
             embedding = embedding + self.vector_embedding(vector if self.config.vector == "table" else vector.to(dtype))
+        return embedding
 
-        given = _Given(embedding, tokens, merging)
+    def encode(self, x: Tensor, embedding: Tensor, tokens: Context | Tensor | None) -> list[Tensor]:
+        """The skips, from the finest to the coarsest map."""
+        skips = [self.conv_in(x.to(embedding.dtype))]
+        for level in self.down:
+            skips += level(skips[-1], embedding, tokens)
+        return skips
 
-        x = self.conv_in(x.to(dtype))
-        skips = [x]
-        finest, *deeper = cast("Iterable[Level]", self.down)
-        *coarser, last = cast("Iterable[Level]", self.up)
-        x = self._down(finest, x, given, skips)
+    def middle(self, x: Tensor, embedding: Tensor, tokens: Context | Tensor | None) -> Tensor:
+        x = self.mid_block1(x, embedding)
+        x = self.mid_attention(x, tokens)
+        return self.mid_block2(x, embedding)
 
-        def deep() -> Tensor:
-            y = x
-            if finest.resample is not None:
-                y = self._resample(finest.resample, y, embedding)
-                skips.append(y)
-            for level in deeper:
-                y = self._down(level, y, given, skips)
-                if level.resample is not None:
-                    y = self._resample(level.resample, y, embedding)
-                    skips.append(y)
-            y = self._run(self.mid_block1, y, embedding)
-            y = self._run(self.mid_attention, y, tokens)
-            y = self._run(self.mid_block2, y, embedding)
-            for level in coarser:
-                y = self._up(level, y, given, skips)
-            return y
-
-        x = deep() if reuse is None else reuse.of(deep, rows=x.shape[0])
-        x = self._up(last, x, given, skips)
-        return normed_convolution(self.norm_out, self.conv_out, x)
-
-    def _down(self, level: Level, x: Tensor, given: _Given, skips: list[Tensor]) -> Tensor:
-        """The blocks of a level going down; their outputs go onto `skips`. Resampling is the caller's."""
-        for i, block in enumerate(level.blocks):
-            x = self._attend(level, i, self._run(block, x, given.embedding), given)
-            skips.append(x)
+    def decode(self, x: Tensor, skips: list[Tensor], embedding: Tensor, tokens: Context | Tensor | None) -> Tensor:
+        """Takes the skips away, the last one first."""
+        for level in self.up:
+            x = level(x, skips, embedding, tokens)
         return x
 
-    def _up(self, level: Level, x: Tensor, given: _Given, skips: list[Tensor]) -> Tensor:
-        """A level going up, which takes its skips from the end of `skips`, and the resampling to the next."""
-        for i, block in enumerate(level.blocks):
-            x = self._run(block, torch.cat([x, skips.pop()], dim=1), given.embedding)
-            x = self._attend(level, i, x, given)
-        return x if level.resample is None else self._resample(level.resample, x, given.embedding)
+    def out(self, x: Tensor) -> Tensor:
+        return self.conv_out(F.silu(self.norm_out(x)))
 
-    def _attend(self, level: Level, i: int, x: Tensor, given: _Given) -> Tensor:
-        """The attention behind block `i`, where the level has it."""
-        if not level.attentions:
-            return x
-        if given.merging is not None and level.merges:
-            return level.attentions[i](x, given.tokens, given.merging)
-        return self._run(level.attentions[i], x, given.tokens)
-
-    def _run(self, block: nn.Module, x: Tensor, condition: Context | Tensor | None) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, condition, use_reentrant=False)  # type: ignore[return-value]
-        return block(x, condition)
-
-    @staticmethod
-    def _resample(module: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
-        return module(x, embedding) if isinstance(module, ResBlock) else module(x)
+    @property
+    def merging_transformers(self) -> list[SpatialTransformer]:
+        """The transformers of the configuration's merging level."""
+        level = self.config.merging_level
+        levels = [] if level is None else [self.down[level], self.up[-1 - level]]
+        return [m for found in levels for m in found.modules() if isinstance(m, SpatialTransformer)]
 
 
 def _mlp(n_in: int, n_out: int) -> nn.Sequential:

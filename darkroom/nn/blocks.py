@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention, Context, attention
 from darkroom.nn.layers import Conv2d, Linear
-from darkroom.nn.normed import added, normed_convolution, normed_silu, plus
-from darkroom.nn.token_merging import Groups, TokenMerging
 
 __all__ = [
     "AttentionBlock",
@@ -24,8 +21,6 @@ __all__ = [
 ]
 
 M = TypeVar("M", bound=nn.Module)
-
-BLOCK = 2048  # tokens of a feed-forward layer that the CPU takes at a time
 
 
 def zero(module: M) -> M:
@@ -71,19 +66,16 @@ class ResBlock(nn.Module):
         self.skip = Conv2d(n_in, n_out, 1) if n_in != n_out else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:  # (B, n_in, H, W), (B, E)
-        if self.resample is None:
-            y = normed_convolution(self.norm1, self.conv1, x)
+        y = self.conv1(self._resampled(F.silu(self.norm1(x))))
+        if self.embedding is None or embedding is None:
+            y = self.norm2(y)
+        elif self.scale_shift:
+            scale, shift = self.embedding(F.silu(embedding))[..., None, None].chunk(2, dim=1)  # (B, n_out, 1, 1) each
+            y = self.norm2(y) * (1 + scale) + shift
         else:
-            y = self.conv1(self._resampled(normed_silu(self.norm1, x)))
-        if self.embedding is not None and embedding is not None:
-            shift = self.embedding(F.silu(embedding))[..., None, None]  # (B, n_out or 2·n_out, 1, 1)
-            if self.scale_shift:
-                scale, shift = shift.chunk(2, dim=1)
-                y = self.conv2(self.dropout(F.silu(self.norm2(y) * (1 + scale) + shift)))
-                return plus(y, self.skip(self._resampled(x)))
-            y = plus(y, shift)
-        y = normed_convolution(self.norm2, self.conv2, y, dropout=self.dropout, in_place=True)
-        return added(y, self.skip, self._resampled(x))
+            y = self.norm2(y + self.embedding(F.silu(embedding))[..., None, None])
+        y = self.conv2(self.dropout(F.silu(y)))
+        return self.skip(self._resampled(x)) + y
 
     def _resampled(self, x: Tensor) -> Tensor:
         if self.resample == "down":
@@ -103,14 +95,6 @@ class FeedForward(nn.Module):
         self.proj_out = Linear(dim * 4, dim)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, dim)
-        if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._of(x)
-        # Tokens by blocks whose wide middle stays in the cache, in memory that the allocator has at hand. The batch
-        # stays the first axis: adapters differ from row to row.
-        blocks = [self._of(part) for part in x.split(max(1, BLOCK // len(x)), dim=1)]
-        return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
-
-    def _of(self, x: Tensor) -> Tensor:
         value, gate = self.proj_in(x).chunk(2, dim=-1)
         return self.proj_out(self.dropout(value * F.gelu(gate)))
 
@@ -142,11 +126,8 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, dropout=dropout)
 
-    def forward(self, x: Tensor, context: Context | Tensor | None, groups: Groups | None = None) -> Tensor:
-        """x (B, N, dim), context (B, M, context_dim); with `groups` of tokens these attend in place of tokens."""
-        y = self.norm1(x) if groups is None else groups.merge(self.norm1(x))
-        y = self.attn1(y, context if self.cross_only else None)
-        x = x + (y if groups is None else groups.unmerge(y))
+    def forward(self, x: Tensor, context: Context | Tensor | None) -> Tensor:  # (B, N, dim), (B, M, context_dim)
+        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
@@ -182,8 +163,7 @@ class SpatialTransformer(nn.Module):
         )
         self.proj_out = zero(Linear(channels, channels) if linear else Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, context: Context | Tensor | None, merging: TokenMerging | None = None) -> Tensor:
-        """x (B, C, H, W), context (B, M, context_dim)."""
+    def forward(self, x: Tensor, context: Context | Tensor | None) -> Tensor:  # (B, C, H, W), (B, M, context_dim)
         height, width = x.shape[-2:]
         y = self.norm(x)
         if not self.linear:
@@ -192,7 +172,7 @@ class SpatialTransformer(nn.Module):
         if self.linear:
             y = self.proj_in(y)
         for block in self.blocks:
-            y = block(y, context, None if merging is None else merging.groups(y, height, width))
+            y = block(y, context)
         if self.linear:
             y = self.proj_out(y)
         y = y.unflatten(1, (height, width)).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
+from types import MethodType
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ def compile_blocks(network: nn.Module, device: torch.device, *, backend: str = "
 
 def _unless_hooked(block: nn.Module, backend: str) -> Callable[..., Any]:
     plain = block.forward
-    compiled = torch.compile(plain, dynamic=True, backend=backend)
+    as_written = MethodType(type(block).forward, block)
+    compiled = torch.compile(as_written, dynamic=True, backend=backend)
     layers = [m for m in block.modules() if m is not block]
 
     def forward(*inputs: Any) -> Any:

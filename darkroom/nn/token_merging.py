@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
-__all__ = ["HIGHEST_SHARE", "Groups", "TokenMerging"]
+from darkroom.nn.blocks import SpatialTransformer, TransformerBlock
+
+__all__ = ["HIGHEST_SHARE", "Groups", "TokenMerging", "token_merging"]
 
 HIGHEST_SHARE = 0.75  # one token of each cell of 2 × 2 stays
 PIECE = 2048  # tokens that are compared with all destinations at once
@@ -71,3 +77,47 @@ class TokenMerging:
         rest = torch.ones(height * width, dtype=torch.bool)
         rest[chosen] = False
         return chosen, rest.nonzero()[:, 0]
+
+
+@contextmanager
+def token_merging(transformers: Iterable[SpatialTransformer], merging: TokenMerging | None) -> Iterator[None]:
+    """Calls in which the tokens of `transformers` are merged before self-attention; None merges nothing.
+
+    All calls with one `merging` are of one run: its draws go on from call to call.
+    """
+    hooks: list[RemovableHandle] = []
+    try:
+        if merging is not None:
+            for transformer in transformers:
+                hooks += _attach(transformer, merging)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attach(transformer: SpatialTransformer, merging: TokenMerging) -> Iterator[RemovableHandle]:
+    size = (0, 0)  # of the map
+    groups = Groups(torch.empty(0, 0), 0)  # of the tokens that a block is at
+
+    def measure(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal size
+        height, width = inputs[0].shape[-2:]
+        size = (height, width)
+
+    def group(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal groups
+        groups = merging.groups(inputs[0], *size)
+
+    def merge(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return groups.merge(inputs[0]), *inputs[1:]
+
+    def unmerge(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return groups.unmerge(output)
+
+    yield transformer.register_forward_pre_hook(measure)
+    for block in transformer.blocks:
+        assert isinstance(block, TransformerBlock)
+        yield block.register_forward_pre_hook(group)
+        yield block.attn1.register_forward_pre_hook(merge)
+        yield block.attn1.register_forward_hook(unmerge)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["labelled_sheet"]
+__all__ = ["labeled_sheet"]
 
 GAP = 8
 LINES = 4  # of a label
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
-def labelled_sheet(
+def labeled_sheet(
     pictures: Sequence[np.ndarray], columns: Sequence[str], rows: Sequence[str], blocks: Sequence[str]
 ) -> np.ndarray:
     """uint8 (H, W, 3). `pictures` uint8 (h, w, 3) of any sizes: block by block, row by row, column by column.

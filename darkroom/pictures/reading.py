@@ -6,8 +6,9 @@ What a file holds, and what it becomes:
 - EXIF orientation is applied (in PNG where it stands before the pixels), to pictures, masks and maps alike.
 - Color profiles are applied: pixels are sRGB. A profile that is damaged or of another kind than the pixels is ignored.
 - Gray of 16 bits: 65,535 is white (of 12 bits: 4,095).
-- Gray of 32 bits: white is the first of 1 (floating point only), 255 and 65,535 that no value exceeds; where some do,
-  or are negative, the lowest value is black and the highest white.
+- Gray of 32 bits: white is the first of 1 (floating point only), 255 and 65,535 that no value exceeds, or in floating
+  point by a tenth at most, as sharpening leaves it; where some do, or are as far below 0, the lowest value is black and
+  the highest white.
 """
 
 from __future__ import annotations
@@ -30,7 +31,17 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 from darkroom.errors import InputError, printable
 from darkroom.types import Size
 
-__all__ = ["DAMAGE", "ENDINGS", "opened", "read_classes", "read_depth", "read_mask", "read_pixels", "read_size"]
+__all__ = [
+    "DAMAGE",
+    "ENDINGS",
+    "MAX_PIXELS",
+    "opened",
+    "read_classes",
+    "read_depth",
+    "read_mask",
+    "read_pixels",
+    "read_size",
+]
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it finds wrong is said once, in an `InputError`
 
@@ -232,12 +243,10 @@ def _white(image: Image.Image) -> float | None:
 def _as_bytes(values: np.ndarray, white: float | None) -> np.ndarray:
     """Brightness as uint8, by the rule at the top of this file."""
     low, high = float(values.min()), float(values.max())
-    if white is not None:
-        low = 0.0
-    elif low >= 0 and high <= 65_535:
-        low, white = 0.0, next(w for w in (1.0, 255.0, 65_535.0) if high <= w and (w > 1 or values.dtype.kind == "f"))
-    else:
-        white = high
+    if white is None:
+        whites, beyond = ((1.0, 255.0, 65_535.0), 1.1) if values.dtype.kind == "f" else ((255.0, 65_535.0), 1.0)
+        white = next((w for w in whites if high <= w * beyond), None) if low >= high * (1 - beyond) else None
+    low, white = (low, high) if white is None else (0.0, white)
     factor = 255 / ((white - low) or 1)
     if values.dtype == np.uint16:
         return np.rint(np.arange(65_536) * factor).clip(max=255).astype(np.uint8)[values]

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 
-from darkroom.conditioning.boxes import BoxesConfig
-from darkroom.conditioning.class_label import ClassLabelConfig
-from darkroom.conditioning.depth import DepthMapConfig
-from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.conditioning.low_resolution import LowResolutionConfig
-from darkroom.conditioning.segmentation import SegmentationConfig
 from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.errors import InputError
+from darkroom.registry import nearest
 from darkroom.systems.system import System
 from darkroom.types import Guidance, HighResolution, Region, Request
 
@@ -30,23 +26,19 @@ __all__ = [
 MAX_SEED = 2**63 - 1
 MAX_SCALE = 1000.0
 
-# Inputs that are given for one sort of system, and what reads them. Others (sizes, scores) go to whoever wants them.
-READERS: dict[str, tuple[type, ...]] = {
-    "class": (ClassLabelConfig,),
-    "boxes": (BoxesConfig,),
-    "segmentation": (SegmentationConfig,),
-    "depth": (DepthMapConfig,),
-    "image_prompt": (ImagePromptConfig,),
-    "low_resolution": (LowResolutionConfig,),
-    "noise_level": (ImagePromptConfig, LowResolutionConfig),
-}
+FIELDS = frozenset(f.name for f in fields(Request))
 
 
 def check_inputs(request: Request, system: System) -> None:
-    """Nothing that is given for the embedders is passed over in silence."""
+    """Nothing that is given for the embedders is passed over in silence, and what they need is there."""
+    known = sorted({name for e in system.embedders for name in e.reads} - FIELDS)
     for name in request.inputs:
-        if name in READERS and not any(isinstance(e, READERS[name]) for e in system.embedders):
-            raise InputError(f"the input {name!r} is given, which {system.name} does not read")
+        if name not in known:
+            reads = f"it reads: {', '.join(nearest(str(name), known))}" if known else "it reads none"
+            raise InputError(f"the input {name!r} is given, which {system.name} does not read; {reads}")
+    for e in system.embedders:
+        if e.required and not e.is_given(request):
+            raise InputError(f"{system.name} needs {e.required}")
 
 
 def check_pictures(request: Request) -> None:

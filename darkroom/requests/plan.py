@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 from torch import Tensor
 
-from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.emphasis import EMPHASES
-from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.conditioning.low_resolution import LowResolutionConfig
-from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, options_of, resolve, split_name, with_options
 from darkroom.diffusion.sigma_schedules import given, spaced
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
+from darkroom.pixels import fitted, sides
 from darkroom.prompts.grammar import Prompt, parse
 from darkroom.requests.checks import (
     check_guidance,
@@ -87,8 +84,7 @@ class Plan:
 
     def mask(self) -> np.ndarray:
         """The request's mask at the picture's size: bool (height, width)."""
-        mask = Image.fromarray(np.asarray(self.request.mask) > 0)
-        return np.array(mask.resize((self.width, self.height), Image.Resampling.NEAREST), bool)
+        return fitted(np.asarray(self.request.mask) > 0, self.width, self.height)
 
     def soft_mask(self) -> np.ndarray:
         """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""
@@ -106,10 +102,9 @@ def side_step(system: System) -> int:
 def plan(request: Request, system: System) -> Plan:
     """Check `request` against `system`; every fault is an `InputError` naming value and what would be accepted."""
     d = system.defaults
-    reads = {type(e) for e in system.embedders}
     check_pictures(request)
     check_inputs(request, system)
-    width, height = _size(request, system, LowResolutionConfig in reads)
+    width, height = _size(request, system)
     steps = d.steps if request.steps is None else request.steps
     if request.sigmas is not None:
         steps = len(given(request.sigmas)) - 1
@@ -133,16 +128,12 @@ def plan(request: Request, system: System) -> Plan:
         options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
     sample = with_options(sampler, options)
     # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
-    starts = request.image is not None and not reads & {LowResolutionConfig, ImagePromptConfig}
+    starts = request.image is not None and not any(e.takes_image for e in system.embedders)
     starts = starts or (request.image is not None and request.strength is not None)
     usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
     strength = usual if request.strength is None else request.strength
     if not 0 <= strength <= 1:
         raise InputError(f"the strength is {strength}, wanted is 0 to 1")
-    if MaskedImageConfig in reads and (request.image is None or request.mask is None):
-        raise InputError(f"{system.name} repaints parts of pictures: a picture and a mask must be given")
-    if DepthMapConfig in reads and request.image is None and "depth" not in request.inputs:
-        raise InputError(f"{system.name} draws over a depth map: a picture or a map must be given")
     EMPHASES.name(request.emphasis)
     if request.deepcache_interval < 1:
         raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
@@ -206,16 +197,15 @@ def _process(system: System) -> DiffusionProcess:
     return DiffusionProcess(system.schedule, system.prediction)
 
 
-def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
+def _size(request: Request, system: System) -> tuple[int, int]:
     """Width and height: as asked for, else those of the picture to start from, else the system's."""
     step = side_step(system)
     width, height = system.defaults.width, system.defaults.height
-    small = request.inputs.get("low_resolution", request.image)
-    if enlarges and small is not None:
-        # The small picture lies beside the latent, position by position.
-        height, width = (s * system.autoencoder.factor for s in _sides(small))
+    decided = (e.picture_size(request, system.autoencoder.factor) for e in system.embedders)
+    if (size := next((s for s in decided if s is not None), None)) is not None:
+        width, height = size.width, size.height
     elif request.image is not None:
-        height, width = (max(step, s - s % step) for s in _sides(request.image))
+        height, width = (max(step, s - s % step) for s in astuple(sides(request.image)))
     width = width if request.width is None else request.width
     height = height if request.height is None else request.height
     for name, value in (("width", width), ("height", height)):
@@ -224,11 +214,6 @@ def _size(request: Request, system: System, enlarges: bool) -> tuple[int, int]:
                 f"{name} is {value}; {system.name} makes sides of {step} to {MAX_SIDE} in multiples of {step}"
             )
     return width, height
-
-
-def _sides(picture: Any) -> tuple[int, int]:
-    shape = picture.shape
-    return (shape[0], shape[1]) if isinstance(picture, np.ndarray) else (shape[-2], shape[-1])
 
 
 def _one_part(text: str, where: str) -> Prompt:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import InputError
-from darkroom.pictures.labels import labelled_sheet
+from darkroom.pictures.labels import labeled_sheet
 from darkroom.requests.change import changed
 from darkroom.requests.settings import TABLES, find_setting
 from darkroom.types import Request
@@ -86,7 +86,7 @@ def grid_sheet(pixels: Sequence[np.ndarray], axes: Sequence[Axis]) -> np.ndarray
     """
     x, y, z = (*axes, *[None] * (3 - len(axes)))
     columns, rows, blocks = ([a.label(v) for v in a.values] if a is not None else [""] for a in (x, y, z))
-    return labelled_sheet(list(pixels), columns, rows, blocks)
+    return labeled_sheet(list(pixels), columns, rows, blocks)
 
 
 def _cell(request: Request, values: Mapping[Axis, Any]) -> Request:

@@ -10,49 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from darkroom.conditioning.aesthetic import AestheticScore, AestheticScoreConfig
-from darkroom.conditioning.bert_text import BertText, BertTextConfig
-from darkroom.conditioning.boxes import Boxes, BoxesConfig
-from darkroom.conditioning.class_label import ClassLabel, ClassLabelConfig
-from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig
 from darkroom.conditioning.conditioner import Conditioner
 from darkroom.conditioning.conditioning import Conditioning
-from darkroom.conditioning.depth import Depth, DepthMapConfig
-from darkroom.conditioning.embedder import Embedder
-from darkroom.conditioning.features import Vectors, VectorsConfig
-from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig
-from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig
-from darkroom.conditioning.masked_image import MaskedImage, MaskedImageConfig
-from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
-from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
-from darkroom.conditioning.word_text import WordText, WordTextConfig
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.models.autoencoder import Autoencoder
-from darkroom.models.unet import DeepFeatures, UNet
+from darkroom.models.deepcache import DeepFeatures, deepcache
+from darkroom.models.unet import UNet
 from darkroom.nn.attention import Context
-from darkroom.nn.token_merging import TokenMerging
+from darkroom.nn.lean import make_lean
+from darkroom.nn.token_merging import TokenMerging, token_merging
 from darkroom.systems.empty import empty_modules
-from darkroom.systems.system import EmbedderConfig, System
+from darkroom.systems.system import EMBEDDERS, System
 from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
 
 __all__ = ["LatentDiffusion", "RunFeatures", "build"]
-
-EMBEDDERS: dict[type, type[Embedder]] = {
-    WordTextConfig: WordText,
-    NumbersConfig: Numbers,
-    AestheticScoreConfig: AestheticScore,
-    BertTextConfig: BertText,
-    BoxesConfig: Boxes,
-    ClassLabelConfig: ClassLabel,
-    ClipTextEmbedderConfig: ClipText,
-    DepthMapConfig: Depth,
-    ImagePromptConfig: ImagePrompt,
-    LowResolutionConfig: LowResolution,
-    MaskedImageConfig: MaskedImage,
-    SegmentationConfig: Segmentation,
-    VectorsConfig: Vectors,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +57,11 @@ class LatentDiffusion(nn.Module):
         self.compiled = False  # the UNet's blocks are compiled and take no live adapters
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
-        self.conditioner = Conditioner([_embedder(config) for config in system.embedders])
+        self.conditioner = Conditioner([EMBEDDERS[type(config)](config) for config in system.embedders])
+        make_lean(self)
         with torch.device("cpu"):  # tables stay real when the networks are built without storage
             self.process = DiffusionProcess(system.schedule, system.prediction)
-        for embedder in self.conditioner.embedders.values():
-            if isinstance(embedder, MaskedImage):
-                embedder.encode_images = self.encode_images
+        self.conditioner.use_first_stage(self.encode_images)
 
     @property
     def device(self) -> torch.device:
@@ -124,11 +95,12 @@ class LatentDiffusion(nn.Module):
         if context is None and conditioning.tokens is not None:
             context = Context(conditioning.tokens)
         reuse, merging = (None, None) if features is None else (features.reuse, features.merging)
-        return self.process.denoiser(
-            lambda x, t: self.unet(
-                _beside(x, conditioning.channels), t, context, conditioning.vector, reuse=reuse, merging=merging
-            )
-        )
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            with deepcache(self.unet, reuse), token_merging(self.unet.merging_transformers, merging):
+                return self.unet(_beside(x, conditioning.channels), t, context, conditioning.vector)
+
+        return self.process.denoiser(network)
 
     def encode_images(self, images: Tensor, noise: Tensor | None = None, *, tile: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to scaled latents (B, C, H/f, W/f).
@@ -157,10 +129,6 @@ class LatentDiffusion(nn.Module):
 
 def _beside(x: Tensor, channels: Tensor | None) -> Tensor:
     return x if channels is None else torch.cat([x, channels.to(x.dtype)], dim=1)
-
-
-def _embedder(config: EmbedderConfig) -> Embedder:
-    return EMBEDDERS[type(config)](config)  # type: ignore[call-arg]  # each class takes its own configuration
 
 
 def build(system: System, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LatentDiffusion:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 
+from darkroom.conditioning.embedder import EmbedderConfig
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet, UNetConfig
-from darkroom.systems.build import EMBEDDERS
 from darkroom.systems.empty import empty_modules
-from darkroom.systems.system import EmbedderConfig
+from darkroom.systems.system import EMBEDDERS
 
 __all__ = ["parameters"]
 
@@ -22,5 +22,5 @@ def parameters(config: UNetConfig | AutoencoderConfig | EmbedderConfig) -> int:
         elif isinstance(config, AutoencoderConfig):
             module = Autoencoder(config)
         else:
-            module = EMBEDDERS[type(config)](config)  # type: ignore[call-arg]  # each class takes its own configuration
+            module = EMBEDDERS[type(config)](config)
     return sum(p.numel() for p in module.parameters())

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from darkroom.conditioning.aesthetic import AestheticScoreConfig
-from darkroom.conditioning.bert_text import BertTextConfig
-from darkroom.conditioning.boxes import BoxesConfig
-from darkroom.conditioning.class_label import ClassLabelConfig
-from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
-from darkroom.conditioning.depth import DepthMapConfig
-from darkroom.conditioning.features import VectorsConfig
-from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.conditioning.low_resolution import LowResolutionConfig
-from darkroom.conditioning.masked_image import MaskedImageConfig
-from darkroom.conditioning.segmentation import SegmentationConfig
-from darkroom.conditioning.size_and_crop import NumbersConfig
-from darkroom.conditioning.word_text import WordTextConfig
+from darkroom.conditioning.aesthetic import AestheticScore, AestheticScoreConfig
+from darkroom.conditioning.bert_text import BertText, BertTextConfig
+from darkroom.conditioning.boxes import Boxes, BoxesConfig
+from darkroom.conditioning.class_label import ClassLabel, ClassLabelConfig
+from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig
+from darkroom.conditioning.depth import Depth, DepthMapConfig
+from darkroom.conditioning.embedder import Embedder, EmbedderConfig
+from darkroom.conditioning.features import Vectors, VectorsConfig
+from darkroom.conditioning.image_prompt import ImagePrompt, ImagePromptConfig
+from darkroom.conditioning.low_resolution import LowResolution, LowResolutionConfig
+from darkroom.conditioning.masked_image import MaskedImage, MaskedImageConfig
+from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
+from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
+from darkroom.conditioning.word_text import WordText, WordTextConfig
 from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.registry import Registry
 
-__all__ = ["FIRST_STAGES", "SYSTEMS", "Defaults", "EmbedderConfig", "FirstStage", "System"]
+__all__ = ["EMBEDDERS", "FIRST_STAGES", "SYSTEMS", "Defaults", "FirstStage", "System"]
 
-EmbedderConfig = (
-    WordTextConfig
-    | NumbersConfig
-    | AestheticScoreConfig
-    | BertTextConfig
-    | BoxesConfig
-    | ClassLabelConfig
-    | ClipTextEmbedderConfig
-    | DepthMapConfig
-    | ImagePromptConfig
-    | LowResolutionConfig
-    | MaskedImageConfig
-    | SegmentationConfig
-    | VectorsConfig
-)
+# Every embedder: its configuration, by whose `kind` descriptions in files name it, and what is built from it.
+EMBEDDERS: dict[type[EmbedderConfig], Callable[[Any], Embedder]] = {
+    WordTextConfig: WordText,
+    NumbersConfig: Numbers,
+    AestheticScoreConfig: AestheticScore,
+    BertTextConfig: BertText,
+    BoxesConfig: Boxes,
+    ClassLabelConfig: ClassLabel,
+    ClipTextEmbedderConfig: ClipText,
+    DepthMapConfig: Depth,
+    ImagePromptConfig: ImagePrompt,
+    LowResolutionConfig: LowResolution,
+    MaskedImageConfig: MaskedImage,
+    SegmentationConfig: Segmentation,
+    VectorsConfig: Vectors,
+}
 
 
 @dataclass(frozen=True)

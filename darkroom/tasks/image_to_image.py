@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from darkroom.pictures.images import fitted, picture_tensor
+from darkroom.pixels import fitted, picture_tensor
 from darkroom.systems.tiling import tile_for
 from darkroom.tasks import text_to_image
 from darkroom.tasks.task import Situation, Start, Task

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.diffusion.guidance import known_region
-from darkroom.pictures.images import fitted
+from darkroom.pixels import fitted
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks import continuation, text_to_image

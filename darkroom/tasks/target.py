@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.diffusion.guidance import target_image
-from darkroom.pictures.images import picture_tensor
+from darkroom.pixels import picture_tensor
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Denoise

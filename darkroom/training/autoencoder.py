@@ -13,15 +13,16 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import load_strict, read_network, require_same, write_network
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
-from darkroom.pictures.images import grid, to_bytes, to_tensor
+from darkroom.pictures.images import grid
+from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import check_same, fill, read_network, write_network
 from darkroom.training.objective import Loss
 from darkroom.training.perceptual import load_distance
 
@@ -184,8 +185,8 @@ def _go_on_from(path: Path, autoencoder: Autoencoder) -> None:
             state[name] = torch.cat([state[name], fresh[name][len(state[name]) :]])
         state = fresh | state
         found = config
-    check_same(found, config, path)
-    fill(autoencoder, state, path)
+    require_same(found, config, path)
+    load_strict(autoencoder, state, path)
 
 
 def _built(config: AutoencoderConfig) -> Autoencoder:

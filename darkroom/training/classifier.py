@@ -12,13 +12,13 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import write_network
 from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import insist
 from darkroom.models.classifier import Classifier, ClassifierConfig
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import write_network
 from darkroom.training.objective import Loss
 
 __all__ = ["ClassifierObjective", "ClassifierRecipe"]

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import load_network, load_strict, load_system, read_network, save_system
 from darkroom.conditioning.conditioner import Conditioner
 from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
@@ -21,13 +22,13 @@ from darkroom.errors import insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
-from darkroom.pictures.images import grid, to_bytes, to_tensor
+from darkroom.nn.lean import make_lean
+from darkroom.pictures.images import grid
+from darkroom.pixels import to_bytes, to_tensor
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
-from darkroom.systems.native import load_system, save_system
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import fill, load_network, read_network
 from darkroom.training.objective import Loss
 from darkroom.training.row_cache import RowCache
 from darkroom.training.run_folder import natural_precision
@@ -141,8 +142,8 @@ class DiffusionObjective:
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.initial is not None:
             learned = load_system(recipe.initial)
-            fill(self.model.unet, learned.unet.state_dict(), recipe.initial)
-            fill(self.model.conditioner, learned.conditioner.state_dict(), recipe.initial)
+            load_strict(self.model.unet, learned.unet.state_dict(), recipe.initial)
+            load_strict(self.model.conditioner, learned.conditioner.state_dict(), recipe.initial)
         if recipe.text is not None:
             embedder: Any = self.model.conditioner.embedders["caption"]
             load_network(embedder, text_config(system), recipe.text)
@@ -236,5 +237,6 @@ def _first_stage(path: Path, system: System) -> Autoencoder:
         found, wanted = getattr(config, name), getattr(system.autoencoder, name)
         insist(found == wanted, f"the {name} of {path}", found, f"{wanted} for {system.name}")
     autoencoder = Autoencoder(config).eval().requires_grad_(False)
-    fill(autoencoder, state, path)
+    load_strict(autoencoder, state, path)
+    make_lean(autoencoder)
     return autoencoder

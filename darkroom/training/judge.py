@@ -13,14 +13,14 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import write_network
 from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import insist
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import write_network
 from darkroom.training.objective import Loss
 
 __all__ = ["JudgeObjective", "JudgeRecipe", "JudgeTargets", "judge_loss", "judge_targets"]

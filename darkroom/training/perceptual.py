@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from darkroom.checkpoints.native import load_strict, read_network
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.errors import InputError
 from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
-from darkroom.training.export import fill, read_network
 
 __all__ = ["load_distance"]
 
@@ -40,6 +40,6 @@ def load_distance(path: Path, device: torch.device | str = "cpu") -> Callable[[T
         raise InputError(f"{path} holds neither LPIPS weights nor a classifier of the classifier recipe")
     config, state = read_network(path, ClassifierConfig)
     classifier = Classifier(config)
-    fill(classifier, state, path)
+    load_strict(classifier, state, path)
     classifier.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return partial(feature_distance, classifier.features)

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import load_strict, load_system, write_network
 from darkroom.conditioning.word_text import WordText, WordTextConfig
 from darkroom.data.picturebook import COLOURS, KINDS, Facts
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
@@ -19,10 +20,8 @@ from darkroom.data.picturebook.relations import OPPOSITE, RELATIONS
 from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
 from darkroom.errors import InputError
 from darkroom.nn.attention import Attention
-from darkroom.systems.native import load_system
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import fill, write_network
 from darkroom.training.objective import Loss
 
 __all__ = ["FactsHead", "TextObjective", "TextRecipe", "facts_targets", "text_config"]
@@ -114,7 +113,7 @@ class TextObjective:
         self.text = WordText(self.config)
         if recipe.initial is not None:
             conditioner: Any = load_system(recipe.initial, dtype=torch.float32).conditioner
-            fill(self.text, conditioner.embedders[self.text.key].state_dict(), recipe.initial)
+            load_strict(self.text, conditioner.embedders[self.text.key].state_dict(), recipe.initial)
         self.head = FactsHead(self.config.width)
         self.networks = nn.ModuleDict({"text": self.text, "head": self.head})
 

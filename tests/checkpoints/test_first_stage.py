@@ -6,10 +6,10 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from darkroom.checkpoints.first_stage import load_first_stage
+from darkroom.checkpoints.native import write_network
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
-from darkroom.training.export import write_network
 
 CONFIG = AutoencoderConfig(32, (1, 2), 1, 2, (False, False), True, 4, 4, KLConfig())
 

@@ -23,6 +23,7 @@ from darkroom.checkpoints.fingerprint import lora_hash, model_hash, sha256
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.load import load, load_checkpoint
+from darkroom.checkpoints.native import save_system
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original import UNET, ema_name
 from darkroom.checkpoints.source import open_source
@@ -32,7 +33,6 @@ from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems import FIRST_STAGES, SYSTEMS
 from darkroom.systems.build import build
-from darkroom.systems.native import save_system
 
 NAME = "sd-v1-5"
 

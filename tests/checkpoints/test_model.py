@@ -10,13 +10,13 @@ import torch
 from darkroom.checkpoints import model as model_module
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.model import load_model
+from darkroom.checkpoints.native import save_system
 from darkroom.engine import run as run_module
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.nn.lora import LowRank
 from darkroom.nn.precision import fast_half
 from darkroom.nn.quantised import QuantisedLinear
-from darkroom.systems.native import save_system
 from darkroom.types import Request
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.safetensors_file import Planned, write_atomically, write_safetensors
+from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.errors import InputError
 
 # Seconds of processor time. A second is what is promised of a usual machine; what is caught here would take minutes.
@@ -78,7 +78,7 @@ def test_a_failing_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
 def test_unwritable_place_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "x", [b"a"])
+        write_safetensors(tmp_path / "file" / "x", {"a": torch.ones(1)})
 
 
 def raw_file(path: Path, header: object, data: bytes = bytes(16)) -> Path:

@@ -92,7 +92,7 @@ def test_no_layout_is_a_layout_without_objects():
 
 @pytest.mark.parametrize("crop", [(-0.1, 0.0, 1.0, 1.0), (0.0, 0.0, 1.0, 1.5), (0.6, 0.0, 0.5, 1.0)])
 def test_a_wrong_crop_is_named(crop: tuple[float, float, float, float]):
-    with pytest.raises(InputError, match=r"crop .* is wrong: wanted are x0 <= x1"):
+    with pytest.raises(InputError, match=r"crop .* is wrong: expected are x0 <= x1"):
         Layout((), crop)
 
 
@@ -141,7 +141,7 @@ def test_numbers_are_sinusoids_in_order():
 
 @pytest.mark.parametrize("value", [(1, 2, 3), 512, "512x512", (1.5, 2), (True, 1)])
 def test_wrong_sizes_are_named(value: object):
-    with pytest.raises(InputError, match=r"crop is .*, wanted are 2 whole numbers"):
+    with pytest.raises(InputError, match=r"crop is .*, expected are 2 whole numbers"):
         Numbers(NumbersConfig("crop", absent=(0, 0))).prepare([value])  # type: ignore[list-item]
 
 
@@ -161,8 +161,8 @@ def test_the_unconditional_branch_wants_an_uglier_picture():
 
 def test_noise_levels_are_those_of_the_diffusion_room():
     for kind in ("scaled_linear", "cosine"):
-        wanted = NoiseSchedule(kind, 0.0001, 0.02).alphas_cumprod()
-        torch.testing.assert_close(NoiseLevels(kind, 0.0001, 0.02).alphas_cumprod(), wanted, rtol=1e-12, atol=0)
+        expected = NoiseSchedule(kind, 0.0001, 0.02).alphas_cumprod()
+        torch.testing.assert_close(NoiseLevels(kind, 0.0001, 0.02).alphas_cumprod(), expected, rtol=1e-12, atol=0)
 
 
 def test_a_small_picture_is_noised_and_its_level_told():
@@ -187,9 +187,9 @@ def test_without_levels_there_is_no_vector():
 # Masked picture
 
 
-def masked(order: str) -> MaskedImage:
-    e = MaskedImage(MaskedImageConfig(order))  # type: ignore[arg-type]
-    e.encode_images = lambda images: F.avg_pool2d(images, 4)
+def masked(order: str, drop_rate: float = 0.0) -> MaskedImage:
+    e = MaskedImage(MaskedImageConfig(order, drop_rate))  # type: ignore[arg-type]
+    e.use_first_stage(lambda images: F.avg_pool2d(images, 4))
     return e
 
 
@@ -251,8 +251,8 @@ def test_an_image_prompt_is_its_noised_embedding_and_the_level():
     embedding, noise = seeded(0, 8), seeded(1, 8)
     y = e(e.prepare([PromptImage(embedding, 700, noise), PromptImage(embedding, 30), None]))
     a = float(NoiseSchedule("cosine").alphas_cumprod()[700])
-    wanted = (a**0.5 * (embedding - 0.5) / 2 + (1 - a) ** 0.5 * noise) * 2 + 0.5
-    torch.testing.assert_close(y[0, :8], wanted)
+    expected = (a**0.5 * (embedding - 0.5) / 2 + (1 - a) ** 0.5 * noise) * 2 + 0.5
+    torch.testing.assert_close(y[0, :8], expected)
     torch.testing.assert_close(y[0, 8:], sinusoid(torch.tensor(700.0), 8))
     torch.testing.assert_close(y[1, :8], embedding)
     assert not y[2].any()  # the level's half, too
@@ -313,8 +313,7 @@ def test_training_drops_each_input_at_its_own_rate():
 
 
 def test_pictures_can_be_dropped_in_training():
-    e = masked("mask_first")
-    e.drop_rate = 1.0
+    e = masked("mask_first", drop_rate=1.0)
     conditioner = Conditioner([e])
     prepared = conditioner.prepare([{"masked_image": Masked(torch.ones(3, 8, 8), torch.zeros(1, 8, 8))}])
     dropped = conditioner.drop(prepared, Generator().manual_seed(0))["masked_image"]

@@ -9,6 +9,7 @@ from narrow_checkpoints import narrow, random_model, write_vocabulary
 from darkroom.checkpoints.convert import Content, write_original
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.lora import write_lora
+from darkroom.engine.engine import Engine
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.models import vocabulary
@@ -59,6 +60,29 @@ def test_tags_put_loras_on_for_their_pictures_alone(model: LatentDiffusion, lora
     mixed = pipeline.generate([Request(p, width=64, height=64, steps=2) for p in ("a cat<lora:ink:0.8>", "a cat")])
     assert np.abs(mixed[0].pixels.astype(int) - drawn[1]).max() <= 1
     assert np.abs(mixed[1].pixels.astype(int) - plain).max() <= 1
+
+
+def test_a_paused_picture_with_a_lora_changes_no_other(model: LatentDiffusion, loras: Path) -> None:
+    pipeline = Pipeline(model, [loras])
+    with_lora, plain = (Request(p, width=64, height=64, steps=3) for p in ("a cat<lora:ink:1><lora:words:1>", "a cat"))
+    alone = [pipeline.generate([r])[0].pixels for r in (with_lora, plain)]
+    paused = pipeline.run([with_lora])
+    next(paused)
+    assert np.array_equal(pipeline.generate([plain])[0].pixels, alone[1])
+    *_, (_, picture) = paused
+    assert np.array_equal(picture.pixels, alone[0])
+
+
+def test_pictures_of_unlike_loras_share_calls(model: LatentDiffusion, loras: Path) -> None:
+    pipeline = Pipeline(model, [loras])
+    prompts = ("a cat<lora:ink:1>", "a cat", "a cat<lora:ink:0.5>")
+    requests = [Request(p, width=64, height=64, steps=2) for p in prompts]
+    alone = [pipeline.generate([r])[0].pixels.astype(int) for r in requests]
+    with Engine() as engine:
+        tickets = [pipeline.submit(engine, r) for r in requests]
+        together = [t.result().pixels for t in tickets]
+        assert engine.batcher.calls == [6, 6]
+    assert max(np.abs(a - b).max() for a, b in zip(alone, together)) <= 1
 
 
 def test_unknown_and_foreign_loras_are_named(model: LatentDiffusion, loras: Path) -> None:

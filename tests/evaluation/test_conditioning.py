@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,7 +20,7 @@ from darkroom.evaluation.first_stage import first_stage_ceiling, grid_strength
 from darkroom.evaluation.judging import Findings
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.models.tokenizer import WordTokenizer
-from darkroom.systems.build import LatentDiffusion
+from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.picturebook import WORDS as VOCABULARY
 from darkroom.training.judge import SURROUNDINGS
 
@@ -68,7 +69,16 @@ def test_pictures_that_show_what_is_said_and_pictures_that_do_not_care() -> None
 
 
 def test_a_model_is_taken_apart_and_told(tiny_model: LatentDiffusion, judge: Judge) -> None:
-    report = measure(tiny_model, judge, prompts=1, seeds=2, steps=2)
+    leak = measure(tiny_model, judge, prompts=1, seeds=2, steps=2).signal[0]
+    assert leak == pytest.approx(0.068, abs=0.001)  # of the plain schedule
+    zero = replace(
+        tiny_model.system,
+        schedule=replace(tiny_model.system.schedule, zero_terminal_snr=True),
+        defaults=replace(tiny_model.system.defaults, schedule="trailing"),
+    )
+    model = build(zero).eval().requires_grad_(False)
+    model.load_state_dict(tiny_model.state_dict())
+    report = measure(model, judge, prompts=1, seeds=2, steps=2)
     assert set(report.effects) == set(WORDS)
     assert len(report.signal) == 2
     assert report.signal[0] < 0.01 < report.signal[1]  # the first level holds nothing but noise

@@ -6,7 +6,7 @@ from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.source import PictureBookConfig
 from darkroom.evaluation.judging import judge_accuracy, look
 from darkroom.models.judge import STRIDE, Detection, JudgeOutput
-from darkroom.pictures.images import to_tensor
+from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
 from darkroom.training.judge import JudgeObjective, JudgeRecipe, judge_loss, judge_targets
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -91,9 +92,9 @@ def _change(table: Any, rng: Random) -> None:
         if rng.random() < 0.2:
             del table[place]
         elif isinstance(table, dict) and rng.random() < 0.3:
-            table[rng.choice(("text", "steps", "seed", "positive", "inputs", "mode", "x"))] = rng.choice(ODD)
+            table[rng.choice(("text", "steps", "seed", "positive", "inputs", "mode", "x"))] = deepcopy(rng.choice(ODD))
         else:
-            table[place] = rng.choice(ODD)
+            table[place] = deepcopy(rng.choice(ODD))
         return
 
 

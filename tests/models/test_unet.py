@@ -5,10 +5,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from darkroom.models.unet import DeepFeatures, UNet, UNetConfig
+from darkroom.models.deepcache import DeepFeatures, deepcache
+from darkroom.models.unet import UNet, UNetConfig
 from darkroom.nn.attention import Context
+from darkroom.nn.checkpointing import checkpoint_blocks
+from darkroom.nn.lean import make_lean
 from darkroom.nn.lora import Adapters, LowRank, adapted, merge
-from darkroom.nn.token_merging import TokenMerging
+from darkroom.nn.token_merging import TokenMerging, token_merging
 
 SD1 = UNetConfig(
     in_channels=4,
@@ -127,7 +130,7 @@ def test_rows_of_a_batch_are_independent_and_checkpointing_changes_nothing() -> 
     one = net(x[1:], t[1:], tokens[1:], vector[1:])
     assert torch.allclose(both[1:], one, atol=1e-5)
     x.requires_grad_()
-    net.checkpointing = True
+    checkpoint_blocks(net)
     recomputed = net(x, t, tokens, vector)
     recomputed.sum().backward()
     assert torch.allclose(recomputed, both, atol=1e-6)
@@ -178,8 +181,9 @@ def test_agrees_with_diffusers_by_parameter_order() -> None:
 @torch.no_grad()
 def test_rows_with_adapters_of_their_own(config: UNetConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer keeps the rows of a batch along its first axis, tokens that come in a `Context` too."""
-    monkeypatch.setattr("darkroom.nn.blocks.BLOCK", 12)  # tokens that a feed-forward layer takes at a time
+    monkeypatch.setattr("darkroom.nn.lean.BLOCK", 12)  # tokens that a feed-forward layer takes at a time
     net = randomise(UNet(config))
+    make_lean(net)
     generator = torch.Generator().manual_seed(2)
 
     def random_adapters() -> Adapters | None:
@@ -207,20 +211,27 @@ def test_rows_with_adapters_of_their_own(config: UNetConfig, monkeypatch: pytest
     assert not torch.allclose(found, net(x, t, tokens, vector), atol=0.1)
 
 
-def test_deep_features_serve_the_next_evaluations() -> None:
-    net = randomise(UNet(SMALL))
-    x, t, tokens, vector = small_inputs(SMALL)
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, channel_mult=(1,), depth=(1,))])
+def test_deep_features_serve_the_next_evaluations(config: UNetConfig) -> None:
+    net = randomise(UNet(config))
+    x, t, tokens, vector = small_inputs(config)
     plain = [net(x * k, t, tokens, vector) for k in (1, 2, 3)]
     runs = []
     net.mid_block1.register_forward_hook(lambda *_: runs.append(1))
-    reuse = DeepFeatures(2)
-    found = [net(x * k, t, tokens, vector, reuse) for k in (1, 2, 3)]
+    features = DeepFeatures(2)
+    found = []
+    for k in (1, 2, 3):
+        with deepcache(net, features):
+            found.append(net(x * k, t, tokens, vector))
     assert len(runs) == 2  # the first evaluation and the third
     assert torch.equal(found[0], plain[0])
     assert not torch.allclose(found[1], plain[1])  # the finest level alone saw this input
     assert torch.equal(found[2], plain[2])
-    net(x[:1], t[:1], tokens[:1], vector[:1], reuse)  # of another number of rows: they do not serve
+    with deepcache(net, features):  # of another number of rows: they do not serve
+        net(x[:1], t[:1], tokens[:1], vector[:1])
     assert len(runs) == 3
+    with deepcache(net, None):
+        assert torch.equal(net(x, t, tokens, vector), plain[0])
 
 
 def test_tokens_are_merged_at_the_finest_level_that_attends_to_the_picture() -> None:
@@ -240,11 +251,14 @@ def test_tokens_are_merged_at_the_finest_level_that_attends_to_the_picture() -> 
             module.register_forward_hook(lambda _m, args, _y, name=name: counts.update({name: args[0].shape[1]}))
     plain = net(x, t, tokens, vector)
     before = dict(counts)
-    merged = net(x, t, tokens, vector, merging=TokenMerging(0.5))
+    with token_merging(net.merging_transformers, TokenMerging(0.5)):
+        merged = net(x, t, tokens, vector)
     fewer = {name for name, count in counts.items() if count == before[name] // 2}
     assert fewer == {name for name in counts if name.startswith(("down.1.", "up.1."))}
     assert all(counts[name] == before[name] for name in counts.keys() - fewer)
     assert not torch.allclose(merged, plain)
+    with token_merging(net.merging_transformers, None):
+        assert torch.equal(net(x, t, tokens, vector), plain)
 
 
 def their_name(name: str) -> str:

@@ -50,13 +50,16 @@ def test_gray_of_16_bits_is_a_ramp(form: str) -> None:
         (np.linspace(-3, 9, 256), -3, 9),
         (np.linspace(5, 1e6, 256), 5, 1e6),
         (np.zeros(256), 0, 1),
+        (np.linspace(-0.02, 1.05, 256), 0, 1),  # as sharpening leaves it
+        (np.linspace(-5, 270, 256), 0, 255),
+        (np.linspace(0, 80_000, 256), 0, 80_000),
         (np.full(256, -7.0), -7, -6),
     ],
 )
 def test_floating_point_is_scaled_by_what_it_holds(values: np.ndarray, black: float, white: float) -> None:
     values = values.astype(np.float32).reshape(16, 16)
     file = stored(values, "TIFF")
-    expected = np.rint((values.astype(np.float64) - black) / (white - black) * 255)
+    expected = np.rint((values.astype(np.float64) - black) / (white - black) * 255).clip(0, 255)
     assert np.abs(read_pixels(file)[..., 0].astype(int) - expected).max() <= 1  # float32 rounds at halves
     assert np.array_equal(read_depth(file), values)
 
@@ -156,6 +159,21 @@ def test_pictures_stand_upright(form: str, orientation: int) -> None:
     assert pixels[y, x].min() > 200
     assert mask[y, x] == 1
     assert mask.mean() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "P", "1", "LA"])
+def test_pictures_of_every_kind_are_turned(mode: str) -> None:
+    image = Image.new("L", (3, 2), 0)
+    image.putpixel((0, 0), 255)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the top left belongs to the top right
+    if mode == "I;16":
+        file = stored(np.asarray(image).astype(np.uint16) * 257, "PNG", exif=exif)
+    else:
+        file = stored(image, "TIFF" if mode == "F" else "PNG", mode, exif=exif)
+    mask = read_mask(file)
+    assert mask.shape == (3, 2)
+    assert np.argwhere(mask).tolist() == [[0, 1]]
 
 
 def test_transparent_places_show_paper() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
-from darkroom.pictures.labels import labelled_sheet
+from darkroom.pictures.labels import labeled_sheet
 from darkroom.requests.xyz import Axis, grid_requests, grid_sheet, parse_axis
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Guidance, HighResolution, Request
@@ -135,9 +135,9 @@ def test_a_sheet_holds_every_picture_of_any_size(tiny_model: LatentDiffusion) ->
 
 def test_labels_take_room_only_where_they_are() -> None:
     cell = np.zeros((20, 30, 3), np.uint8)
-    bare = labelled_sheet([cell], [""], [""], [""])
+    bare = labeled_sheet([cell], [""], [""], [""])
     assert bare.shape == (20 + 16, 30 + 16, 3)
-    named = labelled_sheet([cell], ["a long label that is wrapped"], ["row"], ["block"])
+    named = labeled_sheet([cell], ["a long label that is wrapped"], ["row"], ["block"])
     assert named.shape[0] > bare.shape[0]
     assert named.shape[1] > bare.shape[1]
     assert (named < 128).any(axis=2).sum() > 20 * 30  # ink beside the picture
@@ -146,7 +146,7 @@ def test_labels_take_room_only_where_they_are() -> None:
 @pytest.mark.parametrize("label", ["WWWW WWWWWWWWWWWWWWWWWWWW WW", "a " * 300, "x" * 3000, "été, ночь"])
 def test_long_labels_stay_over_their_column(label: str) -> None:
     cell = np.full((40, 120, 3), 255, np.uint8)
-    sheet = labelled_sheet([cell] * 2, [label, ""], [""], [""])
+    sheet = labeled_sheet([cell] * 2, [label, ""], [""], [""])
     inked = np.flatnonzero((sheet < 200).any(axis=(0, 2)))
     assert len(inked) > 0
     assert inked.min() > 0

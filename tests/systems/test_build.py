@@ -10,12 +10,12 @@ import torch
 from narrow import narrow
 from torch import Generator, Tensor
 
+from darkroom.checkpoints.native import load_system, save_system
 from darkroom.conditioning.boxes import Box
 from darkroom.conditioning.image_prompt import PromptImage
 from darkroom.conditioning.low_resolution import Small
 from darkroom.conditioning.masked_image import Masked
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.systems.native import load_system, save_system
 
 SIDE = 64
 

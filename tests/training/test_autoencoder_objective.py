@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from darkroom.checkpoints.native import write_network
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
@@ -16,7 +17,6 @@ from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
 from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight, gradient_loss
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import write_network
 from darkroom.training.loop import train
 from darkroom.training.perceptual import load_distance
 

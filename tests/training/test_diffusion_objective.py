@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.checkpoints.native import load_system, write_network
 from darkroom.data.picturebook.caption import Chances
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
-from darkroom.pictures.images import to_tensor
-from darkroom.systems.native import load_system
+from darkroom.pixels import to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe, latent_cache, maps_cache
-from darkroom.training.export import write_network
 from darkroom.training.loop import train
 
 SMALL = replace(PICTUREBOOK.autoencoder, channels=32, channel_mult=(1, 1), decoder_res_blocks=1)

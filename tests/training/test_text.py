@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from darkroom.checkpoints.native import load_network, load_system
 from darkroom.data.picturebook import COLOURS, KINDS, Facts, Group, Relation
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.models.text_transformer import TextTransformer
-from darkroom.systems.native import load_system
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
-from darkroom.training.export import load_network
 from darkroom.training.loop import train
 from darkroom.training.text import OF_KINDS, OF_SCENES, TextObjective, TextRecipe, facts_targets, text_config
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from darkroom.config import from_dict
 from darkroom.errors import InputError, printable
 from darkroom.requests.plan import Plan
 from darkroom.requests.records.found import Findings, Found
+from darkroom.requests.settings import SETTINGS, Setting
 from darkroom.types import Guidance, HighResolution, Region, Request
 
 __all__ = ["parameters_text", "parse_parameters"]
@@ -24,6 +26,8 @@ PICTURES = ("image", "mask", "latent", "target")  # of a request; files hold the
 
 # Keys are bounded, or else a long line without a colon would take time with the square of its length.
 _PAIR = re.compile(r'(\w[\w \-/]{1,60}): {0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+NEGATIVE = "Negative prompt:"
+_NAMES = {setting.path: setting.a1111 for setting in SETTINGS if setting.a1111 is not None}
 # A1111's spelling of schedules, which it knows by exactly that.
 _SCHEDULES = {
     "linspace": "Uniform",
@@ -58,18 +62,18 @@ def parameters_text(
     """
     request = plan.request
     settings: dict[str, object] = {
-        "Steps": plan.steps,
-        "Sampler": plan.sampler,
-        "Schedule type": _SCHEDULES.get(plan.schedule, plan.schedule.capitalize()),
-        "CFG scale": f"{plan.guidance_scale:g}",
-        "Seed": request.seed,
+        _NAMES["steps"]: plan.steps,
+        _NAMES["sampler"]: plan.sampler,
+        _NAMES["schedule"]: _SCHEDULES.get(plan.schedule, plan.schedule.capitalize()),
+        _NAMES["guidance_scale"]: f"{plan.guidance_scale:g}",
+        _NAMES["seed"]: request.seed,
         "Size": f"{plan.width}x{plan.height}",
         "Model hash": model_hash,
         "Model": model,
     }
     if request.variation_seed is not None:
-        settings["Variation seed"] = request.variation_seed
-        settings["Variation seed strength"] = f"{request.variation_strength:g}"
+        settings[_NAMES["variation_seed"]] = request.variation_seed
+        settings[_NAMES["variation_strength"]] = f"{request.variation_strength:g}"
     if plan.starts_from_image:
         settings["Denoising strength"] = f"{plan.strength:g}"
     if request.hires is not None:
@@ -79,13 +83,13 @@ def parameters_text(
         if request.hires.steps is not None:
             settings["Hires steps"] = request.hires.steps
     if request.clip_skip is not None and request.clip_skip > 1:
-        settings["Clip skip"] = request.clip_skip
+        settings[_NAMES["clip_skip"]] = request.clip_skip
     if request.image is not None:
         settings["Init image hash"] = _fingerprint(request.image)
     if request.mask is not None:
-        settings["Mask blur"] = f"{request.mask_blur:g}"
+        settings[_NAMES["mask_blur"]] = f"{request.mask_blur:g}"
     if "eta" in plan.sampler_options:
-        settings["Eta"] = f"{plan.sampler_options['eta']:g}"
+        settings[_NAMES["sampler_options.eta"]] = f"{plan.sampler_options['eta']:g}"
     if request.emphasis in _EMPHASIS:
         settings["Emphasis"] = _EMPHASIS[request.emphasis]
     if (rng := _RNG.get(request.seed_mode)) is not None:
@@ -112,66 +116,76 @@ def parse_parameters(text: str) -> Found:
         if theirs in settings:
             settings.setdefault(key, settings.pop(theirs))
     found = Findings()
-    prompt, negative, in_negative = [], [], False
-    for line in lines[:place]:
-        if line.startswith("Negative prompt:"):
-            in_negative, line = True, line.removeprefix("Negative prompt:").strip()
-        (negative if in_negative else prompt).append(line)
-    found.text("prompt", "\n".join(prompt))
-    found.text("negative_prompt", "\n".join(negative))
-    unread = set(settings) - _SILENT
-
-    def take(key: str) -> str | None:
-        unread.discard(key)
-        return settings.get(key)
-
-    found.size(take("Size"))
-    for key, field, kind in (
-        ("Seed", "seed", int),
-        ("Steps", "steps", int),
-        ("CFG scale", "guidance_scale", float),
-        ("Clip skip", "clip_skip", int),
-        ("Variation seed", "variation_seed", int),
-        ("Variation seed strength", "variation_strength", float),
-        ("Mask blur", "mask_blur", float),
-    ):
-        if (value := take(key)) is not None:
-            found.fields[field] = _number(key, value, kind)
-    found.sampler(take("Sampler"))
-    found.schedule(take("Schedule type"))
-    if (eta := take("Eta")) is not None:
-        found.fields["sampler_options"] = {"eta": _number("Eta", eta, float)}
-    strength = take("Denoising strength")
-    resized, width = re.fullmatch(r"(\d{1,6})x\d{1,6}", settings.get("Hires resize", "")), found.fields.get("width")
-    if resized and width and "Hires upscale" not in settings:
-        settings["Hires upscale"] = f"{int(resized[1]) / width:g}"
-        unread.discard("Hires resize")
-    if (scale := take("Hires upscale")) is not None:
-        steps, how = take("Hires steps"), take("Hires upscaler") or "Latent"
-        if how.split()[0].lower() not in ("latent", "lanczos"):
-            found.unmapped.append(f"Hires upscaler: {how[:80]}")
-        found.fields["hires"] = HighResolution(
-            _number("Hires upscale", scale, float),
-            0.6 if strength is None else _number("Denoising strength", strength, float),
-            None if not steps or steps == "0" else _number("Hires steps", steps, int),
-            "latent" if how.lower().startswith("latent") else "picture",
-        )
-    elif strength is not None and _number("Denoising strength", strength, float) != 1:
-        found.fields["strength"] = _number("Denoising strength", strength, float)
-        found.unmapped.append("the picture that was drawn over")
+    found.text("prompt", "\n".join(_prompt(lines[:place], negative=False)))
+    found.text("negative_prompt", "\n".join(_prompt(lines[:place], negative=True)))
+    read = {"Size", "RNG", *_SILENT}
+    found.size(settings.get("Size"))
+    for setting in SETTINGS:
+        if setting.a1111 is not None and setting.a1111 in settings:
+            read.add(setting.a1111)
+            _take_over(setting, settings[setting.a1111], found)
+    read |= _second_pass(settings, found)
     if "Mask blur" in settings:
         found.unmapped.append("the mask")
-    if (emphasis := take("Emphasis")) is not None:
+    if (emphasis := settings.get("Emphasis")) is not None:
         found.fields["emphasis"] = "no_norm" if emphasis == "No norm" else "a1111"
-        if emphasis not in ("No norm", "Original"):
-            found.unmapped.append(f"Emphasis: {emphasis[:80]}")
+        read |= {"Emphasis"} if emphasis in ("No norm", "Original") else set()
     # Without a word the noise is the GPU's; a text without settings says nothing about it.
     ours = settings.get("Version", "").startswith("darkroom") or not settings
-    cpu = take("RNG") == "CPU" or not settings
+    cpu = settings.get("RNG") == "CPU" or not settings
     found.fields["seed_mode"] = ("darkroom" if ours else "a1111_cpu") if cpu else "a1111"
-    found.unmapped += [f"{key}: {settings[key]}" for key in settings if key in unread]
+    found.unmapped += [f"{key}: {value}" for key, value in settings.items() if key not in read]
     found.unmapped += behind  # what extensions add
     return found.found("A1111", settings.get("Model"), settings.get("Model hash"))
+
+
+def _prompt(lines: Sequence[str], *, negative: bool) -> list[str]:
+    """The lines of the prompt, or of the negative one, which begins where a line says so."""
+    first = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    if not negative:
+        return list(lines[:first])
+    return [line.removeprefix(NEGATIVE).strip() if line.startswith(NEGATIVE) else line for line in lines[first:]]
+
+
+def _take_over(setting: Setting, value: str, found: Findings) -> None:
+    """One value in A1111's words into the field that its row of the table names."""
+    if setting.path == "sampler":
+        found.sampler(value)
+    elif setting.path == "schedule":
+        found.schedule(value)
+    else:
+        kinds = (setting.hint, *typing.get_args(setting.hint))
+        number = _number(setting.a1111 or setting.path, value, int if int in kinds else float)
+        if setting.inner:
+            found.fields.setdefault(setting.outer, {})[setting.inner] = number
+        else:
+            found.fields[setting.outer] = number
+
+
+def _second_pass(settings: Mapping[str, str], found: Findings) -> set[str]:
+    """The high-resolution fix, or how much of a picture was drawn over; returns the keys that were read."""
+    strength = settings.get("Denoising strength")
+    share = None if strength is None else _number("Denoising strength", strength, float)
+    scale, resized = settings.get("Hires upscale"), re.fullmatch(r"(\d{1,6})x\d{1,6}", settings.get("Hires resize", ""))
+    read = {"Denoising strength"}
+    if scale is None and resized and found.fields.get("width"):
+        scale = f"{int(resized[1]) / found.fields['width']:g}"
+        read.add("Hires resize")
+    if scale is None:
+        if share not in (None, 1):
+            found.fields["strength"] = share
+            found.unmapped.append("the picture that was drawn over")
+        return read
+    steps, how = settings.get("Hires steps"), settings.get("Hires upscaler", "Latent").lower()
+    if not how.startswith(("latent", "lanczos")):
+        found.unmapped.append(f"Hires upscaler: {settings['Hires upscaler']}")
+    found.fields["hires"] = HighResolution(
+        _number("Hires upscale", scale, float),
+        0.6 if share is None else share,
+        None if not steps or steps == "0" else _number("Hires steps", steps, int),
+        "latent" if how.startswith("latent") else "picture",
+    )
+    return read | {"Hires upscale", "Hires steps", "Hires upscaler"}
 
 
 def _settings(line: str) -> dict[str, str]:
@@ -277,7 +291,7 @@ def _number(key: str, value: str, kind: type) -> Any:
     try:
         return kind(value)
     except (ValueError, OverflowError):
-        raise InputError(f"the picture's {key} is {value[:80]!r}, wanted is a number") from None
+        raise InputError(f"the picture's {key} is {value[:80]!r}, expected is a number") from None
 
 
 def _quoted(value: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from darkroom.requests.records.comfy_conditioning import Prompts
 from darkroom.requests.records.comfy_graph import Graph, Node, api_graph, workflow_graph
 from darkroom.requests.records.found import Findings, Found
+from darkroom.requests.settings import SETTINGS
 from darkroom.types import HighResolution
 
 __all__ = ["read", "read_workflow"]
@@ -15,6 +16,22 @@ __all__ = ["read", "read_workflow"]
 SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 ENLARGERS = ("LatentUpscale", "LatentUpscaleBy")
 SAVERS = ("SaveImage", "PreviewImage")
+# Nodes that are a schedule or a sampler of their own: names that this project knows.
+SCHEDULERS = {
+    "KarrasScheduler": "karras",
+    "ExponentialScheduler": "exponential",
+    "PolyexponentialScheduler": "polyexponential",
+    "BetaSamplingScheduler": "beta",
+    "SDTurboScheduler": "turbo",
+}
+SOLVERS = {
+    "SamplerEulerAncestral": "euler_ancestral",
+    "SamplerLMS": "lms",
+    "SamplerDPMPP_SDE": "dpmpp_sde",
+    "SamplerDPMPP_2M_SDE": "dpmpp_2m_sde",
+    "SamplerDPMPP_3M_SDE": "dpmpp_3m_sde",
+    "SamplerDPMPP_2S_Ancestral": "dpmpp_2s_ancestral",
+}
 UNDERSTOOD = {
     *(*SAMPLERS, *ENLARGERS, *SAVERS, "", "Reroute", "Note", "MarkdownNote"),
     *("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "ConditioningZeroOut"),
@@ -22,8 +39,9 @@ UNDERSTOOD = {
     *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAELoader"),
     *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider"),
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"),
-    *("StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
+    *(*SOLVERS, *SCHEDULERS, "StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
 }
+NAMES = {setting.path: setting.comfy for setting in SETTINGS if setting.comfy is not None}  # of sampler nodes' inputs
 MAX_KINDS = 20  # of nodes without a counterpart that are named
 LATENTS = ("latent_image", "samples", "latent", "pixels", "images", "image", "")
 
@@ -110,12 +128,32 @@ def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
         (sampler, "noise_seed"),
         (graph.at(sampler, "noise"), "noise_seed"),
     )
-    _number(graph, found, "steps", int, (sampler, "steps"), (scheduler, "steps"))
-    _number(graph, found, "guidance_scale", float, (sampler, "cfg"), (guider, "cfg"))
+    _number(graph, found, "steps", int, *((node, NAMES["steps"]) for node in (sampler, scheduler)))
+    _number(graph, found, "guidance_scale", float, *((node, NAMES["guidance_scale"]) for node in (sampler, guider)))
     if guider is not None and guider.kind == "BasicGuider":
         found.fields["guidance_scale"] = 1.0  # it asks for the prompt alone
-    found.sampler(_value(graph, (sampler, "sampler_name"), (graph.at(sampler, "sampler"), "sampler_name")))
-    found.schedule(_value(graph, (sampler, "scheduler"), (scheduler, "scheduler")))
+    chosen = graph.at(sampler, "sampler")
+    found.sampler(_value(graph, *((node, NAMES["sampler"]) for node in (sampler, chosen))) or _name(chosen, SOLVERS))
+    schedule = _value(graph, *((node, NAMES["schedule"]) for node in (sampler, scheduler)))
+    found.schedule(schedule or _name(scheduler, SCHEDULERS))
+    for node in (chosen, scheduler):
+        _options(graph, found, node)
+
+
+def _name(node: Node | None, names: dict[str, str]) -> str | None:
+    return None if node is None else names.get(node.kind)
+
+
+def _options(graph: Graph, found: Findings, node: Node | None) -> None:
+    """The options of a node that is a sampler or a schedule of its own."""
+    if node is None or node.kind not in SOLVERS | SCHEDULERS:
+        return
+    for name in sorted(node.inputs.keys() - {"model", NAMES["steps"], NAMES["strength"]}):
+        value = graph.value(node, name)
+        if name in ("eta", "s_noise") and isinstance(value, (int, float)):
+            found.fields.setdefault("sampler_options", {})[name] = float(value)
+        else:
+            found.unmapped.append(f"{name} {value} of {node.kind}")
 
 
 def _value(graph: Graph, *places: tuple[Node | None, str]) -> Any:
@@ -137,12 +175,12 @@ def _start(graph: Graph, found: Findings, sampler: Node) -> None:
     """The size of an empty latent, or how much of a picture is drawn over."""
     behind = graph.upstream(graph.at(sampler, "latent_image"), "latent", "samples", "")
     latent = next((n for n in behind if n.kind != "Reroute"), None)
-    denoise = _value(graph, (sampler, "denoise"), (graph.at(sampler, "sigmas"), "denoise"))
+    denoise = _value(graph, *((node, NAMES["strength"]) for node in (sampler, graph.at(sampler, "sigmas"))))
     if latent is None:
         return
     if latent.kind.startswith("Empty") or "batch_size" in latent.inputs:
-        _number(graph, found, "width", int, (latent, "width"))
-        _number(graph, found, "height", int, (latent, "height"))
+        _number(graph, found, "width", int, (latent, NAMES["width"]))
+        _number(graph, found, "height", int, (latent, NAMES["height"]))
         if denoise is not None and denoise != 1:
             found.unmapped.append(f"denoise {denoise} of an empty latent")
         pictures = graph.value(latent, "batch_size")

@@ -1,0 +1,28 @@
+"""Training in less memory: blocks whose insides are computed again in the backward pass instead of being kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer
+
+__all__ = ["checkpoint_blocks"]
+
+BLOCKS = (ResBlock, SpatialTransformer, AttentionBlock)
+
+
+def checkpoint_blocks(network: nn.Module) -> None:
+    """Attach to the blocks of `network`; without gradients they run as before (Chen et al. 2016, arXiv:1604.06174)."""
+    for block in network.modules():
+        if isinstance(block, BLOCKS):
+            block.forward = partial(_recomputed, block.forward)  # type: ignore[method-assign]
+
+
+def _recomputed(forward: Callable[..., Any], *inputs: Any) -> Any:
+    return checkpoint(forward, *inputs, use_reentrant=False) if torch.is_grad_enabled() else forward(*inputs)
