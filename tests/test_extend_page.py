@@ -76,6 +76,13 @@ pipeline = Pipeline(load_model("picturebook", dtype=torch.float32).model)
 own, plain = pipeline.generate([Request(p, steps=1, seed=4) for p in ("grey cat", "a grey cat")])
 assert abs(own.pixels.astype(int) - plain.pixels).max() > 1
 """,
+    "Spread": """
+import numpy as np
+from darkroom.evaluation.compare import compare
+grey = [np.full((4, 32, 32, 3), v, np.uint8) for v in (100, 104)]
+noise = [np.random.default_rng(i).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8) for i in range(2)]
+assert compare(grey, noise, ["spread"]).numbers["spread"].value < 1
+""",
     "drum": """
 import numpy as np
 from darkroom.data.picturebook import render, sample_scene

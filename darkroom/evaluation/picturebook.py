@@ -19,6 +19,7 @@ from darkroom.engine.pipeline import Pipeline, Progress
 from darkroom.errors import InputError
 from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import Findings, look
+from darkroom.evaluation.moments import Moments
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.pictures.images import grid
@@ -80,11 +81,10 @@ def benchmark(
     size = pixels.shape[1:3]
     scenes = [sample_scene(np.random.default_rng((0, STREAM, i)), split="any") for i in range(len(prompts))]
     renders = np.stack([render(s, size[1], size[0]) for s in scenes])
-    theirs = np.stack([f.features for f in _look(judge, renders)])
     return Report(
         all=_shares(verdicts),
         unseen=_shares([v for v, p in zip(verdicts, prompts) if p.held_out]),
-        frechet=frechet_distance(np.stack([f.features for f in findings]), theirs),
+        frechet=frechet_distance(_moments(findings), _moments(_look(judge, renders))),
         pictures=len(prompts),
     )
 
@@ -99,6 +99,12 @@ def _draw(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
 
 def _look(judge: Judge, pixels: np.ndarray) -> list[Findings]:
     return list(track(look(judge, to_tensor(pixels)), "judging", total=len(pixels), transient=True))
+
+
+def _moments(findings: Sequence[Findings]) -> Moments:
+    moments = Moments()
+    moments.update(np.stack([f.features for f in findings]))
+    return moments
 
 
 def _shares(verdicts: Sequence[Verdict]) -> dict[str, Share]:

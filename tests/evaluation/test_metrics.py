@@ -1,0 +1,152 @@
+"""Metrics over streams of features: what they should be by definition, however the stream is cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.linalg
+from PIL import Image
+from typer.testing import CliRunner
+
+from darkroom.cli.evaluate import app
+from darkroom.errors import InputError
+from darkroom.evaluation.compare import folder_batches
+from darkroom.evaluation.kernel import kernel_distance
+from darkroom.evaluation.metric import METRICS, Metric
+from darkroom.evaluation.moments import Moments
+from darkroom.evaluation.neighbors import neighbor_shares
+from darkroom.evaluation.reservoir import Reservoir
+
+RNG = np.random.default_rng(0)
+A = RNG.normal(size=(300, 6)) @ RNG.normal(size=(6, 6))
+B = RNG.normal(size=(200, 6)) + 0.5
+
+
+def of(name: str, rows: np.ndarray, cuts: int = 1) -> Metric:
+    metric = METRICS[name]()
+    for part in np.array_split(rows, cuts):
+        metric.update(part)
+    return metric
+
+
+def test_moments_are_those_of_all_rows_however_they_come() -> None:
+    parts = [Moments() for _ in range(3)]
+    for moments, rows in zip(parts, np.array_split(A, 3)):
+        for batch in np.array_split(rows, 7):
+            moments.update(batch)
+    for moments in parts[1:]:
+        parts[0].merge(moments)
+    assert parts[0].count == 300
+    np.testing.assert_allclose(parts[0].mean, A.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(parts[0].covariance, np.cov(A, rowvar=False), rtol=1e-10)
+    with pytest.raises(InputError, match="not finite"):
+        parts[0].update(np.full((2, 6), np.nan))
+    with pytest.raises(InputError, match="width 5 do not go with those of width 6"):
+        parts[0].update(np.ones((2, 5)))
+
+
+def test_the_frechet_distance_is_that_of_scipys_root() -> None:
+    s, t = np.cov(A, rowvar=False), np.cov(B, rowvar=False)
+    root = scipy.linalg.sqrtm(s @ t).real
+    expected = np.square(A.mean(0) - B.mean(0)).sum() + np.trace(s + t - 2 * root)
+    found = of("fid", A, 9).result(of("fid", B))["frechet"]  # type: ignore[arg-type]
+    assert found.value == pytest.approx(expected, rel=1e-9)
+    assert found.interval is not None
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_the_interval_of_the_frechet_distance_covers_what_repeats_give() -> None:
+    """About 95 of 100 intervals should hold the mean of many repeats; 60 repeats, so a wide band."""
+    reference = of("frechet", RNG.normal(size=(2000, 4)) + 0.3)
+    repeats = [of("frechet", RNG.normal(size=(400, 4))).result(reference)["frechet"] for _ in range(60)]
+    mean = np.mean([r.value for r in repeats])
+    held = sum(r.interval[0] <= mean <= r.interval[1] for r in repeats if r.interval is not None)
+    assert 50 <= held <= 60
+
+
+def test_the_kernel_distance_is_its_sum_over_pairs_and_has_no_bias() -> None:
+    x, y = A[:7], B[:5]
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float((a @ b / 6 + 1) ** 3)
+
+    xx = np.mean([k(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert kernel_distance(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
+    same = [kernel_distance(RNG.normal(size=(50, 4)), RNG.normal(size=(50, 4))) for _ in range(200)]
+    assert abs(np.mean(same)) < 4 * np.std(same) / 200**0.5
+
+
+def test_shares_by_neighbors_are_their_definitions() -> None:
+    p, r, k = A[:40], B[:30], 3
+
+    def reach(rows: np.ndarray, i: int) -> float:
+        return float(sorted(np.linalg.norm(rows - rows[i], axis=1))[k])
+
+    inside = [[np.linalg.norm(x - r[j]) <= reach(r, j) for j in range(30)] for x in p]
+    shares = {name: float(v.mean()) for name, v in neighbor_shares(p, r, k).items()}
+    assert shares["precision"] == pytest.approx(np.mean([any(row) for row in inside]))
+    assert shares["density"] == pytest.approx(np.sum(inside) / (k * 40))
+    covered = [any(inside[i][j] for i in range(40)) for j in range(30)]
+    assert shares["coverage"] == pytest.approx(np.mean(covered))
+    recalled = [any(np.linalg.norm(p[i] - r[j]) <= reach(p, i) for i in range(40)) for j in range(30)]
+    assert shares["recall"] == pytest.approx(np.mean(recalled))
+
+
+def test_precision_is_fidelity_and_recall_variety() -> None:
+    """Pictures of one mode out of two are faithful and miss half; the other way round they stray."""
+    one = RNG.normal(size=(400, 3)) * 0.5
+    both = np.concatenate([one, RNG.normal(size=(400, 3)) * 0.5 + 20])
+    few = of("prdc", one[:200]).result(of("prdc", both))  # type: ignore[arg-type]
+    many = of("prdc", both).result(of("prdc", one[:200]))  # type: ignore[arg-type]
+    assert few["precision"].value > 0.9
+    assert few["recall"].value < 0.6
+    assert many["precision"].value < 0.6
+    assert many["recall"].value > 0.9
+
+
+def test_samples_do_not_depend_on_batches_and_are_fair() -> None:
+    rows = np.arange(1000.0)[:, None]
+    whole, cut, other = Reservoir(100), Reservoir(100), Reservoir(100, seed=1)
+    whole.update(rows)
+    for part in np.array_split(rows, 13):
+        cut.update(part)
+    assert np.array_equal(whole.rows, cut.rows)
+    assert abs(whole.rows.mean() - 500) < 4 * 1000 / 12**0.5 / 10
+    other.update(rows + 1000)
+    whole.merge(other)
+    assert len(whole.rows) == 100
+    assert 30 < (whole.rows >= 1000).sum() < 70
+
+
+def test_too_few_pictures_are_told() -> None:
+    for name, rows, message in (
+        ("frechet", A[:1], "at least 2 feature rows"),
+        ("kernel", A[:1], "at least 2 pictures"),
+        ("neighbors", A[:5], "more than 5 pictures"),
+    ):
+        with pytest.raises(InputError, match=message):
+            of(name, rows).result(of(name, B))  # type: ignore[arg-type]
+
+
+def test_folders_are_compared_and_what_cannot_be_is_named(tmp_path: Path) -> None:
+    for name, shift in (("a", 0), ("b", 60)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            pixels = np.random.default_rng((i, shift)).integers(0, 196, (32, 32, 3)) + shift
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    done = CliRunner().invoke(app, ["pictures", str(tmp_path / "a"), str(tmp_path / "b")])
+    assert done.exit_code == 0, done.output
+    for word in ("frechet", "kernel", "precision", "coverage", "12 pictures against 12"):
+        assert word in done.output
+    Image.new("RGB", (16, 16)).save(tmp_path / "b" / "z.png")
+    with pytest.raises(InputError, match=r"z\.png is 16x16, those before it are 32x32"):
+        list(folder_batches(tmp_path / "b"))
+    with pytest.raises(InputError, match="is no folder of pictures"):
+        list(folder_batches(tmp_path / "nosuch"))
+    result = CliRunner().invoke(app, ["pictures", str(tmp_path / "a"), str(tmp_path / "a")])
+    assert isinstance(result.exception, InputError)
+    assert "against itself" in str(result.exception)
