@@ -12,8 +12,8 @@ from darkroom.errors import InputError
 from darkroom.evaluation import frechet, kernel, neighbors  # noqa: F401  # puts them into METRICS
 from darkroom.evaluation.features import FEATURES, FeatureNetwork
 from darkroom.evaluation.metric import METRICS, Measured, Metric
-from darkroom.pictures.images import to_tensor
 from darkroom.pictures.reading import ENDINGS, read_pixels
+from darkroom.pixels import to_tensor
 
 __all__ = ["Comparison", "compare", "folder_batches"]
 
