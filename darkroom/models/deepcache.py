@@ -47,16 +47,16 @@ def deepcache(unet: UNet, features: DeepFeatures | None) -> Iterator[None]:
 
     def forward(x: Tensor, t: Tensor, tokens: Context | Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         embedding = unet.embed(t, vector)
+        y = unet.conv_in(x.to(embedding.dtype))
         deep = features.take(len(x))
         if deep is None:
-            skips = unet.encode(x, embedding, tokens)
+            skips = unet.encode(y, embedding, tokens)
             deep = unet.middle(skips[-1], embedding, tokens)
             for level in unet.up[:-1]:
                 deep = level(deep, skips, embedding, tokens)
             features.keep(deep)
         else:
-            skips = [unet.conv_in(x.to(embedding.dtype))]
-            skips += finest.at_this_resolution(skips[0], embedding, tokens)
+            skips = [y, *finest.at_this_resolution(y, embedding, tokens)]
         return unet.out(last(deep, skips, embedding, tokens))
 
     unet.forward = forward

@@ -15,7 +15,7 @@ from darkroom.nn.embeddings import sinusoid
 from darkroom.nn.layers import Conv2d, Linear
 from darkroom.nn.resample import Downsample, Upsample
 
-__all__ = ["DownLevel", "UNet", "UNetConfig", "UpLevel"]
+__all__ = ["DownLevel", "NoAttention", "UNet", "UNetConfig", "UNetEncoder", "UpLevel", "skip_channels"]
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,14 @@ class NoAttention(nn.Module):
         return x
 
 
-class UNet(nn.Module):
-    """Predicts noise, velocity or data from a noisy latent; which of them, it does not know."""
+class UNetEncoder(nn.Module):
+    """The way down and the middle: half of a UNet, and what a ControlNet copies of it."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
         c, dim = config, config.embedding_dim
         widths = [c.model_channels * m for m in c.channel_mult]
-        last = len(widths) - 1
 
         self.time_embedding = _mlp(c.model_channels, dim)
         self.vector_embedding: nn.Module | None = None
@@ -120,76 +119,20 @@ class UNet(nn.Module):
 
         self.conv_in = Conv2d(c.in_channels, widths[0], 3, padding=1)
         down: list[DownLevel] = []
-        skips, n = [widths[0]], widths[0]
+        n = widths[0]
         for i, width in enumerate(widths):
-            blocks = []
-            for _ in range(c.num_res_blocks):
-                blocks.append(self._res_block(n, width))
-                n = width
-                skips.append(n)
-            attentions = [self._attention(width, c.depth[i], i) for _ in blocks]
+            blocks = [_res_block(c, n if j == 0 else width, width) for j in range(c.num_res_blocks)]
+            n = width
+            attentions = [_attention(c, width, c.depth[i], i) for _ in blocks]
             resample = None
-            if i < last:
-                resample = self._res_block(n, n, "down") if c.resblock_updown else Downsample(n)
-                skips.append(n)
+            if i < len(widths) - 1:
+                resample = _res_block(c, n, n, "down") if c.resblock_updown else Downsample(n)
             down.append(DownLevel(blocks, attentions, resample))
         self.down = nn.ModuleList(down)
 
-        self.mid_block1 = self._res_block(n, n)
-        self.mid_attention = self._attention(n, c.mid_depth, None)
-        self.mid_block2 = self._res_block(n, n)
-
-        up: list[UpLevel] = []
-        for i, width in reversed(list(enumerate(widths))):
-            blocks = []
-            for _ in range(c.num_res_blocks + 1):
-                blocks.append(self._res_block(n + skips.pop(), width))
-                n = width
-            attentions = [self._attention(width, c.depth[i], i) for _ in blocks]
-            resample = None
-            if i > 0:
-                resample = self._res_block(n, n, "up") if c.resblock_updown else Upsample(n)
-            up.append(UpLevel(blocks, attentions, resample))
-        self.up = nn.ModuleList(up)  # in the order of execution: the coarsest level first
-
-        self.norm_out = group_norm(n)
-        self.conv_out = zero(Conv2d(n, c.out_channels, 3, padding=1))
-
-    def _res_block(self, n_in: int, n_out: int, resample: Literal["down", "up"] | None = None) -> ResBlock:
-        c = self.config
-        return ResBlock(n_in, n_out, c.embedding_dim, scale_shift=c.scale_shift, resample=resample, dropout=c.dropout)
-
-    def _attention(self, channels: int, depth: int, level: int | None) -> nn.Module:
-        c = self.config
-        if not depth and level is not None:
-            return NoAttention()
-        heads = c.head_count(channels)
-        if c.attention == "block":
-            return AttentionBlock(channels, heads)
-        return SpatialTransformer(
-            channels,
-            c.context_dim,
-            heads,
-            depth,
-            linear=c.linear_projections,
-            cross_only=level is not None and bool(c.cross_only) and c.cross_only[level],
-            upcast=c.upcast,
-            dropout=c.dropout,
-        )
-
-    def forward(
-        self, x: Tensor, t: Tensor, tokens: Context | Tensor | None = None, vector: Tensor | None = None
-    ) -> Tensor:
-        """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
-
-        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). A `Context` in place of tokens keeps
-        what layers make of them for the calls that follow.
-        """
-        embedding = self.embed(t, vector)
-        skips = self.encode(x, embedding, tokens)
-        x = self.middle(skips[-1], embedding, tokens)
-        x = self.decode(x, skips, embedding, tokens)
-        return self.out(x)
+        self.mid_block1 = _res_block(c, n, n)
+        self.mid_attention = _attention(c, n, c.mid_depth, None)
+        self.mid_block2 = _res_block(c, n, n)
 
     def embed(self, t: Tensor, vector: Tensor | None) -> Tensor:
         """Of timesteps and, where the network reads it, the vector: (B, E)."""
@@ -201,8 +144,8 @@ class UNet(nn.Module):
         return embedding
 
     def encode(self, x: Tensor, embedding: Tensor, tokens: Context | Tensor | None) -> list[Tensor]:
-        """The skips, from the finest to the coarsest map."""
-        skips = [self.conv_in(x.to(embedding.dtype))]
+        """The skips, from the finest to the coarsest map; x, what `conv_in` gave, is the first."""
+        skips = [x]
         for level in self.down:
             skips += level(skips[-1], embedding, tokens)
         return skips
@@ -211,6 +154,44 @@ class UNet(nn.Module):
         x = self.mid_block1(x, embedding)
         x = self.mid_attention(x, tokens)
         return self.mid_block2(x, embedding)
+
+
+class UNet(UNetEncoder):
+    """Predicts noise, velocity or data from a noisy latent; which of them, it does not know."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
+        c, skips = config, skip_channels(config)
+        n, up = skips[-1], []
+        for i, mult in reversed(list(enumerate(c.channel_mult))):
+            width, blocks = c.model_channels * mult, []
+            for _ in range(c.num_res_blocks + 1):
+                blocks.append(_res_block(c, n + skips.pop(), width))
+                n = width
+            attentions = [_attention(c, width, c.depth[i], i) for _ in blocks]
+            resample = None
+            if i > 0:
+                resample = _res_block(c, n, n, "up") if c.resblock_updown else Upsample(n)
+            up.append(UpLevel(blocks, attentions, resample))
+        self.up = nn.ModuleList(up)  # in the order of execution: the coarsest level first
+
+        self.norm_out = group_norm(n)
+        self.conv_out = zero(Conv2d(n, c.out_channels, 3, padding=1))
+
+    def forward(
+        self, x: Tensor, t: Tensor, tokens: Context | Tensor | None = None, vector: Tensor | None = None
+    ) -> Tensor:
+        """x (B, in, h, w), t (B,) in timesteps, tokens (B, L, context_dim), vector (B, D) or class indices (B,).
+
+        Returns (B, out, h, w). h and w must be multiples of 2 ** (levels − 1). A `Context` in place of tokens keeps
+        what layers make of them for the calls that follow.
+        """
+        embedding = self.embed(t, vector)
+        x = self.conv_in(x.to(embedding.dtype))
+        skips = self.encode(x, embedding, tokens)
+        x = self.middle(skips[-1], embedding, tokens)
+        x = self.decode(x, skips, embedding, tokens)
+        return self.out(x)
 
     def decode(self, x: Tensor, skips: list[Tensor], embedding: Tensor, tokens: Context | Tensor | None) -> Tensor:
         """Takes the skips away, the last one first."""
@@ -227,6 +208,37 @@ class UNet(nn.Module):
         level = self.config.merging_level
         levels = [] if level is None else [self.down[level], self.up[-1 - level]]
         return [m for found in levels for m in found.modules() if isinstance(m, SpatialTransformer)]
+
+
+def skip_channels(config: UNetConfig) -> list[int]:
+    """Of each skip, from the finest to the coarsest map."""
+    channels = [config.model_channels * config.channel_mult[0]]
+    for i, mult in enumerate(config.channel_mult):
+        resampled = i < len(config.channel_mult) - 1
+        channels += [config.model_channels * mult] * (config.num_res_blocks + resampled)
+    return channels
+
+
+def _res_block(c: UNetConfig, n_in: int, n_out: int, resample: Literal["down", "up"] | None = None) -> ResBlock:
+    return ResBlock(n_in, n_out, c.embedding_dim, scale_shift=c.scale_shift, resample=resample, dropout=c.dropout)
+
+
+def _attention(c: UNetConfig, channels: int, depth: int, level: int | None) -> nn.Module:
+    if not depth and level is not None:
+        return NoAttention()
+    heads = c.head_count(channels)
+    if c.attention == "block":
+        return AttentionBlock(channels, heads)
+    return SpatialTransformer(
+        channels,
+        c.context_dim,
+        heads,
+        depth,
+        linear=c.linear_projections,
+        cross_only=level is not None and bool(c.cross_only) and c.cross_only[level],
+        upcast=c.upcast,
+        dropout=c.dropout,
+    )
 
 
 def _mlp(n_in: int, n_out: int) -> nn.Sequential:

@@ -1,0 +1,151 @@
+"""What ControlNets, T2I-Adapters and IP-Adapters give to a UNet from outside, each run's to its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from darkroom.models.unet import DownLevel, NoAttention, UNet, UNetEncoder
+from darkroom.nn.attention import Attention, attention
+from darkroom.nn.blocks import TransformerBlock
+
+__all__ = ["Control", "ImageKeys", "controlled", "cross_attentions"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKeys:
+    """Keys and values of a picture, which cross-attention reads beside those of the prompt (IP-Adapter).
+
+    They are made once a run. `weight` is the caller's.
+    """
+
+    layers: tuple[tuple[Tensor, Tensor], ...]  # (B, M, heads·d) each, in the order of `cross_attentions`
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What one run gives to one call. Every tensor has the run's rows, or one for all of them."""
+
+    skips: tuple[Tensor, ...] = ()  # one per skip, the finest first: added to what the decoder reads (ControlNet)
+    middle: Tensor | None = None  # added to what the middle gives
+    levels: tuple[Tensor, ...] = ()  # one per level, the finest first: added on the way down (T2I-Adapter)
+    images: tuple[ImageKeys, ...] = ()
+
+    def scaled(self, weight: float | Tensor) -> Control:
+        """All additions times `weight`: a number, or one for each skip and, last, for the middle."""
+        weights = torch.as_tensor(weight).expand(len(self.skips) + 1).tolist()
+        rest = weights[-1]
+        return Control(
+            tuple(w * r for w, r in zip(weights, self.skips)),
+            None if self.middle is None else rest * self.middle,
+            tuple(rest * level for level in self.levels),
+            tuple(ImageKeys(image.layers, rest * image.weight) for image in self.images),
+        )
+
+    def __add__(self, other: Control) -> Control:
+        """Both together."""
+        middles = [m for m in (self.middle, other.middle) if m is not None]
+        return Control(
+            _sums(self.skips, other.skips),
+            sum(middles[1:], start=middles[0]) if middles else None,
+            _sums(self.levels, other.levels),
+            self.images + other.images,
+        )
+
+
+def _sums(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True)) if one and other else one or other
+
+
+def cross_attentions(unet: UNetEncoder) -> list[Attention]:
+    """The layers that read a prompt, from the start to the end of the network."""
+    return [block.attn2 for block in unet.modules() if isinstance(block, TransformerBlock)]
+
+
+@contextmanager
+def controlled(unet: UNet, rows: Sequence[tuple[int, Control | None]]) -> Iterator[None]:
+    """Calls of `unet` in which each run's rows of the batch get what that run gives; None gives nothing.
+
+    `rows` tells how many rows are whose, in the order of the batch. Nothing of the network is touched.
+    """
+    bounds = [0]
+    for count, _ in rows:
+        bounds.append(bounds[-1] + count)
+    shares = [(slice(*ends), control) for ends, (_, control) in zip(pairwise(bounds), rows) if control is not None]
+    hooks: list[RemovableHandle] = []
+    try:
+        for share, control in shares:
+            hooks += _attach(unet, share, control)
+        for share, image in ((share, image) for share, control in shares for image in control.images):
+            for layer, (k, v) in zip(cross_attentions(unet), image.layers, strict=True):
+                hooks += _attach_image(layer, share, k, v, image.weight)
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _attach(unet: UNet, share: slice, control: Control) -> Iterator[RemovableHandle]:
+    def add_to_output(place: nn.Module, added: Tensor) -> RemovableHandle:
+        def add(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            return _with(output, share, added)
+
+        return place.register_forward_hook(add)
+
+    def add_to_skip(place: nn.Module, added: Tensor) -> RemovableHandle:
+        def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            joined, *rest = inputs  # (B, stream and skip, H, W)
+            joined[share, -added.shape[1] :] += added
+            return joined, *rest
+
+        return place.register_forward_pre_hook(add)
+
+    if control.skips:
+        readers = [block for level in unet.up for block in level.blocks]  # type: ignore[union-attr]
+        for block, added in zip(reversed(readers), control.skips, strict=True):
+            yield add_to_skip(block, added)
+    if control.levels:
+        places = [_end(level) for level in unet.down if isinstance(level, DownLevel)]
+        # A network of fewer levels than the adapter takes the last one behind the middle, as SDXL does.
+        for place, added in zip([*places, unet.mid_block2], control.levels):
+            yield add_to_output(place, added)
+    if control.middle is not None:
+        yield add_to_output(unet.mid_block2, control.middle)
+
+
+def _end(level: DownLevel) -> nn.Module:
+    """The module of a level behind which a T2I-Adapter adds: the last attention or, without any, the last of all."""
+    last = level.attentions[-1]
+    return level.resample if isinstance(last, NoAttention) and level.resample is not None else last
+
+
+def _attach_image(layer: Attention, share: slice, k: Tensor, v: Tensor, weight: float) -> Iterator[RemovableHandle]:
+    """y = attention(q, prompt) + weight · attention(q, picture) before the output layer (arXiv:2308.06721, eq. 5)."""
+    queries = torch.empty(0)
+
+    def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        nonlocal queries
+        queries = output[share]
+
+    def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        y, *rest = inputs
+        keys, values = (t.expand(len(queries), -1, -1) for t in (k, v))
+        return _with(y, share, weight * attention(queries, keys, values, layer.heads, upcast=layer.upcast)), *rest
+
+    yield layer.to_q.register_forward_hook(keep)
+    yield layer.to_out.register_forward_pre_hook(add)
+
+
+def _with(x: Tensor, share: slice, added: Tensor) -> Tensor:
+    """x with `added` on the rows of `share`; x itself may be needed by the backward pass."""
+    x = x.clone()
+    x[share] += added
+    return x
