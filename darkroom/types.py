@@ -135,6 +135,7 @@ class Request:
     schedule: str | None = None
     sigmas: tuple[float, ...] | None = None  # falling noise levels in place of schedule and steps
     sampler_options: Mapping[str, Any] = field(default_factory=dict)  # eta, s_churn …, by the sampler's own names
+    schedule_options: Mapping[str, Any] = field(default_factory=dict)  # rho, sigma_min, discard_penultimate … likewise
     image: Any = None  # the picture to start from or to inpaint
     mask: Any = None  # the part of `image` to repaint
     mask_blur: float = 0.0  # deviation in pixels of the mask's edge
@@ -154,6 +155,7 @@ class Request:
     emphasis: str = "a1111"
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before
     seed_mode: str = "darkroom"
+    eta_noise_seed_delta: int = 0  # when not 0, the noise of steps comes from seed + this
     variation_seed: int | None = None  # the starting noise leans to this seed's …
     variation_strength: float = 0.0  # … by so much, 0 to 1
     inputs: Mapping[str, Any] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from darkroom.types import Denoise
 
 __all__ = [
     "AdaptiveProjected",
+    "WithUncond",
     "classifier",
     "classifier_free",
     "composed",
@@ -120,6 +121,25 @@ def known_region(denoise: Denoise, known: Tensor, mask: Tensor, noise: Tensor | 
         return torch.lerp(z, denoise(shown, sigma), m)
 
     return blended
+
+
+class WithUncond:
+    """`denoise`, which may be wrapped many times, as samplers of CFG++ ask for it (`types.GuidedDenoise`).
+
+    `uncond` tells the estimate without the prompt of the evaluation that `denoise` last made.
+    """
+
+    def __init__(self, denoise: Denoise, uncond: Callable[[], Tensor | None]) -> None:
+        self.denoise, self.uncond = denoise, uncond
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.denoise(x, sigma)
+
+    def both(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        x0 = self.denoise(x, sigma)
+        uncond = self.uncond()
+        assert uncond is not None, "the guide of such a sampler has a null row at every step"
+        return x0, uncond
 
 
 def target_image(denoise: Denoise, loss: Callable[[Tensor], Tensor], strength: float) -> Denoise:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.conditioning.conditioning import Conditioning
+from darkroom.diffusion.guidance import WithUncond
+from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.engine.ask import Ask
 from darkroom.engine.loras import LoraShelf
 from darkroom.errors import InputError
@@ -109,15 +111,20 @@ class Run:
         guides = Guides(plan, inputs, model.conditioner.unconditional, self._encode, shape[1:])
         features = RunFeatures.of(plan.request.deepcache_interval, plan.request.tome_ratio)
         step = plan.skipped  # prompts change by the steps of the whole schedule
+        uncond: Tensor | None = None
 
         def estimate(x: Tensor, sigma: Tensor) -> Tensor:
+            nonlocal uncond
             guide = guides.at(step, float(sigma))
-            rows = self.desk.estimate(Ask(model, x, sigma, guide, self.loras, features))
-            return guide.combine(x, sigma, rows.split(1))
+            rows = self.desk.estimate(Ask(model, x, sigma, guide, self.loras, features)).split(1)
+            uncond = None if guide.null is None else rows[guide.null]
+            return guide.combine(x, sigma, rows)
 
         denoise = start.wrap(estimate)
         if plan.request.target is not None:
             denoise = towards_target(model, plan, denoise)
+        if SAMPLERS[plan.sampler].needs_uncond:
+            denoise = WithUncond(denoise, lambda: uncond)
         x = start.x.contiguous(memory_format=torch.channels_last) if model.device.type == "cpu" else start.x
         done: Step | None = None
         for done in plan.sample(denoise, x, plan.sigmas, draws.steps(model.process)):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers import SAMPLERS, options_of, resolve, split_name, with_options
-from darkroom.diffusion.sigma_schedules import given, spaced
+from darkroom.diffusion.samplers import SAMPLERS, options_of, split_name, with_options
+from darkroom.diffusion.sigma_schedules import given
+from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
@@ -51,6 +52,7 @@ class Plan:
     guidance_scale: float
     sampler: str
     schedule: str
+    stepping: Stepping
     sampler_options: Mapping[str, Any]
     sample: Sampler  # with these options
     whole: Tensor  # the levels of the whole schedule (n + 1,), falling
@@ -120,9 +122,10 @@ def plan(request: Request, system: System) -> Plan:
     options = dict(request.sampler_options)
     if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
         options["eta"] = d.eta
-    schedule = resolve(schedule, sampler)
-    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, Diffusers' configurations).
-    ends_early = d.sampler == "DDIM" and schedule == "leading" and request.sigmas is None
+    steps_like = stepping(sampler, schedule, request.seed_mode, _spacing(system))
+    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, A1111, Diffusers).
+    first_level = ("leading",) if request.seed_mode.startswith("comfy") else ("leading", "ddim_uniform")
+    ends_early = d.sampler == "DDIM" and steps_like.schedule in first_level and request.sigmas is None
     if ends_early and "end" not in options and "end" in options_of(sampler):
         alpha_bar = float(system.schedule.alphas_cumprod()[0])
         options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
@@ -142,7 +145,12 @@ def plan(request: Request, system: System) -> Plan:
     if request.tome_ratio and system.unet.merging_level is None:
         raise InputError(f"{system.name} has no transformers whose tokens could be merged")
     process = _process(system)
-    whole = given(request.sigmas) if request.sigmas is not None else spaced(schedule, process, steps)
+    if request.sigmas is None:
+        whole = steps_like.levels(process, steps, request.schedule_options)
+    else:
+        whole = given(request.sigmas)
+        if request.schedule_options:
+            raise InputError(f"sigmas are given; {', '.join(request.schedule_options)} of a schedule says nothing then")
     sigmas = whole
     if (request.denoising_start, request.denoising_end) != (0.0, 1.0):
         sigmas = between(process, whole, request.denoising_start, request.denoising_end)
@@ -158,7 +166,8 @@ def plan(request: Request, system: System) -> Plan:
         steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
-        schedule=schedule,
+        schedule=steps_like.schedule,
+        stepping=steps_like,
         sampler_options=options,
         sample=sample,
         whole=whole,
@@ -177,7 +186,7 @@ def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) 
     if first.request.mask is not None or first.request.denoising_end != 1:
         raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
     steps = first.steps if hires.steps is None else hires.steps
-    whole = spaced(first.schedule, process, steps)
+    whole = first.stepping.levels(process, steps, first.request.schedule_options)
     return replace(
         first,
         request=replace(first.request, latent=None, denoising_start=0.0, denoising_end=1.0, sigmas=None),
@@ -195,6 +204,12 @@ def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) 
 @functools.lru_cache(maxsize=8)
 def _process(system: System) -> DiffusionProcess:
     return DiffusionProcess(system.schedule, system.prediction)
+
+
+def _spacing(system: System) -> str | None:
+    """The timestep spacing that the system's configuration names, where that is not the habit of its sampler."""
+    d = system.defaults
+    return d.schedule if d.schedule in SPACINGS and d.schedule != SAMPLERS[d.sampler].schedule else None
 
 
 def _size(request: Request, system: System) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from darkroom.types import Request
 
 __all__ = ["OPEN", "SETTINGS", "TABLES", "Setting", "find_setting", "inner_class"]
 
-OPEN = ("inputs", "sampler_options")  # tables whose keys the embedders and the samplers decide
+# Tables whose keys the embedders, the samplers and the schedules decide.
+OPEN = ("inputs", "sampler_options", "schedule_options")
 LISTED = 8  # known names in the answer to an unknown one
 
 DRAWING, START, GUIDANCE, SEEDS, SPEED, CONDITIONS = (
@@ -148,6 +149,27 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="KEY=VALUE",
         kind="options",
     ),
+    Setting("sampler_options.s_churn", (), "Noise added before the steps.", type=float, a1111="Sigma churn"),
+    Setting("sampler_options.s_tmin", (), "The lowest level that it is added at.", type=float, a1111="Sigma tmin"),
+    Setting("sampler_options.s_tmax", (), "The highest level that it is added at.", type=float, a1111="Sigma tmax"),
+    Setting("sampler_options.s_noise", (), "Spread of the added noise.", type=float, a1111="Sigma noise"),
+    Setting("schedule_options.rho", (), "How dense low levels are.", type=float, a1111="Schedule rho"),
+    Setting("schedule_options.sigma_min", (), "The lowest level.", type=float, a1111="Schedule min sigma"),
+    Setting("schedule_options.sigma_max", (), "The highest level.", type=float, a1111="Schedule max sigma"),
+    Setting(
+        "schedule_options.discard_penultimate",
+        (),
+        "Leave the lowest level out.",
+        type=bool,
+        a1111="Discard penultimate sigma",
+    ),
+    Setting(
+        "schedule_options",
+        ("--schedule-option",),
+        "An option of the schedule: rho=5, sigma_min=0.1, sigma_max=10, discard_penultimate=true …",
+        metavar="KEY=VALUE",
+        kind="options",
+    ),
     Setting("denoising_start", ("--denoising-start",), "Share of the schedule to begin at.", START),
     Setting("denoising_end", ("--denoising-end",), "Share of the schedule to end at.", START),
     Setting("latent", (), "A noisy latent to go on from.", START, kind="tensor"),
@@ -228,6 +250,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Noise as another tool draws it: darkroom, a1111, comfy or diffusers.",
         SEEDS,
         aliases=("--rng",),
+    ),
+    Setting(
+        "eta_noise_seed_delta",
+        ("--eta-noise-seed-delta",),
+        "Take the noise of steps from seed + this.",
+        SEEDS,
+        aliases=("--ensd",),
+        a1111="ENSD",
     ),
     Setting(
         "variation_seed",

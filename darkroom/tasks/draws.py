@@ -12,7 +12,7 @@ from darkroom.diffusion.seeds import PATHS, SEED_MODES, slerp
 from darkroom.requests.plan import Plan
 from darkroom.types import NoiseSource
 
-__all__ = ["Draws", "starting_scale"]
+__all__ = ["Draws"]
 
 
 class Draws:
@@ -21,7 +21,9 @@ class Draws:
     def __init__(self, plan: Plan, shape: tuple[int, int, int], device: torch.device) -> None:
         self.plan, self.shape, self.device = plan, shape, device
         self.mode = SEED_MODES.name(plan.request.seed_mode)
-        self.source = SEED_MODES[self.mode]([plan.request.seed], shape, device)
+        self.source = SEED_MODES[self.mode](
+            [plan.request.seed], shape, device, step_delta=plan.request.eta_noise_seed_delta
+        )
 
     @property
     def generator(self) -> Generator:
@@ -55,16 +57,3 @@ class Draws:
         if self.mode == "darkroom":
             low, high = min(low, float(process.sigmas[0])), max(high, float(process.sigmas[-1]))
         return PATHS[self.mode]([self.plan.request.seed], self.shape, low, high, self.device)
-
-
-def starting_scale(plan: Plan, sigma: Tensor) -> Tensor:
-    """What unit noise is multiplied by where a run starts from nothing else, at the level `sigma`.
-
-    The latents of a VP process have unit variance, so that x = z sqrt(1 + sigma²) begins with sqrt(1 + sigma²); so does
-    ComfyUI. k-diffusion begins with sigma, and with it A1111, and Diffusers for some of its schedulers where the
-    timesteps begin with the last.
-    """
-    mode, tools = SEED_MODES.name(plan.request.seed_mode), SAMPLERS[plan.sampler].starts_at_sigma
-    of_a1111 = mode in ("a1111", "a1111_cpu") and "a1111" in tools
-    of_diffusers = mode == "diffusers" and "diffusers" in tools and plan.schedule in ("linspace", "trailing")
-    return sigma if of_a1111 or of_diffusers else (1 + sigma.square()).sqrt()

@@ -12,6 +12,7 @@ from torch import Tensor
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.diffusion import guidance as g
+from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.nn.attention import Context
 from darkroom.prompts.grammar import Sentence
 from darkroom.prompts.schedule import changes, flat
@@ -29,7 +30,7 @@ class Guide:
     """The estimates that one picture needs at a step, all asked for in one call, and how they become one.
 
     `cond`: a row for every estimate; the last `perturbed` of them go through a network without self-attention in its
-    middle. `combine`: (x, sigma, estimates) to x0, each (1, C, h, w).
+    middle. `combine`: (x, sigma, estimates) to x0, each (1, C, h, w). `null`: which estimate is without the prompt.
     """
 
     cond: Conditioning
@@ -37,6 +38,7 @@ class Guide:
     context: Context | None  # the tokens of `cond`, with what layers have made of them
     rows: int
     perturbed: int = 0
+    null: int | None = None
 
 
 class Guides:
@@ -95,7 +97,7 @@ class Guides:
         composes = weights != [1.0]
         rows = [{**self.inputs, "caption": caption} for caption in said[:-1]]
         null = None
-        if scale != 1 or composes:
+        if scale != 1 or composes or SAMPLERS[plan.sampler].needs_uncond:
             null = len(rows)
             rows.append(self._null(said))
         perturbed = None
@@ -127,7 +129,7 @@ class Guides:
 
         cond = self.encode(rows)
         context = None if cond.tokens is None else Context(cond.tokens)
-        return Guide(cond, combine, context, len(rows), int(perturbed is not None))
+        return Guide(cond, combine, context, len(rows), int(perturbed is not None), null)
 
     def _null(self, said: tuple[WeightedText, ...]) -> dict[str, Any]:
         bare = self.unconditional({**self.inputs, "caption": said[0]})

@@ -1,6 +1,5 @@
 """From nothing but noise."""
 
-from darkroom.tasks.draws import starting_scale
 from darkroom.tasks.task import Situation, Start, Task
 
 __all__ = ["TEXT_TO_IMAGE", "start"]
@@ -8,7 +7,7 @@ __all__ = ["TEXT_TO_IMAGE", "start"]
 
 def start(s: Situation) -> Start:
     """Unit noise at the first level."""
-    return Start(s.noise * starting_scale(s.plan, s.plan.sigmas[0]))
+    return Start(s.noise * s.plan.stepping.starting_scale(s.plan.sigmas[0]))
 
 
 TEXT_TO_IMAGE = Task("text to image", lambda s: True, start)

@@ -20,8 +20,9 @@ from torch import Tensor
 from darkroom.diffusion.guidance import classifier_free
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers import SAMPLERS, resolve, split_name, with_options
+from darkroom.diffusion.samplers import SAMPLERS, split_name, with_options
 from darkroom.diffusion.sigma_schedules import SCHEDULES, given, spaced
+from darkroom.diffusion.stepping import stepping
 from darkroom.errors import InputError
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Sampler
@@ -283,9 +284,9 @@ def test_known_levels_of_schedules() -> None:
 def test_names_of_other_tools() -> None:
     assert split_name("DPM++ 2M Karras") == ("DPM++ 2M", "karras")
     assert split_name("Euler a") == ("Euler a", None)
-    assert resolve("Automatic", "DPM++ 2M SDE") == "exponential"
-    assert resolve("automatic", "Euler") == "linspace"
-    assert resolve("SGM Uniform", "Euler") == "sgm_uniform"
+    assert stepping("DPM++ 2M SDE", "Automatic").schedule == "exponential"
+    assert stepping("Euler", "automatic").schedule == "linspace"
+    assert stepping("Euler", "SGM Uniform").schedule == "sgm_uniform"
     for alias in (
         "euler_ancestral",
         "dpmpp_2m_sde",

@@ -101,3 +101,24 @@ def test_a_latent_that_breaks_names_the_step(tiny_model: LatentDiffusion) -> Non
         broken.unet.conv_out.bias.fill_(float("nan"))
     with pytest.raises(InputError, match="no longer finite after step 1 of 4"):
         Pipeline(broken).generate([CAT])
+
+
+@pytest.mark.parametrize("sampler", ["Euler a CFG++", "DPM++ 2M CFG++", "RES multistep CFG++", "DDIM CFG++"])
+def test_samplers_of_cfg_pp_have_their_unconditional_estimate(pipeline: Pipeline, sampler: str) -> None:
+    """At every guidance scale, under a mask, with a target; another picture than without."""
+    image, mask = np.full((32, 32, 3), 200, np.uint8), np.zeros((32, 32), np.uint8)
+    mask[8:24, 8:24] = 1
+    base = replace(CAT, sampler=sampler, steps=4, guidance_scale=9.0)
+    requests = [base, replace(base, guidance_scale=1.0), replace(base, image=image, mask=mask)]
+    requests.append(replace(base, target=image))
+    pictures = [p.pixels for p in pipeline.generate(requests)]
+    assert len({p.tobytes() for p in pictures}) == len(requests)
+    assert np.array_equal(pictures[2][mask == 0], image[mask == 0])
+
+
+def test_the_noise_of_steps_from_another_seed(pipeline: Pipeline) -> None:
+    """A deterministic sampler does not notice it."""
+    for sampler, same in (("Euler", True), ("Euler a", False)):
+        request = replace(CAT, sampler=sampler, seed_mode="a1111", steps=4)
+        plain, moved = pipeline.generate([request, replace(request, eta_noise_seed_delta=31337)])
+        assert np.array_equal(plain.pixels, moved.pixels) == same

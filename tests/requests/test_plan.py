@@ -1,11 +1,21 @@
-"""What a plan says to the user before the picture is drawn."""
+"""What a plan says to the user before the picture is drawn, and the levels that it runs."""
+
+from dataclasses import replace
 
 import numpy as np
+import pytest
+import torch
 
+from darkroom.diffusion.process import DiffusionProcess
+from darkroom.errors import InputError
+from darkroom.noise_schedule import NoiseSchedule
 from darkroom.requests.plan import plan
+from darkroom.systems import SYSTEMS
 from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.systems.system import System
 from darkroom.types import Request
 
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 IMAGE = np.zeros((128, 256, 3), np.uint8)
 
 
@@ -23,3 +33,37 @@ def test_a_mask_of_another_size_is_scaled_and_that_is_said() -> None:
 def test_there_is_nothing_to_say_of_a_mask_that_fits() -> None:
     assert plan(Request(image=IMAGE, mask=np.ones((128, 256), np.uint8)), PICTUREBOOK).remarks == ()
     assert plan(Request(), PICTUREBOOK).remarks == ()
+
+
+def levels(request: Request, system: System) -> list[float]:
+    sigmas = plan(request, system).sigmas
+    return [round(float(t), 1) for t in PROCESS.sigma_to_t(sigmas[:-1])]
+
+
+def test_samplers_step_as_in_the_tool_whose_seeds_are_drawn() -> None:
+    """DDIM of A1111 takes 31 steps for 30; Diffusers keeps the spacing that a system's configuration names."""
+    sd1, sdxl = SYSTEMS["sd-v1-5"], SYSTEMS["sdxl-base"]
+    for sampler in (None, "DDIM", "PLMS"):
+        request = Request(steps=30, seed_mode="a1111", sampler=sampler)
+        assert levels(request, sd1) == list(range(991, 0, -33))
+        assert plan(request, sd1).sampler_options["end"] == pytest.approx(float(PROCESS.sigmas[0]))
+    assert levels(Request(steps=30), sd1)[0] == 958
+    assert levels(Request(steps=30, seed_mode="comfy", sampler="DDIM"), sd1)[0] == 991
+    in_diffusers = Request(steps=30, seed_mode="diffusers")
+    assert levels(in_diffusers, sd1)[0] == 958
+    assert levels(replace(in_diffusers, sampler="UniPC"), sd1)[:2] == [999, 966]
+    assert levels(replace(in_diffusers, sampler="UniPC"), sdxl)[:2] == [961, 929]
+    assert levels(in_diffusers, sdxl)[0] == 958
+    karras = plan(replace(in_diffusers, sampler="Euler", schedule="karras"), sdxl)
+    assert float(karras.sigmas[0]) == pytest.approx(float(PROCESS.t_to_sigma(torch.tensor(958.0))))
+    assert not karras.stepping.starts_at_sigma
+    assert plan(replace(in_diffusers, sampler="Euler", schedule="karras"), sd1).stepping.starts_at_sigma
+
+
+def test_options_of_the_schedule() -> None:
+    one = plan(Request(steps=9, schedule="karras", schedule_options={"sigma_max": 10, "rho": 5}), PICTUREBOOK)
+    assert float(one.sigmas[0]) == pytest.approx(10)
+    with pytest.raises(InputError, match="unknown key rho"):
+        plan(Request(steps=9, schedule="simple", schedule_options={"rho": 5}), PICTUREBOOK)
+    with pytest.raises(InputError, match="sigmas are given; rho of a schedule says nothing then"):
+        plan(Request(sigmas=(3.0, 1.0), schedule_options={"rho": 5}), PICTUREBOOK)

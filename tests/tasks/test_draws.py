@@ -9,7 +9,7 @@ from darkroom.diffusion.brownian_path import BrownianNoise, BrownianTree, philox
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.tasks.draws import Draws, starting_scale
+from darkroom.tasks.draws import Draws
 from darkroom.types import NoiseSource, Request
 
 SHAPE = (8, 4, 4)
@@ -46,7 +46,8 @@ def test_the_first_latent_of_each_tool(tiny_model: LatentDiffusion) -> None:
     sigma = torch.tensor(3.0)
 
     def scale(mode: str, sampler: str) -> float:
-        return float(starting_scale(plan(Request(seed_mode=mode, sampler=sampler), tiny_model.system), sigma))
+        one = plan(Request(seed_mode=mode, sampler=sampler), tiny_model.system)
+        return float(one.stepping.starting_scale(sigma))
 
     assert scale("darkroom", "Euler") == scale("comfy", "Euler") == scale("a1111", "DDIM") == pytest.approx(10**0.5)
     assert scale("a1111", "Euler a") == scale("a1111-cpu", "LCM") == scale("NV", "DPM++ 2M") == 3

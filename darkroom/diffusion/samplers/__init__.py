@@ -23,7 +23,6 @@ from darkroom.diffusion.samplers.registry import (
     SamplerEntry,
     add_sampler,
     options_of,
-    resolve,
     split_name,
     with_options,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "options_of",
     "renoising",
     "res_multistep",
-    "resolve",
     "sa_solver",
     "second_order",
     "seeds",

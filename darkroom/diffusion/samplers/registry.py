@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from darkroom.config import from_dict
-from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 from darkroom.types import Denoise, NoiseSource, Sampler, Step
 
-__all__ = ["SAMPLERS", "SamplerEntry", "add_sampler", "options_of", "resolve", "split_name", "with_options"]
+__all__ = ["SAMPLERS", "SamplerEntry", "add_sampler", "options_of", "split_name", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,6 @@ def options_of(name: str) -> dict[str, object]:
 def with_options(name: str, values: Mapping[str, object]) -> Sampler:
     """The sampler `name` with the options `values`; `InputError` for what it does not have or cannot be."""
     return SAMPLERS[name].with_options(values)
-
-
-def resolve(schedule: str, sampler: str) -> str:
-    """The own name of `schedule`; "automatic" is what suits `sampler`."""
-    return SAMPLERS[sampler].schedule if schedule.lower() == "automatic" else SCHEDULES.name(schedule)
 
 
 def split_name(name: str) -> tuple[str, str | None]:

@@ -47,7 +47,7 @@ _EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word 
 # Settings that say nothing about the request, or that are read by others.
 _SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "Hashes", OWN}
 # Settings of other tools that mean one of A1111's.
-_ALIASES = {"Guidance Scale": "CFG scale", "Strength": "Denoising strength"}
+_ALIASES = {"Guidance Scale": "CFG scale", "Strength": "Denoising strength", "Eta DDIM": "Eta"}
 _KNOWN = re.compile(r"\bS(?:eed|ampler|ize): ")
 # Files besides the model, and how that was loaded: settings of a picture, but not of its request.
 _FILES = ("VAE", "Refiner", "Refiner switch at", "Quantisation")
@@ -88,8 +88,12 @@ def parameters_text(
         settings["Init image hash"] = _fingerprint(request.image)
     if request.mask is not None:
         settings[_NAMES["mask_blur"]] = f"{request.mask_blur:g}"
-    if "eta" in plan.sampler_options:
-        settings[_NAMES["sampler_options.eta"]] = f"{plan.sampler_options['eta']:g}"
+    options = {"sampler_options": plan.sampler_options, "schedule_options": request.schedule_options}
+    for outer, inner in (path.split(".") for path in _NAMES if path.startswith(tuple(options))):
+        if (value := options[outer].get(inner)) is not None:
+            settings[_NAMES[f"{outer}.{inner}"]] = value if isinstance(value, bool) else f"{value:g}"
+    if request.eta_noise_seed_delta:
+        settings[_NAMES["eta_noise_seed_delta"]] = request.eta_noise_seed_delta
     if request.emphasis in _EMPHASIS:
         settings["Emphasis"] = _EMPHASIS[request.emphasis]
     if (rng := _RNG.get(request.seed_mode)) is not None:
@@ -155,7 +159,9 @@ def _take_over(setting: Setting, value: str, found: Findings) -> None:
         found.schedule(value)
     else:
         kinds = (setting.hint, *typing.get_args(setting.hint))
-        number = _number(setting.a1111 or setting.path, value, int if int in kinds else float)
+        number: object = value == "True"
+        if bool not in kinds:
+            number = _number(setting.a1111 or setting.path, value, int if int in kinds else float)
         if setting.inner:
             found.fields.setdefault(setting.outer, {})[setting.inner] = number
         else:

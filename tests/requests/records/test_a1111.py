@@ -249,3 +249,26 @@ def test_schedules_are_spelled_as_a1111_knows_them(schedule: str, label: str) ->
 def test_what_is_shown_of_a_file_cannot_steer_the_terminal() -> None:
     found = parse_parameters("x\nSteps: 1, Seed: 1, Emphasis: Ignore, Strange: a\x1b[31mb")
     assert found.unmapped == ("Emphasis: Ignore", "Strange: a\\x1b[31mb")
+
+
+def test_options_of_samplers_and_schedules_are_taken_over() -> None:
+    text = "a cow\nSteps: 20, Sampler: DPM2 a, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 512x512, Eta: 0.5, "
+    text += "ENSD: 31337, Schedule max sigma: 10, Schedule min sigma: 0.1, Schedule rho: 5, "
+    found = parse_parameters(text + "Discard penultimate sigma: True, Version: v1.10.0")
+    assert found.unmapped == ()
+    assert found.request.sampler_options == {"eta": 0.5}
+    assert found.request.schedule_options == {
+        "sigma_max": 10.0,
+        "sigma_min": 0.1,
+        "rho": 5.0,
+        "discard_penultimate": True,
+    }
+    assert found.request.eta_noise_seed_delta == 31337
+    again = parameters_text(plan(found.request, PICTUREBOOK), "m", "0" * 10, "v1.10.0")
+    assert "ENSD: 31337" in again
+    assert "Discard penultimate sigma: True" in again
+    assert parse_parameters(again).request.schedule_options == found.request.schedule_options
+    ddim = parse_parameters("a cow\nSteps: 20, Sampler: DDIM, CFG scale: 7, Seed: 1, Size: 512x512, Eta DDIM: 0.3")
+    assert ddim.request.sampler_options == {"eta": 0.3}
+    euler = parse_parameters("a cow\nSteps: 20, Sampler: Euler, Seed: 1, Sigma churn: 3, Sigma tmin: 0.2, Size: 64x64")
+    assert euler.request.sampler_options == {"s_churn": 3.0, "s_tmin": 0.2}
