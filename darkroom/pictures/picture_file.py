@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -37,6 +38,7 @@ LONGEST = {
     "GIF": 65_535,
 }  # pixels of a side, by what the formats can say
 UNICODE = b"UNICODE\0"  # how the comment is written: EXIF 2.3, section 4.6.5
+BOMS = (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)
 MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
 NUMBERED = re.compile(r"(\d{5,12})-")  # what the names of numbered pictures begin with
 
@@ -132,7 +134,9 @@ def user_comment(image: Image.Image) -> str | None:
         return None
     if value.startswith(UNICODE):
         body = value[len(UNICODE) :]
+        if body.startswith(BOMS):
+            return body.decode("utf-16", errors="replace")
         # Writers disagree on the order; in text of any Western share the zero bytes tell.
         order = "utf-16-be" if body[::2].count(0) >= body[1::2].count(0) else "utf-16-le"
         return body.decode(order, errors="replace")
-    return value.removeprefix(b"ASCII\0\0\0").decode("utf-8", errors="replace")
+    return value.removeprefix(b"ASCII\0\0\0").removeprefix(bytes(8)).decode("utf-8", errors="replace")

@@ -48,11 +48,13 @@ def test_an_unknown_ending_and_an_unwritable_place_leave_nothing(tmp_path: Path)
 
 def test_comments_of_either_byte_order_are_read(tmp_path: Path) -> None:
     text = "a cat\nSteps: 20, Sampler: Euler, Seed: 1, Size: 64x64"
-    for encoding in ("utf-16-le", "utf-16-be"):
+    written = [b"UNICODE\0" + text.encode(code) for code in ("utf-16-le", "utf-16-be", "utf-16")]
+    for comment in (*written, b"ASCII\0\0\0" + text.encode(), bytes(8) + text.encode(), text.encode()):
         exif = Image.Exif()
-        exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode(encoding)
+        exif.get_ifd(0x8769)[0x9286] = comment
         Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=exif)
-        assert read_picture(tmp_path / "a.jpg").request.steps == 20
+        request = read_picture(tmp_path / "a.jpg").request
+        assert (request.prompt, request.steps) == ("a cat", 20)
 
 
 def test_invokeai(tmp_path: Path) -> None:
