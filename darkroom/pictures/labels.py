@@ -7,10 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from darkroom.pictures.picture_file import LONGEST
+
 __all__ = ["labeled_sheet"]
 
 GAP = 8
 LINES = 4  # of a label
+LONGEST_SIDE = min(LONGEST.values())
 INK, PAPER = (40, 40, 40), (255, 255, 255)
 
 
@@ -20,22 +23,25 @@ def labeled_sheet(
     """uint8 (H, W, 3). `pictures` uint8 (h, w, 3) of any sizes: block by block, row by row, column by column.
 
     Labels stand above the columns, left of the rows, and over the blocks, which lie side by side; empty ones take no
-    room. Pictures smaller than the largest are centred in their cells.
+    room. Pictures smaller than the largest are centered in their cells. Where the sheet would be larger than what files
+    of every format hold, the pictures are made smaller.
     """
     height, width = (max(p.shape[i] for p in pictures) for i in (0, 1))
-    size = max(11, min(28, width // 12))
-    pen = _Pen(size)
+    letters = max(11, min(28, width // 12))
+    pen = _Pen(letters)
     above = max(pen.height(c, width) for c in columns)
-    beside = max(pen.width(r, max(width, 12 * size)) for r in rows)
+    beside = max(pen.width(r, max(width, 12 * letters)) for r in rows)
     title = max(pen.height(b, (width + GAP) * len(columns)) for b in blocks)
     block_width = (width + GAP) * len(columns) + GAP
-    sheet = Image.new(
-        "RGB", (beside + block_width * len(blocks), title + above + (height + GAP) * len(rows) + GAP), PAPER
-    )
+    size = (beside + block_width * len(blocks), title + above + (height + GAP) * len(rows) + GAP)
+    if max(size) > LONGEST_SIDE and max(height, width) > 1:
+        smaller = [_shrunk(picture, LONGEST_SIDE / max(size)) for picture in pictures]
+        return labeled_sheet(smaller, columns, rows, blocks)
+    sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(rows):
         middle = title + above + GAP + y * (height + GAP) + height // 2
-        pen.write(draw, row, (beside // 2, middle), max(width, 12 * size))
+        pen.write(draw, row, (beside // 2, middle), max(width, 12 * letters))
     numbered = iter(pictures)
     for z, block in enumerate(blocks):
         left = beside + z * block_width + GAP
@@ -51,6 +57,12 @@ def labeled_sheet(
                 )
                 sheet.paste(Image.fromarray(pixels), corner)
     return np.asarray(sheet)
+
+
+def _shrunk(pixels: np.ndarray, factor: float) -> np.ndarray:
+    """uint8 (h, w, 3) with sides smaller by `factor` at least, and by a pixel."""
+    height, width = (max(1, min(side - 1, int(side * factor))) for side in pixels.shape[:2])
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 class _Pen:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
+import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -20,6 +21,7 @@ from darkroom.whole_file import new_file, whole_file
 
 __all__ = [
     "FORMATS",
+    "LONGEST",
     "check_size",
     "check_writable",
     "metadata",
@@ -44,21 +46,21 @@ NUMBERED = re.compile(r"(\d{5,12})-")  # what the names of numbered pictures beg
 
 
 def check_writable(folder: Path) -> None:
-    """`InputError` if `folder` cannot be made or nothing can be written there. Leaves everything as it was."""
-    missing = [f for f in (folder, *folder.parents) if not f.exists()]
-    probe = folder / f".darkroom-{os.getpid()}"
+    """`InputError` if `folder` cannot be made or nothing can be written there.
+
+    It is not made, since another process might come to write there before it is taken away again: what is tried is
+    to make a folder of another name in it, or in the nearest folder above it that there is.
+    """
     what = f"the output folder {folder} cannot be made"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        what = f"nothing can be written to the output folder {folder}"
-        probe.touch()
-        probe.unlink()
+        existing = next(f for f in (folder, *folder.parents) if f.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if existing == folder:
+            what = f"nothing can be written to the output folder {folder}"
+        os.rmdir(tempfile.mkdtemp(prefix=".darkroom-", dir=existing))
     except OSError as error:
         raise InputError(f"{what}: {error.strerror}") from None
-    finally:
-        for made in missing:
-            with contextlib.suppress(OSError):  # not made, or another process has begun to write there
-                made.rmdir()
 
 
 def next_number(folder: Path) -> int:

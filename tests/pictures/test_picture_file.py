@@ -34,8 +34,27 @@ def test_a_folder_is_tried_and_nothing_stays_behind(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "c.png").is_file()
 
 
+def test_a_folder_that_is_tried_is_never_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or else taking it away could come between another process's making it and writing there."""
+    made: list[Path] = []
+    mkdir = os.mkdir
+
+    def watched(path: str, *rights: int) -> None:
+        made.append(Path(path))
+        mkdir(path, *rights)
+
+    monkeypatch.setattr(os, "mkdir", watched)
+    check_writable(tmp_path / "a" / "b")
+    assert made
+    assert all(path.parent == tmp_path and path.name.startswith(".darkroom-") for path in made)
+
+
 def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file cannot be made: Not a directory"):
+        check_writable(tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be made: File name too long"):
+        check_writable(tmp_path / ("a" * 300))
     with pytest.raises(InputError, match="file/out cannot be made: Not a directory"):
         check_writable(tmp_path / "file" / "out")
     if os.geteuid():  # root may write anywhere
