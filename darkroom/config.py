@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
-__all__ = ["from_dict", "from_plain", "from_text", "guessed", "json_type", "load_toml", "to_dict"]
+__all__ = ["from_dict", "from_plain", "from_text", "guessed", "json_type", "load_toml", "read_toml", "to_dict"]
 
 T = TypeVar("T")
 
@@ -30,19 +30,25 @@ def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> 
 
     Raises `InputError` naming the file and the key for anything unknown, missing or of the wrong type.
     """
+    data = read_toml(path)
+    for override in overrides:
+        _apply(data, override)
+    return from_dict(cls, data, str(path))
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """The table in the TOML file at `path`. Raises `InputError` naming the file and the cause."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # also a name that no file can have
         raise InputError(f"{path} cannot be read: {error}") from None
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise InputError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        _apply(data, override)
-    return from_dict(cls, data, str(path))
+    return data
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

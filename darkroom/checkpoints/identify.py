@@ -12,7 +12,6 @@ from torch import Tensor
 
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.diffusers_config import has_pipeline
-from darkroom.checkpoints.json_file import real
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.prediction import Told, tell_prediction
 from darkroom.checkpoints.source import Source
@@ -22,6 +21,7 @@ from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.diffusion.process import Prediction
 from darkroom.errors import InputError, printable
+from darkroom.json_file import real
 from darkroom.systems import SYSTEMS, System
 from darkroom.systems.build import build
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from darkroom.checkpoints.json_file import parse_table, read_json, real, whole
 from darkroom.checkpoints.pattern import PatternTable
 from darkroom.checkpoints.stored import Weights
 from darkroom.errors import InputError, printable
+from darkroom.json_file import parse_table, read_json, real, whole
 
 __all__ = ["Stated", "StatedScales", "stated_scales"]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoints.bounds import few_modules, require_bounded
-from darkroom.checkpoints.json_file import parse_table, read_json
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.config import from_dict, to_dict
 from darkroom.errors import InputError
+from darkroom.json_file import parse_table, read_json
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System
 from darkroom.whole_file import whole_file, whole_folder

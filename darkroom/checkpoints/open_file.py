@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.safetensors_file import read_safetensors
 from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.checkpoints.torch_file import read_torch_legacy, read_torch_zip
 from darkroom.errors import InputError
+from darkroom.json_file import read_json
 
 __all__ = ["open_weights", "read_weights"]
 

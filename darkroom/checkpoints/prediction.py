@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.source import Source
 from darkroom.diffusion.process import PREDICTIONS, Prediction
 from darkroom.errors import InputError, printable
+from darkroom.json_file import read_json
 
 __all__ = ["Told", "tell_prediction"]
 

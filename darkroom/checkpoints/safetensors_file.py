@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from darkroom.checkpoints.json_file import parse_table
 from darkroom.checkpoints.stored import MappedFile, Stored, Weights
 from darkroom.errors import InputError
+from darkroom.json_file import parse_table
 from darkroom.whole_file import whole_file
 
 __all__ = ["DTYPES", "Planned", "plan", "read_safetensors", "write_safetensors"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darkroom.checkpoints import diffusers, original
-from darkroom.checkpoints.json_file import read_json
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
+from darkroom.json_file import read_json
 
 __all__ = ["Source", "open_source", "weights_of"]
 

@@ -39,7 +39,7 @@ class BertText(CaptionEmbedder):
     def __init__(self, config: BertTextConfig) -> None:
         super().__init__(config)
         c = config
-        self.tokenizer = BertTokenizer(c.length)
+        self.tokenizer = BertTokenizer(c.length, rows=c.vocabulary)
         self.transformer = TextTransformer(
             TextTransformerConfig(c.vocabulary, c.length, c.width, c.layers, c.heads, c.head_dim, c.logits)
         )

@@ -67,7 +67,9 @@ class ClipText(CaptionEmbedder):
     def __init__(self, config: ClipTextEmbedderConfig) -> None:
         super().__init__(config)
         self.towers = nn.ModuleList(ClipTextTower(t.tower) for t in config.towers).requires_grad_(False)
-        self.tokenizers = tuple(ClipTokenizer(t.tower.length, t.padding) for t in config.towers)
+        self.tokenizers = tuple(
+            ClipTokenizer(t.tower.length, t.padding, rows=t.tower.vocabulary) for t in config.towers
+        )
 
     def look_in(self, folder: Path) -> None:
         for tokenizer in self.tokenizers:

@@ -11,7 +11,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from darkroom.errors import InputError
-from darkroom.models.vocabulary import find_bert_vocabulary
+from darkroom.models.vocabulary import checked, find_bert_vocabulary, read_bytes
 
 __all__ = ["BertTokenizer"]
 
@@ -21,18 +21,20 @@ START, END, PADDING, UNKNOWN = "[CLS]", "[SEP]", "[PAD]", "[UNK]"
 class BertTokenizer:
     """Text to exactly `length` token numbers: [CLS], pieces, [SEP], padding.
 
-    The vocabulary is looked for when the first text comes, first in `folder`, the checkpoint's.
+    The vocabulary is looked for when the first text comes, first in `folder`, the checkpoint's. `rows`: of the text
+    encoder's table, which every token must have.
     """
 
-    def __init__(self, length: int = 77, folder: Path | None = None) -> None:
+    def __init__(self, length: int = 77, folder: Path | None = None, rows: int | None = None) -> None:
         self.length = length
         self.folder = folder
+        self.rows = rows
         self._tokenizer: Tokenizer | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            self._tokenizer = _build(find_bert_vocabulary(self.folder))
+            self._tokenizer = _build(find_bert_vocabulary(self.folder), self.rows)
         return self._tokenizer
 
     def pieces(self, text: str) -> list[int]:
@@ -51,17 +53,17 @@ class BertTokenizer:
         return number
 
 
-def _build(path: Path) -> Tokenizer:
+def _build(path: Path, rows: int | None) -> Tokenizer:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode("utf-8")
         if path.suffix == ".json":
-            vocabulary = json.loads(text)["model"]["vocab"]
+            words = json.loads(text)["model"]["vocab"]
         else:
-            vocabulary = {piece: i for i, piece in enumerate(text.splitlines())}
-        missing = [t for t in (START, END, PADDING, UNKNOWN) if t not in vocabulary]
-        if missing:
-            raise ValueError(f"it lacks {', '.join(missing)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            words = {piece: i for i, piece in enumerate(text.splitlines())}
+        vocabulary = checked(words, (START, END, PADDING, UNKNOWN), rows)
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no vocabulary of BERT: {error}") from None
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))
     tokenizer.normalizer = BertNormalizer(lowercase=True)

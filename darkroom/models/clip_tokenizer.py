@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
@@ -14,8 +13,8 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
-from darkroom.errors import InputError
-from darkroom.models.vocabulary import find_clip_vocabulary
+from darkroom.errors import InputError, printable
+from darkroom.models.vocabulary import MAX_WORDS, checked, find_clip_vocabulary, read_bytes
 
 __all__ = ["ClipTokenizer"]
 
@@ -23,26 +22,28 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 MERGES = 49152 - 256 - 2  # of the merges in bpe_simple_vocab, those that CLIP knows
 
-Vocabulary = tuple[dict[str, int], list[tuple[str, str]]]
-
 
 class ClipTokenizer:
     """Text to token numbers. The vocabulary is looked for when the first text comes.
 
     `folder`: the checkpoint's, where it is looked for first. `padding` fills a text up behind its end: None repeats the
-    end token (CLIP ViT-L), OpenCLIP's towers were trained with 0.
+    end token (CLIP ViT-L), OpenCLIP's towers were trained with 0. `rows`: of the text encoder's table, which every
+    token must have.
     """
 
-    def __init__(self, length: int = 77, padding: int | None = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, length: int = 77, padding: int | None = None, folder: Path | None = None, rows: int | None = None
+    ) -> None:
         self.length = length
         self.padding = padding
         self.folder = folder
+        self.rows = rows
         self._tokenizer: Tokenizer | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
-            self._tokenizer = _build(find_clip_vocabulary(self.folder))
+            self._tokenizer = _build(find_clip_vocabulary(self.folder), self.rows)
         return self._tokenizer
 
     @property
@@ -72,8 +73,15 @@ class ClipTokenizer:
         return self.frame(self.tokens(text))
 
 
-def _build(path: Path) -> Tokenizer:
-    vocabulary, merges = _read(path)
+def _build(path: Path, rows: int | None) -> Tokenizer:
+    try:
+        words, merges = _read(path)
+        vocabulary = checked(words, (START, END), rows)
+        _require_merges(vocabulary, merges)
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is no vocabulary of CLIP: {error}") from None
     model = BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = Normalizers([NFC(), Replace(Regex(r"\s+"), " "), Lowercase()])
@@ -82,28 +90,38 @@ def _build(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _read(path: Path) -> Vocabulary:
-    try:
-        if path.name == "tokenizer.json":
-            model = json.loads(path.read_text(encoding="utf-8"))["model"]
-            return model["vocab"], [_pair(m) for m in model["merges"]]
-        if path.suffix == ".json":
-            lines = (path.parent / "merges.txt").read_text(encoding="utf-8").split("\n")
-            merges = [_pair(m) for m in lines if m.strip() and not m.startswith("#version")]
-            return json.loads(path.read_text(encoding="utf-8")), merges
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        lines = data.decode("utf-8").split("\n")
-        return _from_merges([_pair(m) for m in lines[1 : MERGES + 1] if m])
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no vocabulary of CLIP: {error}") from None
+def _read(path: Path) -> tuple[object, list[tuple[str, str]]]:
+    """The words with their numbers and the merges, as they stand in the file."""
+    text = read_bytes(path).decode("utf-8")
+    if path.name == "tokenizer.json":
+        model = json.loads(text)["model"]
+        return model["vocab"], [_pair(m) for m in model["merges"]]
+    if path.suffix == ".json":
+        lines = read_bytes(path.parent / "merges.txt").decode("utf-8").split("\n")
+        return json.loads(text), [_pair(m) for m in lines if m.strip() and not m.startswith("#version")]
+    return _from_merges([_pair(m) for m in text.split("\n")[1 : MERGES + 1] if m])
 
 
-def _pair(merge: str | list[str]) -> tuple[str, str]:
-    first, second = merge.split() if isinstance(merge, str) else merge
-    return first, second
+def _require_merges(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+    """Raise `ValueError` unless every merge leads from words to a word."""
+    if len(merges) > MAX_WORDS:
+        raise ValueError(f"it has {len(merges)} merges, accepted are at most {MAX_WORDS}")
+    for first, second in merges:
+        unknown = next((word for word in (first, second, first + second) if word not in vocabulary), None)
+        if unknown is not None:
+            raise ValueError(
+                f"the merge {printable(first)!r} {printable(second)!r} needs the word {printable(unknown)!r}"
+            )
 
 
-def _from_merges(merges: list[tuple[str, str]]) -> Vocabulary:
+def _pair(merge: object) -> tuple[str, str]:
+    parts = merge.split() if isinstance(merge, str) else merge
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{printable(merge)!r} is not a pair of words")
+    return parts[0], parts[1]
+
+
+def _from_merges(merges: list[tuple[str, str]]) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Bytes, bytes that end a word, merged pairs, the two special tokens: the numbering of the first release."""
     letters = _byte_letters()
     words = [*letters, *(f"{c}</w>" for c in letters), *("".join(m) for m in merges), START, END]

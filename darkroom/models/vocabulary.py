@@ -6,14 +6,19 @@ installed package that carries them.
 
 from __future__ import annotations
 
+import gzip
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 
-__all__ = ["find_bert_vocabulary", "find_clip_vocabulary", "hub_cache"]
+__all__ = ["checked", "find_bert_vocabulary", "find_clip_vocabulary", "hub_cache", "read_bytes"]
+
+MAX_BYTES = 32 << 20  # of a file, unpacked; CLIP's tokenizer.json has 3.6 MB
+MAX_WORDS = 1 << 20
 
 CLIP_FILES = ("tokenizer.json", "vocab.json", "bpe_simple_vocab_16e6.txt.gz", "bpe_simple_vocab_16e6.txt")
 BERT_FILES = ("vocab.txt", "tokenizer.json")
@@ -78,7 +83,40 @@ def _is_clip(path: Path) -> bool:
 
 
 def _holds(path: Path, text: str) -> bool:
-    return text in path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return text.encode() in read_bytes(path)
+    except InputError:  # what cannot be read is no vocabulary; another may be
+        return False
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a vocabulary's file, unpacked if it is compressed. Raises `InputError` naming the file."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path} holds more than {MAX_BYTES} bytes, which no vocabulary does")
+    return content
+
+
+def checked(vocabulary: object, special: Sequence[str], limit: int | None = None) -> dict[str, int]:
+    """`vocabulary`, a table from words to their numbers, if it is one: each number once, from 0 to below `limit`, the
+    rows that the text encoder has; the `special` words among them. Raises `ValueError` naming the cause."""
+    if not isinstance(vocabulary, dict) or len(vocabulary) > MAX_WORDS:
+        raise ValueError(f"its words are not a table of at most {MAX_WORDS}")
+    limit = MAX_WORDS if limit is None else limit
+    for word, number in vocabulary.items():
+        if type(number) is not int or not 0 <= number < limit:
+            raise ValueError(f"the number of {printable(word)!r} is {printable(number)}, expected is 0 to {limit - 1}")
+        word.encode()  # half a surrogate pair is no text
+    if len(set(vocabulary.values())) < len(vocabulary):
+        raise ValueError("a number stands for two words")
+    missing = [word for word in special if word not in vocabulary]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    return vocabulary
 
 
 def _missing(what: str, folder: Path | None, files: str) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,7 +10,7 @@ from typing import Any
 
 import torch
 
-from darkroom.config import load_toml
+from darkroom.config import load_toml, read_toml
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
@@ -41,10 +40,7 @@ class LoadedRecipe:
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Read the recipe at `path`, changed by `key=value` overrides. Errors name the file and the key."""
-    try:
-        kind = tomllib.loads(path.read_text(encoding="utf-8")).get("kind")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a recipe: {error}") from None
+    kind = read_toml(path).get("kind")
     if not isinstance(kind, str):
         raise InputError(f"{path}: key kind is missing; known are: {', '.join(_KINDS)}")
     module_name, recipe_class, objective_class = _KINDS[kind]

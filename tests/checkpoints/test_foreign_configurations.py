@@ -8,10 +8,10 @@ from public_manifests import fake_weights, manifests
 
 from darkroom.checkpoints.diffusers import modern_name
 from darkroom.checkpoints.identify import Identity, identify
-from darkroom.checkpoints.json_file import parse_table, real, whole
 from darkroom.checkpoints.prediction import tell_prediction
 from darkroom.checkpoints.source import Source
 from darkroom.errors import InputError
+from darkroom.json_file import parse_table, real, whole
 
 
 def with_configs(**configs: dict[str, object]) -> Identity:

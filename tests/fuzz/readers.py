@@ -1,0 +1,26 @@
+"""Every reader of what people bring, and how cases for it are made."""
+
+from __future__ import annotations
+
+from tests.fuzz import texts, weights
+from tests.fuzz.run import Reader
+
+__all__ = ["READERS"]
+
+READERS = (
+    Reader("safetensors", weights.safetensors_bytes, 2000),
+    Reader("torch", weights.torch_bytes, 2000),
+    Reader("shards", weights.shard_index),
+    Reader("loras", weights.loras),
+    Reader("peft", weights.peft_configurations, 40),
+    Reader("embeddings", weights.embeddings),
+    Reader("single", weights.single_files, 30),
+    Reader("diffusers", texts.diffusers_folders, 20),
+    Reader("native", texts.native_folders, 20),
+    Reader("stages", weights.first_stages, 30),
+    Reader("tokenizers", texts.tokenizers),
+    Reader("prompts", texts.prompts, 500),
+    Reader("pictures", texts.pictures),
+    Reader("records", texts.records),
+    Reader("recipes", texts.recipes),
+)
