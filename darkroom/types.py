@@ -75,7 +75,7 @@ class Step:
     """What a sampler yields after each step: enough for progress, preview and cancelling."""
 
     index: int  # 0 … total - 1
-    total: int
+    total: int  # expected so far, where a sampler chooses its steps as it goes
     sigma: float  # the level that this step came from
     x: Tensor  # the latent after the step, at the next level
     x0: Tensor  # the clean estimate that the step used

@@ -1,4 +1,4 @@
-"""Stretches of a schedule: what image-to-image, refiners and hand-overs run of it (papers C.8, E.4).
+"""Parts of a schedule: what image-to-image, refiners and hand-overs run of it (papers C.8, E.4).
 
 Every function takes the falling sigmas (n + 1,) of a whole schedule and returns those of the part that is run; the
 latent at its start lies at the first of them.
@@ -25,7 +25,7 @@ def for_strength(
     """
     n = len(sigmas) - 1
     if not 0 <= strength <= 1:
-        raise InputError(f"the strength is {strength}, wanted is 0 to 1")
+        raise InputError(f"the strength is {strength}, expected is 0 to 1")
     # Shares such as 0.29 · 100 fall short of their whole number by rounding alone.
     kept = int(n * strength + 1e-9) if convention == "diffusers" else int((n + 1) * strength + 1e-9) - 1
     if kept < 1:
@@ -40,7 +40,7 @@ def between(process: DiffusionProcess, sigmas: Tensor, start: float = 0.0, end: 
     latent that ends one stretch is the one that begins the next.
     """
     if not 0 <= start < end <= 1:
-        raise InputError(f"the stretch {start} to {end} of the schedule is not one; wanted are rising shares in 0 to 1")
+        raise InputError(f"the part {start} to {end} of the schedule is wrong; expected are rising shares in 0 to 1")
     total = process.schedule.steps
     t = process.sigma_to_t(sigmas[:-1])
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, options_of, split_name, with_options
+from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.sigma_schedules import given
 from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
@@ -124,7 +125,7 @@ def plan(request: Request, system: System) -> Plan:
         options["eta"] = d.eta
     steps_like = stepping(sampler, schedule, request.seed_mode, _spacing(system))
     # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, A1111, Diffusers).
-    first_level = ("leading",) if request.seed_mode.startswith("comfy") else ("leading", "ddim_uniform")
+    first_level = ("leading",) if SEED_MODES.name(request.seed_mode) == "comfy" else ("leading", "ddim_uniform")
     ends_early = d.sampler == "DDIM" and steps_like.schedule in first_level and request.sigmas is None
     if ends_early and "end" not in options and "end" in options_of(sampler):
         alpha_bar = float(system.schedule.alphas_cumprod()[0])

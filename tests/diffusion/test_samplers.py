@@ -15,6 +15,7 @@ from diffusers import (
     LMSDiscreteScheduler,
     PNDMScheduler,
 )
+from scipy.integrate import quad
 from torch import Tensor
 
 from darkroom.diffusion.guidance import classifier_free
@@ -137,6 +138,24 @@ def test_ancestral_with_eta_zero_is_euler_and_ddim_with_eta_zero_too() -> None:
 
     assert torch.allclose(run(with_options("Euler a", {"eta": 0.0}), curved, x, sigmas), plain)
     assert torch.allclose(run(with_options("DDIM", {"eta": 0.0}), curved, x, sigmas), plain)
+
+
+@pytest.mark.parametrize(("stages", "order"), [(1, 1), (2, 1.85), (3, 1.8)])  # its sums of 200 terms hold it down
+def test_order_of_the_mean_of_er_sde(stages: int, order: float) -> None:
+    """Without its noise it follows m' = (phi' / phi) (m − D(m)), which a quadrature solves."""
+
+    def rate(s: float) -> float:
+        growing = math.exp(s**0.3)
+        return (1 / s + 0.3 * s**-0.7 * growing / (growing + 10)) * s**2 / (V + s**2)
+
+    errors = []
+    for n in (40, 80, 160):
+        sigmas = torch.logspace(1, math.log10(0.05), n + 1, dtype=torch.float64)
+        sampler = with_options("ER SDE", {"s_noise": 0.0, "max_stage": stages})
+        x = run(sampler, gaussian, torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64), sigmas)
+        errors.append(abs(float(x) - 5 * math.exp(-quad(rate, 0.05, 10)[0])))
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
 
 
 @pytest.mark.parametrize(
@@ -287,18 +306,23 @@ def test_names_of_other_tools() -> None:
     assert stepping("DPM++ 2M SDE", "Automatic").schedule == "exponential"
     assert stepping("Euler", "automatic").schedule == "linspace"
     assert stepping("Euler", "SGM Uniform").schedule == "sgm_uniform"
-    for alias in (
-        "euler_ancestral",
-        "dpmpp_2m_sde",
-        "uni_pc",
-        "k_dpm_2_a",
-        "heun",
-        "lms",
-        "dpmpp_3m_sde",
-        "ddim",
-        "lcm",
-    ):
-        assert alias in SAMPLERS
+
+
+COMFY = """euler euler_cfg_pp euler_ancestral euler_ancestral_cfg_pp heun heunpp2 exp_heun_2_x0 exp_heun_2_x0_sde dpm_2
+dpm_2_ancestral lms dpm_fast dpm_adaptive dpmpp_2s_ancestral dpmpp_2s_ancestral_cfg_pp dpmpp_sde dpmpp_sde_gpu dpmpp_2m
+dpmpp_2m_cfg_pp dpmpp_2m_sde dpmpp_2m_sde_gpu dpmpp_2m_sde_heun dpmpp_2m_sde_heun_gpu dpmpp_3m_sde dpmpp_3m_sde_gpu ddpm
+lcm ipndm ipndm_v deis res_multistep res_multistep_cfg_pp res_multistep_ancestral res_multistep_ancestral_cfg_pp
+gradient_estimation gradient_estimation_cfg_pp er_sde seeds_2 seeds_3 sa_solver sa_solver_pece ddim uni_pc uni_pc_bh2"""
+A1111 = """DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler, LMS, Heun,
+DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM, k_dpm_fast, k_dpm_ad,
+k_dpm_2_a, unipc"""
+SPACED = """simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal,
+Uniform, Karras, Polyexponential, SGM Uniform, KL Optimal, Align Your Steps, Simple, Normal, DDIM, Beta, Turbo"""
+
+
+def test_every_name_of_comfyui_and_a1111_is_known() -> None:
+    assert [name for name in [*COMFY.split(), *A1111.replace("\n", " ").split(", ")] if name not in SAMPLERS] == []
+    assert [name for name in SPACED.replace("\n", " ").split(", ") if name not in SCHEDULES] == []
 
 
 @pytest.mark.parametrize(

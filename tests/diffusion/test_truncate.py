@@ -33,7 +33,7 @@ def test_strength_in_the_other_convention() -> None:
 def test_strengths_that_cannot_be() -> None:
     whole = spaced("karras", PROCESS, 10)
     for bad in (-0.1, 1.01, float("nan")):
-        with pytest.raises(InputError, match="wanted is 0 to 1"):
+        with pytest.raises(InputError, match="expected is 0 to 1"):
             for_strength(whole, bad)
     with pytest.raises(InputError, match="none of the 10 steps"):
         for_strength(whole, 0.05)
