@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,21 @@ from torch.nn import functional as F
 from benchmarks.measure import counted, timed
 from benchmarks.networks import pair
 from benchmarks.work import BASE, Contest, Settings, Work
+from darkroom.data.order import Place
+from darkroom.data.reader import Reader
+from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
+from darkroom.training.feed import Piece
 
 # The loop's inner step, without its files and pictures.
-from darkroom.training.loop import TrainingState, training_step
-from darkroom.training.objective import Loss
+from darkroom.training.loop import row_draws, training_step
+from darkroom.training.objective import Loss, StepContext
+from darkroom.training.state import TrainingState
+from darkroom.training.world import World
 
 __all__ = ["SMALL", "train"]
 
@@ -41,28 +47,29 @@ class LatentsInMemory:
     ema: tuple[str, ...] = ("unet",)
 
     def __init__(self, system: System, unet: nn.Module, latents: Tensor, tokens: Tensor) -> None:
-        self.networks = nn.ModuleDict({"unet": unet})
+        self.trained, self.frozen = nn.ModuleDict({"unet": unet}), nn.ModuleDict()
+        self.reader = Reader(PictureBook(PictureBookConfig(64, len(latents))), None, len(latents), 0)
         self.process = DiffusionProcess(system.schedule, system.prediction)
         self.latents, self.tokens = latents, tokens
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
-        return {"diffusion": list(self.networks.parameters())}
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        return {"diffusion": list(self.trained.parameters())}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, Tensor]:
+    def batch(self, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
         return self.latents, self.tokens
 
-    def losses(self, batch: tuple[Tensor, Tensor], step: int, generator: Generator) -> Iterator[Loss]:
+    def losses(self, batch: tuple[Tensor, Tensor], context: StepContext) -> Iterator[Loss]:
         latents, tokens = batch
-        unet = self.networks["unet"]
+        unet = self.trained["unet"]
         loss, _ = diffusion_loss(
-            self.process, lambda x, t: unet(x, t, tokens), latents, DiffusionLossConfig(), generator
+            self.process, lambda x, t: unet(x, t, tokens), latents, DiffusionLossConfig(), context.draws
         )
         yield Loss("diffusion", loss.mean(), {})
 
-    def pictures(self, generator: Generator) -> None:
+    def samples(self) -> None:
         """None are drawn."""
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Nothing is kept."""
 
 
@@ -82,7 +89,7 @@ def train(system: System, side: int, batch_size: int) -> Work:
         config = LoopConfig(
             steps=10**6,
             batch_size=batch_size,
-            learning_rate=1e-4,
+            lr=1e-4,
             weight_decay=0.01,
             precision="bf16" if half else "fp32",
             device=str(device),
@@ -110,7 +117,9 @@ def our_step(objective: LatentsInMemory, config: LoopConfig) -> Callable[[], Ten
     state = TrainingState(objective, config)
 
     def run() -> Tensor:
-        numbers = training_step(objective, state, config)
+        places = objective.reader.order.batch(state.step)
+        piece = Piece(places, objective.batch(places), ())
+        numbers = training_step(objective, state, config, [piece], World())
         state.step += 1
         return torch.tensor([numbers["loss/diffusion"], numbers["gradient/diffusion"]])
 
@@ -124,19 +133,17 @@ def peer_step(
     diffusers, tools = (importlib.import_module(name) for name in ("diffusers", "diffusers.training_utils"))
     s, parameters = system.schedule, list(unet.parameters())
     scheduler = diffusers.DDPMScheduler(s.steps, s.beta_start, s.beta_end, s.kind)
-    optimiser = torch.optim.AdamW(
-        parameters, config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True
-    )
+    optimiser = torch.optim.AdamW(parameters, config.lr, config.betas, weight_decay=config.weight_decay, fused=True)
     ema = tools.EMAModel(parameters, config.ema_decay, foreach=True)
     call = torch.compile(unet) if compiled else unet
-    assert config.clip is not None, "gradients are clipped"
-    clip, device, step = config.clip, latents.device, 0
+    assert config.max_grad_norm is not None, "gradients are clipped"
+    clip, device, step = config.max_grad_norm, latents.device, 0
 
     def run() -> Tensor:
         nonlocal step
-        g = Generator().manual_seed(step)  # as the loop draws
-        t = torch.randint(0, s.steps, (len(latents),), generator=g).to(device)
-        noise = torch.randn(latents.shape, generator=g).to(device)
+        draws = row_draws(range(step * len(latents), (step + 1) * len(latents)), config, step)
+        t = DiffusionLossConfig().timesteps(draws).to(device)
+        noise = draws.normal(*latents.shape[1:]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
             output = call(scheduler.add_noise(latents, noise, t), t, tokens).sample
             loss = F.mse_loss(output.float(), noise)

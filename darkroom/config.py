@@ -17,7 +17,17 @@ from typing import Any, TypeVar
 from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
-__all__ = ["from_dict", "from_plain", "from_text", "guessed", "json_type", "load_toml", "read_toml", "to_dict"]
+__all__ = [
+    "apply_override",
+    "from_dict",
+    "from_plain",
+    "from_text",
+    "guessed",
+    "json_type",
+    "load_toml",
+    "read_toml",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -32,12 +42,12 @@ def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> 
     """
     data = read_toml(path)
     for override in overrides:
-        _apply(data, override)
+        apply_override(data, override)
     return from_dict(cls, data, str(path))
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
-    """The table in the TOML file at `path`. Raises `InputError` naming the file and the cause."""
+    """The TOML file at `path` as plain data; `InputError` if it cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -45,13 +55,13 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # also a name that no file can have
         raise InputError(f"{path} cannot be read: {error}") from None
     try:
-        data = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise InputError(f"{path} is not valid TOML: {error}") from None
-    return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set the key of `override`, `dotted.key=value`, in the plain `data`."""
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"override {override!r} is not of the form key.subkey=value")

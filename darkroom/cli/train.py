@@ -33,6 +33,7 @@ def train(
     from darkroom.training.loop import train as run
     from darkroom.training.recipe import load_recipe
     from darkroom.training.run_folder import natural_precision, resolved
+    from darkroom.training.world import open_world
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -41,13 +42,15 @@ def train(
     asked = loaded.recipe.loop
     loop = resolved(asked, folder)
     fast = natural_precision(loop.device)
-    if asked.precision == "auto" and loop.precision != fast:
-        print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
-    whole = replace(loaded.recipe, loop=loop)
-    end = run(loaded.objective(whole), loop, folder, recipe=whole, minutes=minutes)
-    if end.step < loop.steps:
-        print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")
-    else:
-        print(f"done: {folder / 'export'}")
+    with open_world(loop.device) as world:
+        if asked.precision == "auto" and loop.precision != fast and world.first:
+            print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
+        whole = replace(loaded.recipe, loop=replace(loop, device=world.device(loop.device)))
+        end = run(loaded.objective(whole), whole.loop, folder, recipe=whole, minutes=minutes, world=world)
+        if world.first:
+            if end.step < loop.steps:
+                print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")
+            else:
+                print(f"done: {folder / 'export'}")
     if end.signal is not None:
         raise typer.Exit(128 + end.signal)

@@ -57,12 +57,15 @@ class Conditioner(nn.Module):
         for _, e in self._items():
             e.look_in(folder)
 
-    def drop(self, prepared: Mapping[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-        """`prepared` with each input made absent at its embedder's rate, independently."""
+    def drop(self, prepared: Mapping[str, Tensor], uniform: Callable[[], Tensor]) -> dict[str, Tensor]:
+        """`prepared` with each input made absent at its embedder's rate, independently.
+
+        `uniform` draws (B,) from 0 … 1, once for each embedder.
+        """
         result = {}
         for key, e in self._items():
             value = prepared[key]
-            absent = torch.rand(len(value), generator=generator) < e.config.drop_rate
+            absent = uniform() < e.config.drop_rate
             if absent.any():
                 nothing = e.prepare([None]).to(value)
                 mask = absent.view(-1, *[1] * (value.dim() - 1))

@@ -98,7 +98,7 @@ def cover(sample: Sample, size: Size, crop: tuple[float, float] = (0.5, 0.5), fl
 
     Maps among the conditions go with the picture by nearest neighbors, boxes by arithmetic.
     """
-    height, width = sample.image.shape[:2]
+    height, width = sample.original_size.height, sample.original_size.width
     scale = max(size.height / height, size.width / width)
     scaled = Size(max(size.height, round(height * scale)), max(size.width, round(width * scale)))
     top = round(crop[0] * (scaled.height - size.height))
@@ -115,9 +115,10 @@ def cover(sample: Sample, size: Size, crop: tuple[float, float] = (0.5, 0.5), fl
             return cut(value, Image.Resampling.NEAREST)
         return value
 
+    how = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
     return replace(
         sample,
-        image=cut(sample.image, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC),
+        image=None if sample.image is None else cut(sample.image, how),
         conditions={
             key: _moved_boxes(value, scaled, size, (top, left), flip) if key == "boxes" else moved(value)
             for key, value in sample.conditions.items()
@@ -163,6 +164,7 @@ def fill_buckets(
     Without `bucketing` every picture keeps its own size.
     """
     found: dict[Size, list[int]] = {}
+    known: dict[Size, Size] = {}  # most data sets have few sizes
     unreadable: dict[str, InputError] = {}
     for index in range(len(dataset)):
         try:
@@ -170,7 +172,9 @@ def fill_buckets(
         except InputError as error:
             unreadable[dataset.name(index)] = error
             continue
-        found.setdefault(size if bucketing is None else bucketing.size(size), []).append(index)
+        if size not in known:
+            known[size] = size if bucketing is None else bucketing.size(size)
+        found.setdefault(known[size], []).append(index)
     return found, unreadable
 
 

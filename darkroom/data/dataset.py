@@ -32,8 +32,10 @@ class Dataset(Protocol):
         """Names the picture and changes when its content does; what is cached is found by it."""
         ...
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         """The picture at full size with its conditions; `rng` decides whatever is drawn anew each time.
+
+        Without `pixels` the picture itself is left out (None), all else is the same.
 
         Raises `InputError` that names a picture which cannot be read.
         """
@@ -74,7 +76,7 @@ class Joined:
         part, number = self._find(index)
         return self.parts[part].key(number)
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         part, number = self._find(index)
-        found = self.parts[part].sample(number, rng)
+        found = self.parts[part].sample(number, rng, pixels=pixels)
         return replace(found, weight=found.weight * self.weights[part])

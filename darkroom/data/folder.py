@@ -95,9 +95,10 @@ class Folder:
             raise InputError(f"{path} cannot be read: {error.strerror}; it was there when the run began") from None
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}"
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         config, name = self.config, self.names[index]
-        image = read_pixels(self.path(index))
+        image = read_pixels(self.path(index)) if pixels else None
+        size = self.size(index) if image is None else Size(*image.shape[:2])
         text = self.texts[index]
         conditions: dict[str, Any] = {"caption": draw_caption(text or "", config.captions, rng)}
         if self.labels is not None:
@@ -113,9 +114,9 @@ class Folder:
             counted = read_mask(self._map(config.loss_mask, name)).astype(np.float32)
             loss_mask = counted + config.unmasked_weight * (1 - counted)
         for key, value in (*conditions.items(), ("loss_mask", loss_mask)):
-            if isinstance(value, np.ndarray) and value.shape[:2] != image.shape[:2]:
-                raise InputError(f"the {key} of {name} is {_sides(value)} pixels, the picture is {_sides(image)}")
-        return Sample(image, conditions, Size(*image.shape[:2]), loss_mask=loss_mask)
+            if isinstance(value, np.ndarray) and Size(*value.shape[:2]) != size:
+                raise InputError(f"the {key} of {name} is {Size(*value.shape[:2])} pixels, the picture is {size}")
+        return Sample(image, conditions, size, loss_mask=loss_mask)
 
     def _map(self, folder: Path, name: str) -> Path:
         found = [p for ending in ENDINGS if (p := (folder / name).with_suffix(ending)).is_file()]
@@ -175,10 +176,6 @@ class Folder:
         names = tuple(sorted({str(label) for label in found}))
         numbers = {name: i for i, name in enumerate(names)}
         return names, [numbers[str(label)] for label in found]
-
-
-def _sides(array: np.ndarray) -> str:
-    return str(Size(*array.shape[:2]))
 
 
 def _map_folders(config: FolderConfig) -> set[Path]:

@@ -81,15 +81,15 @@ class Shards:
         found = path.stat()
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}|{member.offset}"
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         name, group = self.groups[index]
-        image = read_pixels(io.BytesIO(self._bytes(_picture(group))), self.name(index))
+        image = read_pixels(io.BytesIO(self._bytes(_picture(group))), self.name(index)) if pixels else None
         conditions: dict[str, Any] = {}
         text = self._text(name, group)
         conditions["caption"] = draw_caption(text or "", self.config.captions, rng)
         if ".cls" in group:
             conditions["class"] = _number(self._bytes(group[".cls"]), self.name(index))
-        return Sample(image, conditions, Size(*image.shape[:2]))
+        return Sample(image, conditions, self.size(index) if image is None else Size(*image.shape[:2]))
 
     def text(self, index: int) -> str | None:
         """What is said of the picture, before a caption is drawn from it."""

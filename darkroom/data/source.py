@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +18,7 @@ from darkroom.types import Sample, Size
 
 KIND_NAMES, COLOUR_NAMES = tuple(KINDS), tuple(COLOURS)
 
-__all__ = ["COLOUR_NAMES", "KIND_NAMES", "PictureBook", "PictureBookConfig", "shuffled"]
+__all__ = ["COLOUR_NAMES", "KIND_NAMES", "PictureBook", "PictureBookConfig"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class PictureBookConfig:
 class PictureBook:
     def __init__(self, config: PictureBookConfig) -> None:
         self.config = config
+        self._size = Size(config.size, config.size)
 
     def __len__(self) -> int:
         return self.config.count
@@ -79,23 +79,13 @@ class PictureBook:
         return f"scene {index}"
 
     def size(self, index: int) -> Size:
-        return Size(self.config.size, self.config.size)
+        return self._size
 
     def key(self, index: int) -> str:
-        return f"{self.config!r}|{index}"
+        return f"{self.scenes} {index}"
 
-    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+    def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         caption, _ = describe(self.scene(index), rng, self.config.chances)
-        return Sample(self.image(index), {"caption": caption}, original_size=self.size(index))
-
-
-def shuffled(count: int, seed: int, batch: int, size: int) -> list[tuple[int, int]]:
-    """(epoch, sample number) of every place in batch number `batch`: each epoch is a permutation of its own."""
-    places = range(batch * size, (batch + 1) * size)
-    orders = {epoch: _order(count, seed, epoch) for epoch in {p // count for p in places}}
-    return [(p // count, int(orders[p // count][p % count])) for p in places]
-
-
-@functools.lru_cache(maxsize=2)
-def _order(count: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(count)
+        size = self.size(index)
+        image = self.image(index) if pixels else None
+        return Sample(image, {"caption": caption}, original_size=size, target_size=size)

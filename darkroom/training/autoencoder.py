@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.checkpoints.native import load_strict, read_network, require_same, write_network
-from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.data.buckets import BucketConfig
+from darkroom.data.catalog import DatasetConfig
+from darkroom.data.order import Place
+from darkroom.data.source import PictureBook, PictureBookConfig
+from darkroom.diffusion.draws import RowDraws
 from darkroom.errors import InputError, insist
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
@@ -23,8 +27,9 @@ from darkroom.pictures.images import grid
 from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.config import LoopConfig
-from darkroom.training.objective import Loss
+from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
+from darkroom.training.recipe_data import check_sizes, first_pictures, open_reader
 
 __all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight", "gradient_loss"]
 
@@ -36,7 +41,7 @@ class AutoencoderRecipe:
     """Weights are relative to the L1 loss meaned over all numbers of a picture."""
 
     loop: LoopConfig
-    data: PictureBookConfig
+    data: DatasetConfig
     kl_weight: float  # per number of the picture; the papers' 1e-6 is relative to sums over picture and latent
     perceptual: Path | None = None  # LPIPS weights, or a classifier that the classifier recipe exported
     perceptual_weight: float = 0.0
@@ -46,8 +51,9 @@ class AutoencoderRecipe:
     discriminator_weight: float = 0.5
     discriminator_layers: int = 3
     discriminator_channels: int = 64
+    buckets: BucketConfig | None = None  # sizes for pictures of any size
     model: AutoencoderConfig | None = None  # None: the first stage of the picture-book system
-    initial: Path | None = None  # go on from this exported first stage …
+    init_from: Path | None = None  # go on from this exported first stage …
     decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
     latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
     kind: Literal["autoencoder"] = "autoencoder"
@@ -67,9 +73,7 @@ class AutoencoderRecipe:
             insist(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         # The discriminator's last two convolutions, the perceptual network's last pooling must have something left.
         factor, least = self.stage.factor, max(16, 3 * 2**self.discriminator_layers)
-        size = self.data.size
-        fits = size % factor == 0 and size >= least
-        insist(fits, "data.size", size, f"a multiple of {factor} from {least} up")
+        check_sizes(self.data, self.buckets, factor, least)
 
     @property
     def stage(self) -> AutoencoderConfig:
@@ -83,30 +87,30 @@ class AutoencoderObjective:
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
-        self.data = PictureBook(recipe.data)
+        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
         self.autoencoder = _built(recipe.stage)
-        if recipe.initial is not None:
-            _go_on_from(recipe.initial, self.autoencoder)
+        if recipe.init_from is not None:
+            _go_on_from(recipe.init_from, self.autoencoder)
         if recipe.decoder_only:
             self.autoencoder.encoder.requires_grad_(False)
             self.autoencoder.quant_conv.requires_grad_(False)
         self.discriminator = PatchDiscriminator(recipe.discriminator_layers, recipe.discriminator_channels)
-        self.networks = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
+        self.trained = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
+        self.frozen = nn.ModuleDict()
         self.distance = None if recipe.perceptual is None else load_distance(recipe.perceptual, recipe.loop.device)
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {
             "autoencoder": [p for p in self.autoencoder.parameters() if p.requires_grad],
             "discriminator": list(self.discriminator.parameters()),
         }
 
-    def batch(self, index: int, size: int) -> Tensor:
-        places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
-        return to_tensor(np.stack([self.data.image(number) for _, number in places]))
+    def batch(self, places: Sequence[Place]) -> Tensor:
+        return to_tensor(np.stack([self.reader.read(place).image for place in places]))
 
-    def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
+    def losses(self, batch: Tensor, context: StepContext) -> Iterator[Loss]:
         images = batch.to(self.autoencoder.last_layer.device)
-        decoded, regulariser, log = self._reconstruct(images, generator)
+        decoded, regulariser, log = self._reconstruct(images, context.draws)
         decoded = decoded.float()
         reconstruction = (images - decoded).abs().mean()
         log["l1"] = reconstruction.detach()
@@ -121,7 +125,7 @@ class AutoencoderObjective:
             log["perceptual"] = perceptual.detach()
             reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
         loss = reconstruction + regulariser
-        adversarial = step >= self.recipe.discriminator_start
+        adversarial = context.step >= self.recipe.discriminator_start
         if adversarial:
             self.discriminator.requires_grad_(False)
             generated = -self.discriminator(decoded).float().mean()
@@ -137,7 +141,7 @@ class AutoencoderObjective:
                 "discriminator", hinge, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()}
             )
 
-    def _reconstruct(self, images: Tensor, generator: Generator) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
+    def _reconstruct(self, images: Tensor, draws: RowDraws) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Decoded images, the weighted regulariser, and numbers for the log."""
         moments = self.autoencoder.moments(images)
         if self.autoencoder.quantiser is not None:
@@ -145,34 +149,49 @@ class AutoencoderObjective:
             decoded = self.autoencoder.decode_unquantised(quantised.z)
             return decoded, quantised.loss, {"codes in use": quantised.perplexity.detach()}
         posterior = Posterior.from_moments(moments.float())
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean)
-        latents = posterior.sample(noise)
+        latents = posterior.sample(draws.normal(*posterior.mean.shape[1:]).to(posterior.mean))
         if self.recipe.latent_noise:
-            noise = torch.randn(latents.shape, generator=generator).to(latents)
+            noise = draws.normal(*latents.shape[1:]).to(latents)
             # Of a spread drawn for each picture, so that exact latents are still decoded exactly.
-            spread = torch.rand(len(latents), 1, 1, 1, generator=generator).to(latents)
+            spread = draws.uniform(1, 1, 1).to(latents)
             latents = latents + self.recipe.latent_noise * spread * noise
         decoded = self.autoencoder.decode_unquantised(latents)
         kl = posterior.kl().mean() / images[0].numel()
         return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
-        """Eight scenes that training does not see, above their reconstructions."""
-        unseen = PictureBook(PictureBookConfig(self.recipe.data.size, 8, seed=987_654_321))
-        images = np.stack([unseen.image(i) for i in range(8)])
+    def samples(self) -> np.ndarray | None:
+        """Eight pictures above their reconstructions: scenes that training does not see, or the first of the data."""
+        if isinstance(self.recipe.data, PictureBookConfig):
+            unseen = PictureBook(PictureBookConfig(self.recipe.data.size, 8, seed=987_654_321))
+            images = np.stack([unseen.image(i) for i in range(8)])
+        else:
+            images = np.stack(first_pictures(self.reader, 8))
         decoded = self.autoencoder(to_tensor(images).to(self.autoencoder.last_layer.device))
         return grid(np.concatenate([images, to_bytes(decoded)]), 8)
 
-    @torch.no_grad()
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Latents get mean 0 and variance 1, channel by channel, unless a denoiser knows them as they are."""
         if self.autoencoder.quantiser is None and not self.recipe.decoder_only:
-            size = self.recipe.loop.batch_size
-            count = max(1, min(STANDARD, len(self.data)) // size)
-            device = self.autoencoder.last_layer.device
-            latents = torch.cat([self.autoencoder.encode(self.batch(i, size).to(device)) for i in range(count)])
-            self.autoencoder.standardize_latents(latents.mean(dim=(0, 2, 3)), latents.std(dim=(0, 2, 3)))
-        write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, facts)
+            self.autoencoder.standardize_latents(*self._latent_statistics())
+        write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, metadata)
+
+    @torch.no_grad()
+    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each latent channel over the first STANDARD pictures of the run, or all there are."""
+        order, size = self.reader.order, self.recipe.loop.batch_size
+        steps = max(1, min(STANDARD, len(self.reader.dataset)) // order.batch_size)
+        places = [place for step in range(steps) for place in order.batch(step)]
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for start in range(0, len(places), size):
+            # Of one size: a step holds whole batches.
+            images = self.batch(places[start : start + size]).to(self.autoencoder.last_layer.device)
+            latents = self.autoencoder.encode(images).double()
+            count += latents[:, 0].numel()
+            total = total.to(latents) + latents.sum(dim=(0, 2, 3))
+            squares = squares.to(latents) + latents.square().sum(dim=(0, 2, 3))
+        self.reader.drain()
+        mean = total / count
+        return mean.float(), (squares / count - mean.square()).sqrt().float()
 
 
 def _go_on_from(path: Path, autoencoder: Autoencoder) -> None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.checkpoints.native import write_network
+from darkroom.data.order import Place
 from darkroom.data.picturebook import COLOURS, KINDS
-from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.data.reader import Reader
+from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.errors import insist
 from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
-from darkroom.training.objective import Loss
+from darkroom.training.objective import Loss, StepContext
 
 __all__ = ["ClassifierObjective", "ClassifierRecipe"]
 
@@ -45,39 +47,40 @@ class ClassifierObjective:
 
     def __init__(self, recipe: ClassifierRecipe) -> None:
         self.data = PictureBook(recipe.data)
-        self.seed = recipe.loop.seed
+        self.reader = Reader(self.data, None, recipe.loop.step_size, recipe.loop.seed)
         self.labels = (*KINDS, *COLOURS)
         self.index = {label: i for i, label in enumerate(self.labels)}
         self.network = Classifier(ClassifierConfig(self.labels, recipe.width))
-        self.networks = nn.ModuleDict({"classifier": self.network})
+        self.frozen = nn.ModuleDict()
+        self.trained = nn.ModuleDict({"classifier": self.network})
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {"classifier": list(self.network.parameters())}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, Tensor]:
+    def batch(self, places: Sequence[Place]) -> tuple[Tensor, Tensor]:
         cells = self.data.config.size // CELL
-        images, targets = [], torch.zeros(size, len(self.labels), cells, cells)
-        for row, (_, number) in enumerate(shuffled(len(self.data), self.seed, index, size)):
-            images.append(self.data.image(number))
-            for thing in self.data.scene(number).things:
+        images, targets = [], torch.zeros(len(places), len(self.labels), cells, cells)
+        for row, place in enumerate(places):
+            images.append(self.data.image(place.index))
+            for thing in self.data.scene(place.index).things:
                 rows = _covered(thing.box.top, thing.box.bottom, cells)
                 columns = _covered(thing.box.left, thing.box.right, cells)
                 for label in (thing.kind, thing.colour):
                     targets[row, self.index[label], rows, columns] = 1.0
         return to_tensor(np.stack(images)), targets
 
-    def losses(self, batch: tuple[Tensor, Tensor], step: int, generator: Generator) -> Iterator[Loss]:
+    def losses(self, batch: tuple[Tensor, Tensor], context: StepContext) -> Iterator[Loss]:
         images, targets = (t.to(self.network.head.weight.device) for t in batch)
         logits = self.network(images).float()
         loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
         found = ((logits > 0) & (targets > 0)).sum() / targets.sum()
         yield Loss("classifier", loss, {"recall": found.detach()})
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
+    def samples(self) -> np.ndarray | None:
         return None
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        write_network(folder / "classifier.safetensors", self.network, self.network.config, facts)
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        write_network(folder / "classifier.safetensors", self.network, self.network.config, metadata)
 
 
 def _covered(start: float, end: float, cells: int) -> slice:

@@ -3,51 +3,87 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from darkroom.errors import insist
 
-__all__ = ["LoopConfig"]
+__all__ = ["LoopConfig", "OptimizerConfig"]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """What one optimizer of an objective has of its own; None: what the loop says."""
+
+    lr: float | None = None
+    betas: tuple[float, float] | None = None
+    weight_decay: float | None = None
+    max_grad_norm: float | None = None
+    optimizer: Literal["adamw", "muon"] | None = None
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long, how fast, how exactly."""
+    """How long, how fast, how exactly. A step takes batch_size · grad_accumulation samples over all processes."""
 
     steps: int
     batch_size: int
-    learning_rate: float
-    warmup: int = 0  # steps of linear rise
-    decay: Literal["constant", "cosine"] = "constant"  # afterwards
+    lr: float
+    warmup_steps: int = 0  # of linear rise
+    lr_schedule: Literal["constant", "cosine"] = "constant"  # afterwards
+    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon": for matrices; AdamW for the rest
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
-    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon": for matrices; AdamW for the rest
-    accumulation: int = 1  # batches a step
-    clip: float | None = 1.0  # norm of all gradients of an optimiser
+    grad_accumulation: int = 1  # batches a step
+    max_grad_norm: float | None = 1.0  # of all gradients of an optimizer
+    optimizers: Mapping[str, OptimizerConfig] = field(default_factory=dict)  # by name, what they have of their own
     ema_decay: float = 0.9999
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 where the device is fast in it; a run keeps its own
     device: str = "cpu"
+    workers: int | None = None  # processes that make batches ahead; on the CPU none, on a GPU up to 8, when not given
     seed: int = 0
     log_every: int = 20
     sample_every: int = 500
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "sample_every", "save_every"):
-            insist(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warmup", "seed"):
-            insist(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        insist(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "a number above 0")
-        insist(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a number from 0 up")
-        insist(all(0 <= b < 1 for b in self.betas), "betas", list(self.betas), "two numbers from 0 to below 1")
+        for name in ("steps", "batch_size", "grad_accumulation", "log_every", "sample_every", "save_every"):
+            insist(1 <= getattr(self, name) < 2**31, name, getattr(self, name), "at least 1 and below 2³¹")
+        insist(self.grad_accumulation <= 4096, "grad_accumulation", self.grad_accumulation, "at most 4096")
+        insist(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        insist(0 <= self.seed < 2**63, "seed", self.seed, "0 or more and below 2⁶³")
+        insist(self.workers is None or 0 <= self.workers <= 256, "workers", self.workers, "0 to 256")
         insist(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number from 0 to below 1")
-        insist(self.clip is None or self.clip > 0, "clip", self.clip, "a number above 0")
+        _check("", self.lr, self.betas, self.weight_decay, self.max_grad_norm)
+        for name, own in self.optimizers.items():
+            _check(f"optimizers.{name}.", own.lr, own.betas, own.weight_decay, own.max_grad_norm)
 
-    def rate(self, step: int) -> float:
-        """Learning rate of `step` (0-based)."""
-        rise = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        if self.decay == "constant":
-            return self.learning_rate * rise
-        done = max(0.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    @property
+    def step_size(self) -> int:
+        """Samples a step."""
+        return self.batch_size * self.grad_accumulation
+
+    def lr_share(self, step: int) -> float:
+        """Of its learning rate, what an optimizer takes at `step` (0-based)."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.lr_schedule == "constant":
+            return rise
+        done = max(0.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _check(
+    prefix: str,
+    lr: float | None,
+    betas: tuple[float, float] | None,
+    weight_decay: float | None,
+    max_grad_norm: float | None,
+) -> None:
+    insist(lr is None or 0 < lr < math.inf, f"{prefix}lr", lr, "a number above 0")
+    decays = weight_decay is None or 0 <= weight_decay < math.inf
+    insist(decays, f"{prefix}weight_decay", weight_decay, "a number from 0 up")
+    shares = betas is None or all(0 <= b < 1 for b in betas)
+    insist(shares, f"{prefix}betas", betas and list(betas), "two numbers from 0 to below 1")
+    clips = max_grad_norm is None or max_grad_norm > 0
+    insist(clips, f"{prefix}max_grad_norm", max_grad_norm, "a number above 0")

@@ -2,200 +2,189 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.checkpoints.native import load_network, load_strict, load_system, read_network, save_system
-from darkroom.conditioning.conditioner import Conditioner
-from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig, shuffled
+from darkroom.checkpoints.native import load_network, save_system
+from darkroom.data.buckets import BucketConfig
+from darkroom.data.catalog import DatasetConfig
+from darkroom.data.order import Place
+from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import insist
-from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
-from darkroom.models.unet import UNet
-from darkroom.nn.blocks import group_norm
-from darkroom.nn.lean import make_lean
 from darkroom.pictures.images import grid
-from darkroom.pixels import to_bytes, to_tensor
 from darkroom.requests.plan import side_step
-from darkroom.systems.build import build
-from darkroom.systems.system import SYSTEMS, System
+from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
-from darkroom.training.objective import Loss
-from darkroom.training.row_cache import RowCache
+from darkroom.training.embedder_inputs import embedder_inputs, needs_pixels
+from darkroom.training.latent_cache import LatentCache, encode_pictures
+from darkroom.training.model_ref import load_model_ref, require_known, system_of
+from darkroom.training.objective import Loss, StepContext
+from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
+from darkroom.training.things_head import ThingsHead, ThingsMaps
+from darkroom.types import Request, Sample
 
-__all__ = ["DiffusionObjective", "DiffusionRecipe", "ThingsHead", "latent_cache", "maps_cache"]
+__all__ = ["DiffusionObjective", "DiffusionRecipe"]
 
 NOISE_BANDS = ((0, 249), (250, 499), (500, 699), (700, 849), (850, 998), (999, 999))  # of timesteps, for the log
-MAP_SIDE = 32  # of the maps that `ThingsHead` learns from: four places a side for each of the UNet's coarsest
+SAMPLE_STEPS = 12
 
 
 @dataclass(frozen=True)
 class DiffusionRecipe:
     loop: LoopConfig
-    data: PictureBookConfig
-    system: str  # a name of the catalogue
-    autoencoder: Path  # as the autoencoder recipe exports it
-    cache: Path  # where latents are kept, to be encoded once
-    loss: DiffusionLossConfig
-    prompts: tuple[str, ...]  # drawn during training, always with the same noise
-    guidance: float
-    initial: Path | None = None  # go on from this system's folder; None: fresh weights
+    data: DatasetConfig
+    model: str  # to begin with: a file, folder, hub id or name, as `-m` takes it, or NAME:fresh for new weights
+    buckets: BucketConfig | None = None  # sizes for pictures of any size
+    vae: str | None = None  # another first stage: a recipe's export, a file or folder of any layout
+    ema: Literal["auto", "yes", "no"] = "auto"  # whether to begin with the averaged weights that a checkpoint holds
     text: Path | None = None  # go on from this text transformer, as the text recipe exports it
-    things_weight: float = 0.0  # of `ThingsHead`'s loss
+    adapter: AdapterConfig | None = None  # train a LoRA in place of the weights
+    latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
+    loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
+    prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
+    guidance_scale: float | None = None  # of those; the system's own when not given
+    things_weight: float = 0.0  # of `ThingsHead`'s loss; on scenes of the picture-book world only
     kind: Literal["diffusion"] = "diffusion"
 
     def __post_init__(self) -> None:
-        insist(len(self.prompts) > 0, "prompts", "empty", "at least one sentence")
-        insist(math.isfinite(self.guidance), "guidance", self.guidance, "a number")
+        require_known(self.model)
+        scale = self.guidance_scale
+        insist(scale is None or math.isfinite(scale), "guidance_scale", scale, "a number")
         insist(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
-        step = side_step(SYSTEMS[self.system])
-        insist(self.data.size % step == 0, "data.size", self.data.size, f"a multiple of {step} for {self.system}")
+        scenes = isinstance(self.data, PictureBookConfig)
+        insist(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
+        if self.latent_cache is not None and self.buckets is not None:
+            insist(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
+        buckets_of(self.data, self.buckets)
+        if (system := system_of(self.model)) is not None:
+            check_sizes(self.data, self.buckets, side_step(system), side_step(system))
 
 
-def latent_cache(folder: Path, autoencoder: Autoencoder, data: PictureBook, *, half: bool) -> RowCache:
-    """Unscaled latents of a source's pictures, the posterior's mean, as float16.
+@dataclass(frozen=True)
+class DiffusionBatch:
+    """Rows of one size. `pixels` where latents must be encoded first."""
 
-    `half`: encode in bf16. Latents of the two precisions lie in two files, so that what a run reads does not depend on
-    who encoded first.
-    """
-    side = data.config.size // autoencoder.config.factor
-    # The encoder alone: a decoder that was trained further leaves the latents as they are.
-    parts = (autoencoder.encoder, autoencoder.quant_conv)
-    weights = b"".join(p.detach().float().numpy().tobytes() for part in parts for p in part.parameters())
-    name = hashlib.sha256(weights + data.scenes.encode()).hexdigest()[:16]
-
-    def encode(numbers: list[int]) -> np.ndarray:
-        device = autoencoder.last_layer.device
-        images = to_tensor(np.stack([data.image(i) for i in numbers])).to(device)
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            return autoencoder.encode(images.contiguous(memory_format=torch.channels_last)).float().cpu().numpy()
-
-    path = folder / f"latents-{name}{'' if half else '-fp32'}.f16"
-    return RowCache(path, len(data), (autoencoder.config.latent_channels, side, side), np.float16, encode)
-
-
-def maps_cache(folder: Path, data: PictureBook) -> RowCache:
-    """What lies where in a source's pictures, uint8 (2, MAP_SIDE, MAP_SIDE): see `PictureBook.things_map`."""
-    name = hashlib.sha256(data.scenes.encode()).hexdigest()[:16]
-
-    def draw(numbers: list[int]) -> np.ndarray:
-        return np.stack([data.things_map(i, MAP_SIDE) for i in numbers])
-
-    return RowCache(folder / f"things-{name}.u8", len(data), (2, MAP_SIDE, MAP_SIDE), np.uint8, draw)
-
-
-class ThingsHead(nn.Module):
-    """Reads kinds and colours of things, place by place, off the UNet's features. Used in training only.
-
-    What a denoiser's features know of a picture decides how well it draws (Yu et al. 2024, representation alignment).
-    The picture-book world knows the truth about its pictures, so the features are held to that: even under full noise
-    they must say what the caption promises.
-    """
-
-    def __init__(self, unet: UNet) -> None:
-        super().__init__()
-        self.sizes = (1 + len(KIND_NAMES), 1 + len(COLOUR_NAMES))
-        coarsest: Any = unet.up[0]
-        width = unet.config.model_channels * unet.config.channel_mult[-1]
-        self.norm = group_norm(width)
-        self.out = nn.Conv2d(width, sum(self.sizes), 1)
-        self.features: Tensor | None = None  # (B, width, h, w) of the UNet's last call
-        coarsest.attentions[-1].register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: object, output: Tensor) -> None:
-        self.features = output
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Cross-entropies (2,) of kinds and colours, meaned over all places, for maps (B, 2, H, W)."""
-        assert self.features is not None, "the UNet has not been called"
-        logits = self.out(F.silu(self.norm(self.features))).float()
-        kinds, colours = (x.log_softmax(dim=1) for x in logits.split(self.sizes, dim=1))
-        losses = []
-        for i, found in enumerate((kinds, colours)):
-            shares = F.one_hot(maps[:, i].long(), self.sizes[i]).permute(0, 3, 1, 2).float()  # (B, names, H, W)
-            shares = F.adaptive_avg_pool2d(shares, found.shape[-2:])
-            losses.append(-(shares * found).sum(dim=1).mean())
-        return torch.stack(losses)
+    pictures: Sequence[tuple[int, bool]]  # number in the data set, and whether it is mirrored
+    pixels: Sequence[np.ndarray | None]  # uint8 (H, W, 3)
+    prepared: Mapping[str, Tensor]
+    weights: Tensor  # (B,)
+    mask: Tensor | None  # (B, 1, H, W)
+    things: Tensor | None  # of `ThingsMaps`
 
 
 class DiffusionObjective:
-    ema = ("unet", "conditioner")
-
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
-        self.data = PictureBook(recipe.data)
-        system = SYSTEMS[recipe.system]
-        first_stage = _first_stage(recipe.autoencoder, system)
-        self.model = build(replace(system, autoencoder=first_stage.config))  # it may be of another width
-        self.model.autoencoder = first_stage
-        self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.initial is not None:
-            learned = load_system(recipe.initial)
-            load_strict(self.model.unet, learned.unet.state_dict(), recipe.initial)
-            load_strict(self.model.conditioner, learned.conditioner.state_dict(), recipe.initial)
+        self.model = load_model_ref(recipe.model, recipe.vae, recipe.ema, recipe.loop.device)
+        step = side_step(self.model.system)
+        check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
+        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
+        self.embedders = self.model.conditioner.embedders
+        self.from_pixels = needs_pixels(self.embedders)
         if recipe.text is not None:
-            embedder: Any = self.model.conditioner.embedders["caption"]
-            load_network(embedder, text_config(system), recipe.text)
-        self.networks = nn.ModuleDict({"unet": self.model.unet, "conditioner": self.model.conditioner})
-        self.things_head = ThingsHead(self.model.unet) if recipe.things_weight else None
-        if self.things_head is not None:
-            self.networks["things_head"] = self.things_head
+            load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
+        self._share_out()
         precision = recipe.loop.precision
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
-        self.latents = latent_cache(recipe.cache, self.model.autoencoder, self.data, half=precision == "bf16")
-        self.maps = maps_cache(recipe.cache, self.data) if self.things_head is not None else None
-        self.scale = system.latent_scale
+        self.half = precision == "bf16"
+        self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.latents = None
+        if recipe.latent_cache is not None:
+            self.latents = LatentCache(recipe.latent_cache, self.model.autoencoder, self.reader, half=self.half)
+            self.latents.check()
 
-    @property
-    def conditioner(self) -> Conditioner:
-        return self.model.conditioner
+    def _share_out(self) -> None:
+        """What learns and what does not: the first stage never does, nor do text encoders that are frozen."""
+        recipe, model = self.recipe, self.model
+        self.adapters = None
+        self.things_head, self.things = None, None
+        model.autoencoder.requires_grad_(False)
+        if recipe.adapter is not None:
+            model.requires_grad_(False)
+            self.adapters = attach_fresh(model, recipe.adapter)
+            by_name = {name.replace(".", "/"): adapter for name, adapter in self.adapters.items()}
+            self.trained = nn.ModuleDict({"adapters": nn.ModuleDict(by_name)})
+            self.frozen = nn.ModuleDict({"model": model})
+        else:
+            learns = {k: e for k, e in self.embedders.items() if any(p.requires_grad for p in e.parameters())}
+            rest = {k: e for k, e in self.embedders.items() if k not in learns}
+            self.trained = nn.ModuleDict({"unet": model.unet, "embedders": nn.ModuleDict(learns)})
+            self.frozen = nn.ModuleDict({"autoencoder": model.autoencoder, "embedders": nn.ModuleDict(rest)})
+        self.ema = tuple(self.trained)
+        if recipe.things_weight:
+            assert isinstance(self.reader.dataset, PictureBook), "checked by the recipe"
+            self.things_head = self.trained["things_head"] = ThingsHead(model.unet)
+            self.things = ThingsMaps(self.reader.dataset, recipe.latent_cache)
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
-        return {"diffusion": [p for p in self.networks.parameters() if p.requires_grad]}
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """One for all that learns, but the embedders have their own where the recipe names it."""
+        parts = {"diffusion": list(self.trained.parameters())}
+        if "embedders" in self.recipe.loop.optimizers and "embedders" in self.trained:
+            own = list(self.trained["embedders"].parameters())
+            parts = {"diffusion": [p for k, m in self.trained.items() if k != "embedders" for p in m.parameters()]}
+            parts["embedders"] = own
+        return {name: [p for p in found if p.requires_grad] for name, found in parts.items()}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
-        places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
-        numbers = [number for _, number in places]
-        latents = torch.from_numpy(self.latents.get(numbers).astype(np.float32))
-        side = self.data.config.size
-        inputs = [
-            {
-                "caption": self.data.caption(number, epoch)[0],
-                "original_size": (side, side),
-                "crop": (0, 0),
-                "target_size": (side, side),
-            }
-            for epoch, number in places
-        ]
-        maps = None if self.maps is None else torch.from_numpy(self.maps.get(numbers))
-        return latents * self.scale, self.conditioner.prepare(inputs), maps
+    def batch(self, places: Sequence[Place]) -> DiffusionBatch:
+        samples, pictures, pixels = [], [], []
+        for place in places:
+            sample, index, image = self._read(place)
+            samples.append(sample)
+            pictures.append((index, sample.flipped))
+            pixels.append(image)
+        masks = None
+        if any(s.loss_mask is not None for s in samples):
+            ones = np.ones((places[0].size.height, places[0].size.width), np.float32)
+            masks = torch.from_numpy(np.stack([ones if s.loss_mask is None else s.loss_mask for s in samples]))[:, None]
+        return DiffusionBatch(
+            pictures,
+            pixels,
+            self.model.conditioner.prepare([embedder_inputs(s, self.embedders) for s in samples]),
+            torch.tensor([s.weight for s in samples]),
+            masks,
+            None if self.things is None else self.things.get([index for index, _ in pictures]),
+        )
 
-    def losses(
-        self, batch: tuple[Tensor, dict[str, Tensor], Tensor | None], step: int, generator: Generator
-    ) -> Iterator[Loss]:
-        latents, prepared, maps = batch
-        device = self.model.device
-        prepared = {k: t.to(device) for k, t in self.conditioner.drop(prepared, generator).items()}
-        conditioning = self.conditioner(prepared)
-        latents = latents.to(device).contiguous(memory_format=torch.channels_last)
+    def _read(self, place: Place) -> tuple[Sample, int, np.ndarray | None]:
+        """The sample at `place`, its number in the data set, and its pixels where they are needed."""
+        if self.latents is not None and not self.from_pixels:
+            sample = self.reader.read(place, pixels=False)
+            index = self.reader.used[-1].index
+            if self.latents.has(place.size, index, flipped=sample.flipped):
+                return sample, index, None
+            self.reader.used.pop()  # read once more, with pixels: they may turn out to be damaged
+        sample = self.reader.read(place)
+        return sample, self.reader.used[-1].index, sample.image
+
+    def losses(self, batch: DiffusionBatch, context: StepContext) -> Iterator[Loss]:
+        model, device = self.model, self.model.device
+        latents = self._latents(batch, context).to(device) * model.system.latent_scale
+        prepared = model.conditioner.drop(batch.prepared, context.draws.uniform)
+        conditioning = model.conditioner({k: t.to(device) for k, t in prepared.items()})
+        mask = None
+        if batch.mask is not None:
+            mask = F.interpolate(batch.mask.to(device), size=latents.shape[-2:], mode="area")
         loss, t = diffusion_loss(
-            self.model.process,
-            lambda x, t: self.model.network(x, t, conditioning),
-            latents,
+            model.process,
+            lambda x, t: model.network(x, t, conditioning),
+            latents.contiguous(memory_format=torch.channels_last),
             self.recipe.loss,
-            generator,
+            context.draws,
+            weights=batch.weights,
+            mask=mask,
         )
         log = {
             f"loss at t {low}-{high}": loss.detach()[among].mean()
@@ -203,40 +192,69 @@ class DiffusionObjective:
             if (among := (low <= t) & (t <= high)).any()
         }
         total = loss.mean()
-        if self.things_head is not None and maps is not None:
-            kinds, colours = self.things_head(maps.to(device))
+        if self.things_head is not None and batch.things is not None:
+            kinds, colours = self.things_head(batch.things.to(device))
             log |= {"kinds": kinds.detach(), "colours": colours.detach()}
             total = total + self.recipe.things_weight * (kinds + colours)
         yield Loss("diffusion", total, log)
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
-        """The recipe's prompts, 12 deterministic steps of Euler with guidance."""
-        prompts = self.recipe.prompts
-        inputs = [{"caption": p} for p in prompts]
-        model, process = self.model, self.model.process
-        told, untold = model.condition(inputs), model.condition([{} for _ in prompts])
-        side = self.data.config.size // model.autoencoder.config.factor
-        sigmas = process.t_to_sigma(torch.linspace(999, 0, 12)).float()
-        noise = torch.randn((len(prompts), model.autoencoder.config.latent_channels, side, side), generator=generator)
-        x = (noise * sigmas[0]).to(model.device)
-        with_text, without = model.denoiser(told), model.denoiser(untold)
-        for sigma, following in zip(sigmas, [*sigmas[1:], torch.tensor(0.0)]):
-            x0 = without(x, sigma)
-            x0 = x0 + self.recipe.guidance * (with_text(x, sigma) - x0)
-            x = x0 + (x - x0) * (following / sigma)
-        return grid(to_bytes(model.decode_latents(x)), 6)
+    def _latents(self, batch: DiffusionBatch, context: StepContext) -> Tensor:
+        """Unscaled latents (B, C, h, w) of the batch's pictures."""
+        if self.latents is not None:
+            return self.latents.get(context.places[0].size, batch.pictures, batch.pixels)
+        images = [pixels for pixels in batch.pixels if pixels is not None]
+        return encode_pictures(self.model.autoencoder, np.stack(images), half=self.half)
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        save_system(self.model, folder, facts)
+    def samples(self) -> np.ndarray | None:
+        """The recipe's prompts, always with the same noise."""
+        recipe = self.recipe
+        if not recipe.prompts or "caption" not in self.embedders:
+            return None
+        size = max(self.reader.buckets, key=lambda s: len(self.reader.buckets[s]))
+        requests = [
+            Request(
+                prompt,
+                width=size.width,
+                height=size.height,
+                seed=recipe.loop.seed + i,
+                steps=SAMPLE_STEPS,
+                guidance_scale=recipe.guidance_scale,
+            )
+            for i, prompt in enumerate(recipe.prompts)
+        ]
+        pictures = Pipeline(self.model).generate(requests)
+        self.model.train()
+        return grid(np.stack([p.pixels for p in pictures]), 6)
 
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        if self.adapters is None:
+            save_system(self.model, folder, metadata)
+            return
+        told = {f"ss_{key}": str(value) for key, value in metadata.items()}
+        path = folder / "lora.safetensors"
+        write_adapters(path, self.adapters, self.model, {**told, **self._kohya_metadata()})
 
-def _first_stage(path: Path, system: System) -> Autoencoder:
-    """The first stage in the file at `path`, frozen; `InputError` if its latents are not what `system` denoises."""
-    config, state = read_network(path, AutoencoderConfig)
-    for name in ("factor", "latent_channels"):
-        found, wanted = getattr(config, name), getattr(system.autoencoder, name)
-        insist(found == wanted, f"the {name} of {path}", found, f"{wanted} for {system.name}")
-    autoencoder = Autoencoder(config).eval().requires_grad_(False)
-    load_strict(autoencoder, state, path)
-    make_lean(autoencoder)
-    return autoencoder
+    def _kohya_metadata(self) -> dict[str, str]:
+        """What kohya's trainers write about a run, as far as it is known here."""
+        recipe = self.recipe
+        adapter, loop = recipe.adapter, recipe.loop
+        assert adapter is not None, "only of adapters"
+        size = max(self.reader.buckets, key=lambda s: len(self.reader.buckets[s]))
+        return {
+            "ss_network_alpha": str(adapter.rank if adapter.alpha is None else adapter.alpha),
+            "ss_learning_rate": str(loop.lr),
+            "ss_lr_scheduler": loop.lr_schedule,
+            "ss_lr_warmup_steps": str(loop.warmup_steps),
+            "ss_max_train_steps": str(loop.steps),
+            "ss_total_batch_size": str(loop.step_size),
+            "ss_gradient_accumulation_steps": str(loop.grad_accumulation),
+            "ss_optimizer": loop.optimizer,
+            "ss_max_grad_norm": str(loop.max_grad_norm),
+            "ss_seed": str(loop.seed),
+            "ss_num_train_images": str(len(self.reader.dataset)),
+            "ss_resolution": f"({size.width}, {size.height})",
+            "ss_noise_offset": str(recipe.loss.offset_noise),
+            "ss_min_snr_gamma": str(recipe.loss.min_snr_gamma),
+            "ss_loss_type": recipe.loss.loss_type,
+            "ss_sd_model_name": recipe.model,
+        }

@@ -10,18 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.checkpoints.native import write_network
+from darkroom.data.order import Place
 from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
-from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.data.reader import Reader
+from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.errors import insist
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
 from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
-from darkroom.training.objective import Loss
+from darkroom.training.objective import Loss, StepContext
 
 __all__ = ["JudgeObjective", "JudgeRecipe", "JudgeTargets", "judge_loss", "judge_targets"]
 
@@ -132,33 +134,35 @@ class JudgeObjective:
     def __init__(self, recipe: JudgeRecipe) -> None:
         self.recipe = recipe
         self.data = PictureBook(recipe.data)
+        self.reader = Reader(self.data, None, recipe.loop.step_size, recipe.loop.seed)
         self.slots = max(len(k.parts) for k in KINDS.values())
         self.judge = Judge(JudgeConfig(tuple(KINDS), tuple(COLOURS), self.slots, SURROUNDINGS, recipe.width))
-        self.networks = nn.ModuleDict({"judge": self.judge})
+        self.frozen = nn.ModuleDict()
+        self.trained = nn.ModuleDict({"judge": self.judge})
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {"judge": list(self.judge.parameters())}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, JudgeTargets]:
-        numbers = [number for _, number in shuffled(len(self.data), self.recipe.loop.seed, index, size)]
+    def batch(self, places: Sequence[Place]) -> tuple[Tensor, JudgeTargets]:
+        numbers = [place.index for place in places]
         scenes = [self.data.scene(number) for number in numbers]
         images = to_tensor(np.stack([self.data.image(number) for number in numbers]))
         return images, judge_targets(scenes, self.recipe.data.size, self.slots)
 
-    def losses(self, batch: tuple[Tensor, JudgeTargets], step: int, generator: Generator) -> Iterator[Loss]:
+    def losses(self, batch: tuple[Tensor, JudgeTargets], context: StepContext) -> Iterator[Loss]:
         images, targets = batch
         images, targets = images.to(self.judge.kinds.weight.device), targets.to(self.judge.kinds.weight.device)
         # Generated pictures are a little softer and noisier than renders: so are some of these.
-        if torch.rand((), generator=generator) < 0.5:
-            images = images + 0.06 * torch.randn(images.shape, generator=generator).to(images)
-        if torch.rand((), generator=generator) < 0.3:
-            small = F.avg_pool2d(images, 2)
-            images = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
+        draws = context.draws
+        noisy, soft = (draws.uniform(1, 1, 1).to(images) < share for share in (0.5, 0.3))
+        images = torch.where(noisy, images + 0.06 * draws.normal(*images.shape[1:]).to(images), images)
+        small = F.avg_pool2d(images, 2)
+        images = torch.where(soft, F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False), images)
         loss, terms = judge_loss(self.judge(images), targets)
         yield Loss("judge", loss, terms)
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
+    def samples(self) -> np.ndarray | None:
         return None
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        write_network(folder / "judge.safetensors", self.judge, self.judge.config, facts)
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        write_network(folder / "judge.safetensors", self.judge, self.judge.config, metadata)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from darkroom.errors import InputError
@@ -43,10 +44,10 @@ class Tally:
 class Log:
     """Writes to `folder`/log.jsonl, going on behind `step`: later lines of a killed run will be written again."""
 
-    def __init__(self, folder: Path, step: int, config: LoopConfig, tally: Tally) -> None:
-        self.config, self.tally = config, tally
+    def __init__(self, folder: Path, step: int, config: LoopConfig, tally: Tally, *, writes: bool = True) -> None:
+        self.config, self.tally, self.writes = config, tally, writes
         self.path = folder / "log.jsonl"
-        if self.path.exists():
+        if writes and self.path.exists():
             kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _within(line, step)]
             with whole_file(self.path) as file:
                 file.write("".join(line + "\n" for line in kept).encode())
@@ -58,27 +59,34 @@ class Log:
             TimeRemainingColumn(),
         )
         self.task = self.bar.add_task("", total=config.steps, completed=step, text="")
+        self.board: Any = None
+        if not writes:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
         except ImportError:
-            self.board = None
+            pass
 
     def __enter__(self) -> Log:
-        self.bar.start()
+        if self.writes:
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.writes:
+            self.bar.stop()
         if self.board is not None:
             self.board.close()
 
-    def step(self, step: int, numbers: Mapping[str, float], rate: float, seconds: float) -> None:
+    def step(self, step: int, numbers: Mapping[str, float], lr: float, seconds: float) -> None:
         """Count `numbers` of step `step` (1-based), which ended `seconds` into the training."""
+        if not self.writes:
+            return
         self.tally.add(numbers)
         means = self.tally.means()
-        pictures = self.tally.steps * self.config.batch_size * self.config.accumulation
+        pictures = self.tally.steps * self.config.step_size
         speed = pictures / max(seconds - self.tally.since, 1e-9)
         loss = next((v for k, v in means.items() if k.startswith("loss/")), 0.0)
         self.bar.update(self.task, completed=step, text=f"loss {loss:.4f}, {speed:.3g} images/s")
@@ -87,12 +95,17 @@ class Log:
         line = {
             "step": step,
             "seconds": round(seconds, 1),
-            "rate": rate,
+            "lr": lr,
             **{k: float(f"{v:.5g}") for k, v in means.items()},
             "images_per_second": float(f"{speed:.3g}"),
         }
         self._write(line)
         self.tally.clear(seconds)
+
+    def image(self, step: int, grid: np.ndarray) -> None:
+        """Show a picture (H, W, 3) uint8 of step `step` in TensorBoard."""
+        if self.board is not None:
+            self.board.add_image("samples", grid, step, dataformats="HWC")
 
     def _write(self, line: Mapping[str, float]) -> None:
         try:

@@ -2,48 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-__all__ = ["Loss", "Objective"]
+from darkroom.data.order import Place
+from darkroom.data.reader import Reader
+from darkroom.diffusion.draws import RowDraws
+
+__all__ = ["Loss", "Objective", "StepContext"]
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss for one optimiser, and numbers worth logging beside it."""
+    """A loss for one optimizer, and numbers worth logging beside it."""
 
-    optimiser: str
-    value: Tensor  # scalar
+    optimizer: str
+    value: Tensor  # scalar, the mean over the rows of the batch
     log: Mapping[str, float | Tensor]
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where in the run a micro-batch stands; all randomness comes from here."""
+
+    step: int  # 0-based
+    places: Sequence[Place]  # of the rows
+    draws: RowDraws
 
 
 class Objective(Protocol):
     """Owns its networks and its data; says what is lost."""
 
-    networks: nn.ModuleDict  # everything that a checkpoint must hold
-    ema: tuple[str, ...]  # the networks of which a running mean is kept
+    trained: nn.ModuleDict  # what learns: saved in checkpoints
+    frozen: nn.ModuleDict  # what is only used: moved to the device, never saved
+    ema: tuple[str, ...]  # the trained networks of which a running mean is kept
+    reader: Reader
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters that each optimiser changes."""
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters that each optimizer changes."""
         ...
 
-    def batch(self, index: int, size: int) -> Any:
-        """Batch number `index`, the same on every call: data position is a number."""
+    def batch(self, places: Sequence[Place]) -> Any:
+        """The rows at `places`, on the CPU; made in worker processes ahead of the step."""
         ...
 
-    def losses(self, batch: Any, step: int, generator: Generator) -> Iterator[Loss]:
-        """One loss per optimiser, in order; each is differentiated before the next is computed."""
+    def losses(self, batch: Any, context: StepContext) -> Iterator[Loss]:
+        """One loss per optimizer, in order; each is differentiated before the next is computed."""
         ...
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
+    def samples(self) -> np.ndarray | None:
         """A grid (H, W, 3) uint8 of what the networks do now, with their running means in place; None for nothing."""
         ...
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Write the finished networks, running means in place, to `folder`; `facts` tell of the run."""
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Write the finished networks, running means in place, to `folder`; `metadata` tell of the run."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,20 +11,38 @@ from typing import Any
 
 import torch
 
-from darkroom.config import load_toml, read_toml
+from darkroom.config import apply_override, from_dict, read_toml
 from darkroom.errors import InputError
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
 
-__all__ = ["LoadedRecipe", "load_recipe"]
+__all__ = ["RECIPE_KINDS", "LoadedRecipe", "load_recipe", "recipe_class"]
 
 # kind -> module, recipe class, objective class; imported when asked for.
-_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
-_KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjective"))
-_KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
-_KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjective"))
-_KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
-_KINDS.add("text", ("text", "TextRecipe", "TextObjective"))
+RECIPE_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
+RECIPE_KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjective"))
+RECIPE_KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
+RECIPE_KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjective"))
+RECIPE_KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
+RECIPE_KINDS.add("text", ("text", "TextRecipe", "TextObjective"))
+
+# Keys of earlier versions, and what they are called now.
+RENAMED = {
+    "loop.learning_rate": "loop.lr",
+    "loop.warmup": "loop.warmup_steps",
+    "loop.decay": "loop.lr_schedule",
+    "loop.accumulation": "loop.grad_accumulation",
+    "loop.clip": "loop.max_grad_norm",
+    "loss.norm": "loss.loss_type",
+    "loss.min_snr": "loss.min_snr_gamma",
+    "loss.first_timestep": "loss.min_timestep",
+    "loss.last_timestep": "loss.max_timestep",
+    "cache": "latent_cache",
+    "guidance": "guidance_scale",
+    "autoencoder": "vae",
+    "initial": "init_from",
+}
+LONGEST_CHAIN = 8  # of recipes based on each other
 
 
 @dataclass(frozen=True)
@@ -39,11 +58,79 @@ class LoadedRecipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read the recipe at `path`, changed by `key=value` overrides. Errors name the file and the key."""
-    kind = read_toml(path).get("kind")
+    """Read the recipe at `path`, changed by `key=value` overrides. Errors name the file and the key.
+
+    A recipe may begin from another one, `base = "other.toml"`, relative to its own place, and change keys of it.
+    """
+    data = _based(path, 0)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        apply_override(data, f"{RENAMED.get(key.strip(), key)}{equals}{value}")
+    kind = data.get("kind")
     if not isinstance(kind, str):
-        raise InputError(f"{path}: key kind is missing; known are: {', '.join(_KINDS)}")
-    module_name, recipe_class, objective_class = _KINDS[kind]
-    module = import_module(f"darkroom.training.{module_name}")
-    recipe = load_toml(getattr(module, recipe_class), path, overrides)
-    return LoadedRecipe(recipe, getattr(module, objective_class))
+        raise InputError(f"{path}: key kind is missing; known are: {', '.join(RECIPE_KINDS)}")
+    recipe = from_dict(recipe_class(kind), _settled(data, path), str(path))
+    module_name, _, objective_class = RECIPE_KINDS[kind]
+    return LoadedRecipe(recipe, getattr(import_module(f"darkroom.training.{module_name}"), objective_class))
+
+
+def recipe_class(kind: str) -> type[Any]:
+    """The dataclass that holds recipes of `kind`; `InputError` for an unknown one."""
+    module_name, name, _ = RECIPE_KINDS[kind]
+    return getattr(import_module(f"darkroom.training.{module_name}"), name)
+
+
+def _based(path: Path, depth: int) -> dict[str, Any]:
+    """The recipe at `path` upon its base."""
+    try:
+        data = read_toml(path)
+    except InputError as error:
+        raise InputError(f"{path} cannot be read as a recipe: {error}") from None
+    data = _renamed(data, path)
+    base = data.pop("base", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base is {base!r}, the name of a recipe expected")
+    if depth == LONGEST_CHAIN:
+        raise InputError(f"{path}: more than {LONGEST_CHAIN} recipes are based on each other")
+    return _upon(_based(path.parent / base, depth + 1), data)
+
+
+def _upon(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `changes` in place of its own; a table of another kind replaces the whole table."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        if (
+            isinstance(below, dict)
+            and isinstance(value, dict)
+            and value.get("kind", below.get("kind")) == below.get("kind")
+        ):
+            value = _upon(below, value)
+        result[key] = value
+    return result
+
+
+def _renamed(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`data` with keys of earlier versions under their new names, which is said."""
+    for old, new in RENAMED.items():
+        table, _, key = old.rpartition(".")
+        place = data.get(table) if table else data
+        if isinstance(place, dict) and key in place:
+            now = new.rpartition(".")[2]
+            if now in place:
+                raise InputError(f"{path}: {old} and {new} are given, which is one setting; {new} is its name now")
+            place[now] = place.pop(key)
+            print(f"{path}: {old} is called {new} now", file=sys.stderr)
+    return data
+
+
+def _settled(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A diffusion recipe of earlier versions named its system and an export to go on from apart."""
+    if data.get("kind") == "diffusion" and "system" in data and "model" not in data:
+        data = dict(data)
+        system, begin = data.pop("system"), data.pop("init_from", None)
+        data["model"] = f"{system}:fresh" if begin is None else begin
+        print(f"{path}: system is part of model now: model = {data['model']!r}", file=sys.stderr)
+    return data

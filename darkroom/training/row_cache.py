@@ -1,11 +1,11 @@
-"""What is computed once for each sample of a source and kept on disk: latents, maps."""
+"""What is computed once for each sample of a data set and kept on disk: latents, maps."""
 
 from __future__ import annotations
 
 import functools
-import math
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +16,17 @@ __all__ = ["RowCache"]
 
 
 class RowCache:
-    """Rows of numbers in a memory-mapped file, each computed when it is first asked for.
+    """Rows of numbers in a memory-mapped file. A row counts only with the key of its sample.
 
-    `compute` gives the rows (n, *shape) of the sample numbers in a list. The file's name must tell everything that
-    they depend on.
+    `key` names the content of a sample and changes with it, so an edited picture's row is computed anew. The file's
+    name must tell everything else that rows depend on: settings and weights.
     """
 
     def __init__(
-        self,
-        path: Path,
-        count: int,
-        shape: tuple[int, ...],
-        dtype: type[np.number],
-        compute: Callable[[list[int]], np.ndarray],
+        self, path: Path, count: int, shape: tuple[int, ...], dtype: type[np.number], key: Callable[[int], str]
     ) -> None:
-        self.path, self.count, self.shape, self.dtype, self.compute = path, count, shape, dtype, compute
+        self.path, self.count, self.shape, self.key = path, count, shape, key
+        self.dtype = np.dtype([("key", np.uint64), ("row", dtype, shape)])
         above = next(p for p in (path.parent, *path.absolute().parents) if p.exists())
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise InputError(
@@ -39,21 +35,41 @@ class RowCache:
 
     @functools.cached_property
     def rows(self) -> np.memmap:
-        """(samples, numbers of a row + 1); the last number is 0, as in a fresh file, until the row is there.
-
-        Opened when first needed: a run that cannot begin leaves no file.
-        """
-        shape = (self.count, math.prod(self.shape) + 1)
+        """(samples,) of key and row; keys are 0 in a fresh file. Opened when first needed: a run that cannot begin
+        leaves no file."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return np.memmap(self.path, self.dtype, "r+" if self.path.exists() else "w+", shape=shape)
+            whole = self.path.exists() and self.path.stat().st_size == self.count * self.dtype.itemsize
+            return np.memmap(self.path, self.dtype, "r+" if whole else "w+", shape=(self.count,))
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path} cannot be opened: {error}") from None
 
-    def get(self, numbers: list[int]) -> np.ndarray:
-        """The rows (len(numbers), *shape) of samples `numbers`."""
-        missing = sorted({i for i in numbers if self.rows[i, -1] == 0})
-        if missing:
-            self.rows[missing, :-1] = self.compute(missing).reshape(len(missing), -1)
-            self.rows[missing, -1] = 1
-        return self.rows[numbers, :-1].reshape(len(numbers), *self.shape)
+    def absent(self, numbers: Sequence[int]) -> list[int]:
+        """Those of `numbers`, in order and once each, whose rows must be computed."""
+        return [n for n in dict.fromkeys(numbers) if int(self.rows["key"][n]) != self._digest(n)]
+
+    def put(self, numbers: Sequence[int], rows: np.ndarray) -> None:
+        """Keep the rows (n, *shape) of samples `numbers`."""
+        for number, row in zip(numbers, rows, strict=True):
+            self.rows["row"][number] = row
+            self.rows["key"][number] = self._digest(number)  # last: a row is there whole or not at all
+
+    def get(self, numbers: Sequence[int]) -> np.ndarray:
+        """The rows (len(numbers), *shape) of samples `numbers`, which must be there."""
+        return np.array(self.rows["row"][list(numbers)])
+
+    def check(self, compute: Callable[[list[int]], np.ndarray], name: Callable[[int], str], most: int = 3) -> None:
+        """Compute up to `most` rows that are there once more; `InputError` if one is not what it was."""
+        there = np.flatnonzero(self.rows["key"]) if self.path.exists() else []
+        numbers = [int(n) for n in there[:: max(1, len(there) // most)]][:most]
+        numbers = [n for n in numbers if not self.absent([n])]
+        if not numbers:
+            return
+        for number, kept, fresh in zip(numbers, self.get(numbers), compute(numbers), strict=True):
+            kept, fresh = kept.astype(np.float32), fresh.astype(np.float32)
+            if float(np.abs(kept - fresh).mean()) > 0.1 * float(fresh.std()) + 1e-3:
+                raise InputError(f"{self.path} holds something else for {name(number)} than is computed now: remove it")
+
+    def _digest(self, number: int) -> int:
+        digest = hashlib.blake2b(self.key(number).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") | 1  # never 0

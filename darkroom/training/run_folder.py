@@ -30,7 +30,10 @@ RECIPE, LOCK = "recipe.json", ".lock"
 OLD_CHECKPOINT = "checkpoint.pt"  # of earlier versions
 
 # Keys of a recipe that a run may change as it goes on: what they say does not touch the numbers.
-FREE = ("loop.device", "loop.log_every", "loop.sample_every", "loop.save_every", "prompts", "guidance", "cache")
+FREE = (
+    *("loop.device", "loop.workers", "loop.log_every", "loop.sample_every", "loop.save_every"),
+    *("prompts", "guidance_scale", "latent_cache"),
+)
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of `whole_file`
 
 
@@ -117,7 +120,7 @@ def _record(folder: Path, recipe: Any, config: LoopConfig) -> None:
 def _free(key: str, recipe: Mapping[str, Any]) -> bool:
     """Whether a run may change `key` as it goes on; how long it goes matters only where the rate falls by it."""
     if key == "loop.steps":
-        return recipe.get("loop.decay", "constant") == "constant"
+        return recipe.get("loop.lr_schedule", "constant") == "constant"
     return any(key == free or key.startswith((f"{free}.", f"{free}[")) for free in FREE)
 
 

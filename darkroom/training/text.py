@@ -9,20 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.checkpoints.native import load_strict, load_system, write_network
 from darkroom.conditioning.word_text import WordText, WordTextConfig
+from darkroom.data.order import Place
 from darkroom.data.picturebook import COLOURS, KINDS, Facts
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.picturebook.relations import OPPOSITE, RELATIONS
-from darkroom.data.source import PictureBook, PictureBookConfig, shuffled
+from darkroom.data.reader import Reader
+from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.nn.attention import Attention
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.training.config import LoopConfig
-from darkroom.training.objective import Loss
+from darkroom.training.objective import Loss, StepContext
 
 __all__ = ["FactsHead", "TextObjective", "TextRecipe", "facts_targets", "text_config"]
 
@@ -47,7 +49,7 @@ class TextRecipe:
     loop: LoopConfig
     data: PictureBookConfig
     system: str  # a name of the catalogue whose captions are read by a word transformer
-    initial: Path | None = None  # go on from the text transformer of this system's folder; None: fresh weights
+    init_from: Path | None = None  # go on from the text transformer of this system's folder; None: fresh weights
     kind: Literal["text"] = "text"
 
     def __post_init__(self) -> None:
@@ -109,23 +111,24 @@ class TextObjective:
     def __init__(self, recipe: TextRecipe) -> None:
         self.recipe = recipe
         self.data = PictureBook(recipe.data)
+        self.reader = Reader(self.data, None, recipe.loop.step_size, recipe.loop.seed)
         self.config = text_config(SYSTEMS[recipe.system])
         self.text = WordText(self.config)
-        if recipe.initial is not None:
-            conditioner: Any = load_system(recipe.initial, dtype=torch.float32).conditioner
-            load_strict(self.text, conditioner.embedders[self.text.key].state_dict(), recipe.initial)
+        if recipe.init_from is not None:
+            conditioner: Any = load_system(recipe.init_from, dtype=torch.float32).conditioner
+            load_strict(self.text, conditioner.embedders[self.text.key].state_dict(), recipe.init_from)
         self.head = FactsHead(self.config.width)
-        self.networks = nn.ModuleDict({"text": self.text, "head": self.head})
+        self.frozen = nn.ModuleDict()
+        self.trained = nn.ModuleDict({"text": self.text, "head": self.head})
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
-        return {"text": list(self.networks.parameters())}
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
+        return {"text": list(self.trained.parameters())}
 
-    def batch(self, index: int, size: int) -> tuple[Tensor, dict[str, Tensor]]:
-        places = shuffled(len(self.data), self.recipe.loop.seed, index, size)
-        captions = [self.data.caption(number, epoch) for epoch, number in places]
+    def batch(self, places: Sequence[Place]) -> tuple[Tensor, dict[str, Tensor]]:
+        captions = [self.data.caption(place.index, place.epoch) for place in places]
         return self.text.prepare([text for text, _ in captions]), facts_targets([facts for _, facts in captions])
 
-    def losses(self, batch: tuple[Tensor, dict[str, Tensor]], step: int, generator: Generator) -> Iterator[Loss]:
+    def losses(self, batch: tuple[Tensor, dict[str, Tensor]], context: StepContext) -> Iterator[Loss]:
         device = self.head.queries.device
         logits = self.head(self.text(batch[0].to(device)))
         total, log = torch.zeros((), device=device), {}
@@ -139,8 +142,8 @@ class TextObjective:
                 log[f"right/{name}"] = (answers.argmax(dim=1) == truth)[said].float().mean().detach()
         yield Loss("text", total / len(batch[1]), log)
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
+    def samples(self) -> np.ndarray | None:
         return None
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        write_network(folder / "text.safetensors", self.text, self.config, facts)
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        write_network(folder / "text.safetensors", self.text, self.config, metadata)

@@ -67,7 +67,7 @@ def test_measuring_what_cannot_be_measured(
     [
         (["loop.stepz=3"], "unknown key loop.stepz; known are: steps"),
         (["loop.steps"], "override 'loop.steps' is not of the form"),
-        (["loop.learning_rate=fast"], 'loop.learning_rate is "fast", wanted is a number'),
+        (["loop.lr=fast"], 'loop.lr is "fast", wanted is a number'),
         (["data.size=-64"], "size is -64, wanted is 8 to 8192"),
         (["loop.device=abacus"], "there is no device 'abacus' here; there are: cpu"),
         (["--minutes", -1], "minutes is -1.0, wanted is a number from 0 up"),

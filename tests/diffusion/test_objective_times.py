@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
 
 
-def test_each_batch_has_its_shares_of_late_and_last_timesteps() -> None:
+def draws(count: int, seed: int) -> RowDraws:
+    """Rows of one step of `count` samples, with their strata as the loop gives them."""
+    rng = np.random.default_rng(seed)
+    strata = (rng.permutation(count) + rng.random(count)) / count
+    return RowDraws([1000 * seed + i for i in range(count)], torch.tensor(strata, dtype=torch.float32))
+
+
+def test_each_batch_has_its_shares_of_late_and_max_timesteps() -> None:
     config = DiffusionLossConfig(last_share=0.25, late_share=0.5, late_timestep=800)
     for seed in range(5):
-        t = config.timesteps(32, torch.Generator().manual_seed(seed))
+        t = config.timesteps(draws(32, seed))
         assert t.shape == (32,)
         assert t.dtype == torch.int64
         assert int((t == 999).sum()) >= 8
@@ -22,18 +31,16 @@ def test_each_batch_has_its_shares_of_late_and_last_timesteps() -> None:
 
 
 def test_without_shares_times_are_uniform_over_the_range() -> None:
-    config = DiffusionLossConfig(first_timestep=100, last_timestep=199)
-    t = config.timesteps(4000, torch.Generator().manual_seed(0))
+    config = DiffusionLossConfig(min_timestep=100, max_timestep=199)
+    t = config.timesteps(draws(4000, 0))
     counts = torch.bincount(t - 100, minlength=100)
     assert len(counts) == 100
     assert counts.min() > 10
 
 
 def test_shares_keep_within_the_range_of_timesteps() -> None:
-    config = DiffusionLossConfig(
-        first_timestep=600, last_timestep=949, last_share=0.5, late_share=0.5, late_timestep=900
-    )
-    t = config.timesteps(64, torch.Generator().manual_seed(1))
+    config = DiffusionLossConfig(min_timestep=600, max_timestep=949, last_share=0.5, late_share=0.5, late_timestep=900)
+    t = config.timesteps(draws(64, 1))
     assert int((t == 949).sum()) >= 32
     assert int(t.min()) >= 900
 

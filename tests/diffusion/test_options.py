@@ -6,6 +6,7 @@ from scipy.stats import beta as peer_beta
 from torch import Tensor
 
 from darkroom.diffusion import guidance as g
+from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, options_of, with_options
@@ -149,8 +150,8 @@ def test_weights_of_samples_and_a_range_outside_the_process() -> None:
         return torch.zeros_like(x)
 
     config, weights = DiffusionLossConfig(offset_noise=0.05), torch.tensor([0.0, 2.0])
-    plain, _ = diffusion_loss(PROCESS, zero, X, config, torch.Generator().manual_seed(1))
-    weighted, _ = diffusion_loss(PROCESS, zero, X, config, torch.Generator().manual_seed(1), weights)
+    plain, _ = diffusion_loss(PROCESS, zero, X, config, RowDraws([1, 2]))
+    weighted, _ = diffusion_loss(PROCESS, zero, X, config, RowDraws([1, 2]), weights=weights)
     assert torch.equal(weighted, plain * weights)
     with pytest.raises(InputError, match="0 to 999"):
-        diffusion_loss(PROCESS, zero, X, DiffusionLossConfig(last_timestep=1000), torch.Generator())
+        diffusion_loss(PROCESS, zero, X, DiffusionLossConfig(max_timestep=1000), RowDraws([1, 2]))

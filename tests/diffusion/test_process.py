@@ -4,6 +4,7 @@ from diffusers import DDIMScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import DiffusionProcess, Prediction
 from darkroom.noise_schedule import NoiseSchedule
@@ -93,15 +94,15 @@ def test_a_perfect_network_denoises_perfectly(prediction: Prediction) -> None:
 def test_the_loss_of_a_network_that_knows_the_noise_is_zero_and_weights_are_as_published() -> None:
     process = DiffusionProcess(SD, "velocity")
     z0 = torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(1))
-    config = DiffusionLossConfig(min_snr=5.0, first_timestep=100, last_timestep=199)
+    config = DiffusionLossConfig(min_snr_gamma=5.0, min_timestep=100, max_timestep=199)
 
     def zero(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(x)
 
     plain, t = diffusion_loss(
-        process, zero, z0, DiffusionLossConfig(first_timestep=100, last_timestep=199), torch.Generator().manual_seed(2)
+        process, zero, z0, DiffusionLossConfig(min_timestep=100, max_timestep=199), RowDraws(range(64))
     )
-    weighted, again = diffusion_loss(process, zero, z0, config, torch.Generator().manual_seed(2))
+    weighted, again = diffusion_loss(process, zero, z0, config, RowDraws(range(64)))
     assert torch.equal(t, again)
     assert t.min() >= 100
     assert t.max() <= 199

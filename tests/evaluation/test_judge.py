@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from contexts import context, first_places
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.source import PictureBookConfig
@@ -14,7 +15,7 @@ from darkroom.training.judge import JudgeObjective, JudgeRecipe, judge_loss, jud
 @pytest.fixture(scope="module")
 def objective() -> JudgeObjective:
     torch.manual_seed(0)
-    loop = LoopConfig(steps=1, batch_size=4, learning_rate=0.1)
+    loop = LoopConfig(steps=1, batch_size=4, lr=0.1)
     return JudgeObjective(JudgeRecipe(loop, PictureBookConfig(64, 100), width=8))
 
 
@@ -69,9 +70,10 @@ def test_the_loss_grows_with_every_kind_of_error(objective: JudgeObjective) -> N
 
 
 def test_batches_repeat_and_gradients_reach_everything(objective: JudgeObjective) -> None:
-    (a, targets), (b, _) = objective.batch(3, 4), objective.batch(3, 4)
+    places = first_places(objective.reader, 4)
+    (a, targets), (b, _) = objective.batch(places), objective.batch(places)
     assert torch.equal(a, b)
-    for loss in objective.losses((a, targets), 0, torch.Generator().manual_seed(0)):
+    for loss in objective.losses((a, targets), context(places)):
         loss.value.backward()
     assert all(p.grad is not None for p in objective.judge.parameters())
 

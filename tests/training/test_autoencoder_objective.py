@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import context, first_places
 from safetensors.torch import save_file
 from torch import nn
 
@@ -32,9 +33,7 @@ def classifier(tmp_path: Path) -> Path:
 
 
 def recipe(perceptual: Path | None, **changes: object) -> AutoencoderRecipe:
-    loop = LoopConfig(
-        steps=25, batch_size=4, learning_rate=3e-3, precision="fp32", log_every=1, save_every=25, sample_every=25
-    )
+    loop = LoopConfig(steps=25, batch_size=4, lr=3e-3, precision="fp32", log_every=1, save_every=25, sample_every=25)
     plain = AutoencoderRecipe(
         loop=loop, data=PictureBookConfig(32, 40), perceptual=perceptual, perceptual_weight=0.1, kl_weight=1e-6,
         discriminator_start=15, discriminator_layers=2, discriminator_channels=8, model=MODEL,
@@ -45,9 +44,9 @@ def recipe(perceptual: Path | None, **changes: object) -> AutoencoderRecipe:
 def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     r = recipe(classifier)
-    r = replace(r, loop=replace(r.loop, steps=100, sample_every=100, learning_rate=1e-3), discriminator_start=90)
+    r = replace(r, loop=replace(r.loop, steps=100, sample_every=100, lr=1e-3), discriminator_start=90)
     objective = AutoencoderObjective(r)
-    images = objective.batch(0, 8)
+    images = objective.batch(first_places(objective.reader, 8))
     before = (objective.autoencoder(images) - images).abs().mean()
     train(objective, r.loop, tmp_path / "run", recipe=r)
     after = (objective.autoencoder.eval()(images) - images).abs().mean()
@@ -64,10 +63,10 @@ def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
     first = recipe(classifier)
     train(AutoencoderObjective(first), first.loop, tmp_path / "first", recipe=first)
     r = recipe(
-        None, initial=tmp_path / "first" / "export" / "autoencoder.safetensors", decoder_only=True, latent_noise=0.5
+        None, init_from=tmp_path / "first" / "export" / "autoencoder.safetensors", decoder_only=True, latent_noise=0.5
     )
     objective = AutoencoderObjective(r)
-    images = objective.batch(0, 4)
+    images = objective.batch(first_places(objective.reader, 4))
     latents, decoded = objective.autoencoder.encode(images), objective.autoencoder(images)
     train(objective, r.loop, tmp_path / "second", recipe=r)
     objective.autoencoder.eval()
@@ -85,29 +84,32 @@ def test_gradients_of_pictures_are_compared_at_two_sizes() -> None:
 
 def test_squared_errors_and_gradients_join_the_loss(tmp_path: Path) -> None:
     r = recipe(None, squared_weight=2.0, gradient_weight=0.5, discriminator_start=100)
-    batch = AutoencoderObjective(r).batch(0, 2)
+    objective = AutoencoderObjective(r)
+    places = first_places(objective.reader, 2)
+    batch = objective.batch(places)
     torch.manual_seed(0)
-    more = next(AutoencoderObjective(r).losses(batch, 0, torch.Generator().manual_seed(0)))
+    more = next(AutoencoderObjective(r).losses(batch, context(places)))
     torch.manual_seed(0)
     plain = replace(r, squared_weight=0.0, gradient_weight=0.0)
-    less = next(AutoencoderObjective(plain).losses(batch, 0, torch.Generator().manual_seed(0)))
+    less = next(AutoencoderObjective(plain).losses(batch, context(places)))
     assert more.value.item() > less.value.item() + 2 * float(torch.as_tensor(more.log["squared"]))
     assert "squared" not in less.log
 
 
 def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     plain = AutoencoderObjective(recipe(None))
     write_network(tmp_path / "plain.safetensors", plain.autoencoder, MODEL, {})
     grown = AutoencoderObjective(
-        recipe(None, initial=tmp_path / "plain.safetensors", model=replace(MODEL, refine_channels=6))
+        recipe(None, init_from=tmp_path / "plain.safetensors", model=replace(MODEL, refine_channels=6))
     )
-    images = plain.batch(0, 2)
+    images = plain.batch(first_places(plain.reader, 2))
     assert torch.allclose(grown.autoencoder.eval()(images), plain.autoencoder.eval()(images), atol=0.02)  # bf16 file
     with pytest.raises(InputError, match=r"its channel_mult is \(1, 1\), wanted is \(1, 2\)"):
         AutoencoderObjective(
             recipe(
                 None,
-                initial=tmp_path / "plain.safetensors",
+                init_from=tmp_path / "plain.safetensors",
                 model=replace(MODEL, channel_mult=(1, 2), refine_channels=6),
             )
         )
@@ -115,13 +117,13 @@ def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_p
 
 def test_exported_latents_have_unit_variance_unless_the_decoder_trained_alone(tmp_path: Path) -> None:
     objective = AutoencoderObjective(recipe(None))
-    images = torch.cat([objective.batch(i, 4) for i in range(10)])
+    images = torch.cat([objective.batch(objective.reader.order.batch(i)) for i in range(10)])
     before = objective.autoencoder.encode(images)
     objective.export(tmp_path, {})
     standard = objective.autoencoder.encode(images)
     assert torch.allclose(standard.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-3)
     assert not torch.allclose(before, standard)
-    r = recipe(None, initial=tmp_path / "autoencoder.safetensors", decoder_only=True)
+    r = recipe(None, init_from=tmp_path / "autoencoder.safetensors", decoder_only=True)
     alone = AutoencoderObjective(r)
     before = alone.autoencoder.encode(images)
     alone.export(tmp_path / "alone", {})
@@ -191,7 +193,7 @@ def test_a_first_stage_of_another_shape_is_not_gone_on_from(tmp_path: Path) -> N
     other = replace(MODEL, channels=64)
     write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
     with pytest.raises(InputError, match=r"holds another network: its channels is 64, wanted is 32"):
-        AutoencoderObjective(recipe(None, initial=tmp_path / "other.safetensors"))
+        AutoencoderObjective(recipe(None, init_from=tmp_path / "other.safetensors"))
 
 
 def test_a_model_that_cannot_be_built_is_the_recipes_fault() -> None:

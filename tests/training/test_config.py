@@ -15,15 +15,15 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "picturebook"
-CONFIG = LoopConfig(steps=1, batch_size=1, learning_rate=0.1)
+CONFIG = LoopConfig(steps=1, batch_size=1, lr=0.1)
 
 
-def test_learning_rate_rises_and_falls() -> None:
-    config = LoopConfig(steps=110, batch_size=1, learning_rate=1.0, warmup=10, decay="cosine")
-    assert config.rate(0) == pytest.approx(0.1)
-    assert config.rate(9) == 1.0
-    assert config.rate(60) == pytest.approx(0.5)
-    assert config.rate(109) < 0.01
+def test_lr_rises_and_falls() -> None:
+    config = LoopConfig(steps=110, batch_size=1, lr=0.3, warmup_steps=10, lr_schedule="cosine")
+    assert config.lr_share(0) == pytest.approx(0.1)
+    assert config.lr_share(9) == 1.0
+    assert config.lr_share(60) == pytest.approx(0.5)
+    assert config.lr_share(109) < 0.01
 
 
 @pytest.mark.parametrize(
@@ -31,15 +31,15 @@ def test_learning_rate_rises_and_falls() -> None:
     [
         {"steps": 0},
         {"batch_size": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": float("nan")},
-        {"learning_rate": float("inf")},
-        {"warmup": -1},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"lr": float("inf")},
+        {"warmup_steps": -1},
         {"seed": -1},
         {"weight_decay": -0.1},
         {"betas": (1.5, 0.9)},
         {"ema_decay": 1.0},
-        {"clip": 0.0},
+        {"max_grad_norm": 0.0},
     ],
 )
 def test_loops_that_cannot_be(bad: dict[str, Any]) -> None:
@@ -72,10 +72,12 @@ def test_every_recipe_of_the_house_reads(path: Path) -> None:
         ("autoencoder", "kl_weight=-1.0", "kl_weight is -1.0, wanted is a number from 0 up"),
         ("autoencoder", "data.size=68", "data.size is 68, wanted is a multiple of 8 from 16 up"),
         ("autoencoder", "discriminator_layers=0", "discriminator_layers is 0, wanted is at least 1"),
-        ("diffusion", "prompts=[]", "prompts is empty, wanted is at least one sentence"),
-        ("diffusion", "data.size=72", "data.size is 72, wanted is a multiple of 16 for picturebook"),
-        ("diffusion", "system=picturebok", "unknown system 'picturebok'; known are: picturebook"),
-        ("diffusion", "loss.norm=l3", "loss.norm is 'l3', accepted are: l2, l1"),
+        ("diffusion", "data.size=72", "data.size is 72, wanted is a multiple of 16"),
+        ("diffusion", "model=picturebok:fresh", "unknown system 'picturebok'; known are: picturebook"),
+        ("diffusion", "model=", "model is empty"),
+        ("diffusion", "buckets.resolution=128", "buckets is given, wanted is nothing beside scenes"),
+        ("diffusion", "loss.weighting=p3", "loss.weighting is 'p3', accepted are: p2"),
+        ("diffusion", "loss.loss_type=l3", "loss.loss_type is 'l3', accepted are: l2, l1"),
     ],
 )
 def test_recipes_that_cannot_be(recipe: str, override: str, message: str) -> None:
@@ -88,7 +90,7 @@ def test_fresh_weights_come_from_the_seed() -> None:
 
     def weights(seed: int) -> torch.Tensor:
         recipe = replace(loaded.recipe, loop=replace(loaded.recipe.loop, seed=seed))
-        return torch.cat([p.flatten() for p in loaded.objective(recipe).networks.parameters()])
+        return torch.cat([p.flatten() for p in loaded.objective(recipe).trained.parameters()])
 
     first = weights(0)
     torch.rand(3)  # whatever else was drawn

@@ -6,8 +6,9 @@ import json
 import os
 import random
 import signal
+import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contexts import numbers
 from forked import forked
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
+from darkroom.data.order import Place
 from darkroom.errors import InputError
-from darkroom.training.config import LoopConfig
+from darkroom.training.config import LoopConfig, OptimizerConfig
 from darkroom.training.ema import EMA
 from darkroom.training.loop import TrainingEnd, train
-from darkroom.training.objective import Loss
+from darkroom.training.objective import Loss, StepContext
 from darkroom.training.run_folder import natural_precision
+from darkroom.training.world import open_world
 
 
 class Toy:
@@ -36,39 +40,41 @@ class Toy:
         self.pause, self.stop = pause, stop
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
         self.other = nn.Linear(4, 1)
-        self.networks = nn.ModuleDict({"net": self.net, "other": self.other})
+        self.trained = nn.ModuleDict({"net": self.net, "other": self.other})
+        self.frozen = nn.ModuleDict()
+        self.reader = numbers(100, 8)
 
-    def optimisers(self) -> dict[str, list[nn.Parameter]]:
+    def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {"net": list(self.net.parameters()), "other": list(self.other.parameters())}
 
-    def batch(self, index: int, size: int) -> Tensor:
+    def batch(self, places: Sequence[Place]) -> Tensor:
         time.sleep(self.pause)
-        if index == self.stop:
+        if places[0].number == self.stop:
             raise KeyboardInterrupt
-        return torch.randn(size, 4, generator=torch.Generator().manual_seed(index))
+        return torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(p.index)) for p in places])
 
-    def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
-        noise = 0.1 * torch.randn(len(batch), 1, generator=generator)
+    def losses(self, batch: Tensor, context: StepContext) -> Iterator[Loss]:
+        noise = 0.1 * context.draws.normal(1)
         target = batch.sum(dim=1, keepdim=True) + noise
         yield Loss("net", (self.net(batch) - target).square().mean(), {"noise": noise.mean()})
         yield Loss("other", (self.other(batch) - target).square().mean(), {})
 
-    def pictures(self, generator: Generator) -> np.ndarray | None:
+    def samples(self) -> np.ndarray | None:
         return np.zeros((4, 4, 3), np.uint8)
 
-    def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        folder.mkdir(parents=True)
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         torch.save(self.net.state_dict(), folder / "net.pt")
 
 
 CONFIG = LoopConfig(
-    steps=40, batch_size=8, learning_rate=0.02, warmup=5, ema_decay=0.9, precision="fp32", log_every=1, sample_every=20,
+    steps=40, batch_size=8, lr=0.02, warmup_steps=5, ema_decay=0.9, precision="fp32", log_every=1, sample_every=20,
     save_every=7,
 )  # fmt: skip
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
-    keep = ("step", "rate", "loss/net", "loss/other", "noise", "gradient/net")
+    keep = ("step", "lr", "loss/net", "loss/other", "noise", "gradient/net")
     return [{k: v for k, v in json.loads(text).items() if k in keep} for text in (folder / "log.jsonl").open()]
 
 
@@ -117,36 +123,91 @@ def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(unbroken: Path, tmp_path
     assert lines(tmp_path) == lines(unbroken)
 
 
-def test_accumulated_batches_change_as_one_large_one() -> None:
-    """Without dropout or noise, the mean of four gradients is the gradient of the mean."""
+class Undropped(Toy):
+    """Without dropout, whose masks are drawn for whole micro-batches."""
 
-    class Plain(Toy):
-        def batch(self, index: int, size: int) -> Tensor:
-            rows = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
-            return rows if size == 16 else rows[4 * (index % 4) : 4 * (index % 4) + 4]
+    def __init__(self) -> None:
+        super().__init__()
+        self.net[1] = nn.Identity()
 
-        def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
-            yield Loss("other", (self.other(batch) - batch.sum(1, keepdim=True)).square().mean(), {})
 
-        def optimisers(self) -> dict[str, list[nn.Parameter]]:
-            return {"other": list(self.other.parameters())}
+def numbers_of(folder: Path) -> list[float]:
+    """Losses, gradients and final weights."""
+    logged = [v for line in lines(folder) for k, v in line.items() if k != "step"]
+    state = torch.load(folder / "export" / "net.pt", weights_only=True)
+    return [*logged, *(float(x) for t in state.values() for x in t.flatten())]
 
-    import tempfile
 
-    results = []
-    for size, accumulation in ((16, 1), (4, 4)):
-        toy = Plain()
-        config = LoopConfig(steps=3, batch_size=size, accumulation=accumulation, learning_rate=0.01, precision="fp32")
-        with tempfile.TemporaryDirectory() as folder:
-            train(toy, config, Path(folder))
-        results.append(toy.other.weight.detach().clone())
-    assert torch.allclose(*results, atol=1e-6)
+@pytest.mark.parametrize(("batch_size", "grad_accumulation"), [(4, 2), (1, 8), (2, 4)])
+def test_however_a_step_is_cut_it_is_the_same_step(batch_size: int, grad_accumulation: int, tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=6)
+    train(Undropped(), config, tmp_path / "whole")
+    cut = replace(config, batch_size=batch_size, grad_accumulation=grad_accumulation)
+    train(Undropped(), cut, tmp_path / "cut")
+    assert numbers_of(tmp_path / "cut") == pytest.approx(numbers_of(tmp_path / "whole"), rel=2e-4, abs=1e-6)
+
+
+def train_as_one_of(rank: int, size: int, port: int, config: LoopConfig, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with open_world("cpu") as world:
+        train(Undropped(), config, folder, world=world)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_several_processes_make_the_run_of_one(size: int, tmp_path: Path) -> None:
+    """8 samples a step on three processes, unevenly; then gone on with one."""
+    config = replace(CONFIG, steps=6, grad_accumulation=2, batch_size=4)
+    train(Undropped(), config, tmp_path / "one")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = [
+        forked(train_as_one_of, rank, size, port, replace(config, steps=4), tmp_path / "several")
+        for rank in range(size)
+    ]
+    for process in several:
+        process.join(120)
+        assert process.exitcode == 0
+    train(Undropped(), config, tmp_path / "several")
+    assert numbers_of(tmp_path / "several") == pytest.approx(numbers_of(tmp_path / "one"), rel=2e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_may_come_from_worker_processes(workers: int, unbroken: Path, tmp_path: Path) -> None:
+    train(Toy(), replace(CONFIG, workers=workers), tmp_path)
+    assert lines(tmp_path) == lines(unbroken)
+
+
+def test_a_worker_that_is_killed_is_one_sentence(unbroken: Path, tmp_path: Path) -> None:
+    class Killed(Toy):
+        def batch(self, places: Sequence[Place]) -> Tensor:
+            if places[0].number == 80:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().batch(places)
+
+    with pytest.raises(InputError, match="a process that made batches has died"):
+        train(Killed(), replace(CONFIG, workers=1), tmp_path)
+    train(Toy(), CONFIG, tmp_path)
+    assert lines(tmp_path) == lines(unbroken)
+
+
+def test_optimizers_have_settings_of_their_own(tmp_path: Path) -> None:
+    own = {"other": OptimizerConfig(lr=1e-6, max_grad_norm=0.1)}
+    toy = Toy()
+    before = toy.other.weight.detach().clone()
+    train(toy, replace(CONFIG, steps=5, optimizers=own), tmp_path / "run")
+    assert (toy.other.weight - before).abs().max() < 1e-5
+    assert min(line["gradient/net"] for line in lines(tmp_path / "run")) > 0
+    with pytest.raises(
+        InputError, match=r"loop.optimizers.ohter is no optimizer of this recipe; known are: other, net"
+    ):
+        train(Toy(), replace(CONFIG, optimizers={"ohter": OptimizerConfig()}), tmp_path / "other")
 
 
 def test_an_infinite_loss_names_the_step(tmp_path: Path) -> None:
     class Broken(Toy):
-        def losses(self, batch: Tensor, step: int, generator: Generator) -> Iterator[Loss]:
-            yield Loss("other", self.other(batch).mean() * (float("nan") if step == 2 else 1.0), {})
+        def losses(self, batch: Tensor, context: StepContext) -> Iterator[Loss]:
+            yield Loss("other", self.other(batch).mean() * (float("nan") if context.step == 2 else 1.0), {})
 
     with pytest.raises(InputError, match=r"step 3: .*loss/other.* is not finite"):
         train(Broken(), CONFIG, tmp_path)
@@ -158,7 +219,7 @@ def test_log_lines_do_not_depend_on_where_a_run_was_broken(tmp_path: Path) -> No
     train(Toy(), config, tmp_path / "unbroken")
     assert train(Toy(), config, tmp_path / "broken", minutes=0.0).step == 1
     with pytest.raises(KeyboardInterrupt):
-        train(Toy(stop=8), config, tmp_path / "broken")
+        train(Toy(stop=64), config, tmp_path / "broken")
     train(Toy(), config, tmp_path / "broken")
     assert lines(tmp_path / "broken") == lines(tmp_path / "unbroken")
     assert [line["step"] for line in lines(tmp_path / "broken")] == [6, 12]
@@ -175,7 +236,7 @@ def test_a_torn_log_line_is_no_obstacle(unbroken: Path, tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_networks_is_named(tmp_path: Path) -> None:
     train(Toy(), CONFIG, tmp_path, minutes=0.0)
     toy = Toy()
-    toy.networks["third"] = nn.Linear(1, 1)
+    toy.trained["third"] = nn.Linear(1, 1)
     with pytest.raises(InputError, match=r"checkpoints/00000001 is not of these networks: RuntimeError: .*third"):
         train(toy, CONFIG, tmp_path)
 
@@ -191,10 +252,10 @@ def test_what_is_not_finite_is_neither_saved_nor_exported(tmp_path: Path) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_leaves_and_the_run_goes_on(number: int, unbroken: Path, tmp_path: Path) -> None:
     class Asked(Toy):
-        def batch(self, index: int, size: int) -> Tensor:
-            if index == 9:
+        def batch(self, places: Sequence[Place]) -> Tensor:
+            if places[0].number == 72:
                 os.kill(os.getpid(), number)
-            return super().batch(index, size)
+            return super().batch(places)
 
     end = train(Asked(), CONFIG, tmp_path)
     assert end == TrainingEnd(10, number)
@@ -205,7 +266,7 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number: int, unbroken: Pa
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     class Slow(Toy):
-        def batch(self, index: int, size: int) -> Tensor:
+        def batch(self, places: Sequence[Place]) -> Tensor:
             (tmp_path / "began").touch()
             time.sleep(600)
             raise AssertionError
@@ -226,8 +287,8 @@ def test_the_precision_that_was_taken_is_told_with_the_weights(tmp_path: Path) -
     told: dict[str, Any] = {}
 
     class Telling(Toy):
-        def export(self, folder: Path, facts: Mapping[str, Any]) -> None:
-            told.update(facts)
+        def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+            told.update(metadata)
 
     train(Telling(), replace(CONFIG, precision="auto", steps=2), tmp_path)
     assert (told["steps"], told["precision"]) == (2, natural_precision("cpu"))

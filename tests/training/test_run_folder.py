@@ -26,7 +26,7 @@ class Recipe:
     prompts: tuple[str, ...] = ("a",)
 
 
-LOOP = LoopConfig(steps=1, batch_size=1, learning_rate=0.1)
+LOOP = LoopConfig(steps=1, batch_size=1, lr=0.1)
 
 
 def begin(folder: Path, recipe: Recipe, *, checkpoint: bool = False) -> None:
@@ -84,7 +84,7 @@ def test_what_does_not_may_change(tmp_path: Path) -> None:
 
 
 def test_steps_by_which_the_rate_falls_may_not(tmp_path: Path) -> None:
-    falling = replace(LOOP, decay="cosine")
+    falling = replace(LOOP, lr_schedule="cosine")
     begin(tmp_path, Recipe(falling), checkpoint=True)
     with pytest.raises(InputError, match=r"its loop.steps is 1, now it is 9"):
         begin(tmp_path, Recipe(replace(falling, steps=9)))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import context, first_places
 
 from darkroom.checkpoints.native import load_network, load_system
 from darkroom.data.picturebook import COLOURS, KINDS, Facts, Group, Relation
@@ -42,14 +43,15 @@ def test_targets_say_what_the_facts_say() -> None:
 
 def test_it_learns_and_goes_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_system: System) -> None:
     monkeypatch.setitem(SYSTEMS._entries, "picturebook", tiny_system)
-    loop = LoopConfig(steps=12, batch_size=8, learning_rate=2e-2, precision="fp32", log_every=12, optimizer="muon")
+    loop = LoopConfig(steps=12, batch_size=8, lr=2e-2, precision="fp32", log_every=12, optimizer="muon")
     recipe = TextRecipe(loop, PictureBookConfig(32, 64, most_things=1), "picturebook")
     torch.manual_seed(0)
     objective = TextObjective(recipe)
-    batch, generator = objective.batch(0, 8), torch.Generator()
-    before = next(objective.losses(batch, 0, generator))
+    places = first_places(objective.reader, 8)
+    batch = objective.batch(places)
+    before = next(objective.losses(batch, context(places)))
     train(objective, loop, tmp_path / "run", recipe=recipe)
-    after = next(objective.losses(batch, 0, generator))
+    after = next(objective.losses(batch, context(places)))
     assert float(after.value) < 0.9 * float(before.value)
     assert {"right/count", "right/colour", "right/sky"} <= set(after.log)
     fresh = TextObjective(recipe)
@@ -61,14 +63,14 @@ def test_it_goes_on_from_a_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_system: System, tiny_folder: Path
 ) -> None:
     monkeypatch.setitem(SYSTEMS._entries, "picturebook", tiny_system)
-    loop = LoopConfig(steps=1, batch_size=2, learning_rate=1e-3)
-    objective = TextObjective(TextRecipe(loop, PictureBookConfig(32, 8), "picturebook", initial=tiny_folder))
+    loop = LoopConfig(steps=1, batch_size=2, lr=1e-3)
+    objective = TextObjective(TextRecipe(loop, PictureBookConfig(32, 8), "picturebook", init_from=tiny_folder))
     theirs = load_system(tiny_folder).conditioner.embedders["caption"].state_dict()
     assert all(torch.equal(t, theirs[k]) for k, t in objective.text.state_dict().items())
 
 
 def test_a_system_without_words_is_refused() -> None:
-    loop = LoopConfig(steps=1, batch_size=2, learning_rate=1e-3)
+    loop = LoopConfig(steps=1, batch_size=2, lr=1e-3)
     with pytest.raises(InputError, match=r"system is sd-v1-5, expected is one whose captions"):
         TextRecipe(loop, PictureBookConfig(32, 8), "sd-v1-5")
 

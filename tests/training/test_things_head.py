@@ -3,7 +3,7 @@ from torch.nn import functional as F
 
 from darkroom.data.source import COLOUR_NAMES, KIND_NAMES
 from darkroom.systems.build import LatentDiffusion
-from darkroom.training.diffusion import ThingsHead
+from darkroom.training.things_head import ThingsHead
 
 
 def test_the_head_learns_what_lies_where_and_teaches_the_unet(tiny_model: LatentDiffusion) -> None:

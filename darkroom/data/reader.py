@@ -1,0 +1,97 @@
+"""From places in a run to samples of the right size; what was used for each is kept for the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from darkroom.data.buckets import BucketConfig, Bucketing, fill_buckets
+from darkroom.data.dataset import Dataset
+from darkroom.data.order import Order, Place
+from darkroom.errors import InputError
+from darkroom.types import Sample, Size
+
+__all__ = ["Reader", "Used"]
+
+TRIES = 20  # pictures in a row that cannot be read, before the run stops
+
+
+@dataclass(frozen=True)
+class Used:
+    """A line of the ledger: what stood at one place of the run."""
+
+    number: int
+    epoch: int
+    index: int  # in the data set, of what was used
+    name: str
+    caption: str | None
+    size: Size
+    crop: tuple[int, int]
+    flipped: bool
+    instead_of: str | None = None  # the picture that could not be read, and why
+
+
+class Reader:
+    """A data set, its buckets and the order of its samples."""
+
+    def __init__(self, dataset: Dataset, buckets: BucketConfig | None, batch_size: int, seed: int) -> None:
+        self.dataset = dataset
+        self.bucketing = None if buckets is None else Bucketing(buckets)
+        self.seed = seed
+        members, self.unreadable = fill_buckets(dataset, self.bucketing)
+        self.order = Order(members, batch_size, seed)
+        self.used: list[Used] = []
+
+    @property
+    def buckets(self) -> Mapping[Size, np.ndarray]:
+        return self.order.buckets
+
+    def read(self, place: Place, *, pixels: bool = True) -> Sample:
+        """The sample at `place`, brought to its size; without `pixels` all but the picture.
+
+        A picture that cannot be read is passed over for the next of its bucket.
+        """
+        failure: InputError | None = None
+        for attempt, index in enumerate(self._from(place)):
+            try:
+                sample = self.dataset.sample(index, place.rng(self.seed), pixels=pixels)
+            except InputError as error:
+                failure = failure or error
+                if attempt == TRIES:
+                    break
+                continue
+            if self.bucketing is not None:
+                sample = self.bucketing.fit(sample, place.size, place.rng(self.seed + 1))
+            self._note(place, index, sample, failure)
+            return sample
+        assert failure is not None, "a bucket is not empty"
+        raise InputError(f"{TRIES} pictures in a row cannot be read, the first: {failure}")
+
+    def drain(self) -> list[Used]:
+        """What was read since the last call."""
+        found, self.used = self.used, []
+        return found
+
+    def _from(self, place: Place) -> list[int]:
+        """The sample of the place, then those that may stand in for it."""
+        members = self.order.buckets[place.size]
+        first = int(np.searchsorted(members, place.index))
+        return [int(members[(first + i) % len(members)]) for i in range(min(TRIES + 1, len(members)))]
+
+    def _note(self, place: Place, index: int, sample: Sample, failure: InputError | None) -> None:
+        caption = sample.conditions.get("caption")
+        self.used.append(
+            Used(
+                place.number,
+                place.epoch,
+                index,
+                self.dataset.name(index),
+                caption if isinstance(caption, str) else None,
+                place.size,
+                sample.crop,
+                sample.flipped,
+                None if failure is None else f"{self.dataset.name(place.index)}: {failure}",
+            )
+        )

@@ -1,0 +1,72 @@
+"""Adapters that a recipe trains in place of the weights themselves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from darkroom.checkpoints.lora import write_lora
+from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names
+from darkroom.errors import InputError, insist
+from darkroom.nn.lora import Adapter, LowRank, attach
+from darkroom.systems.build import LatentDiffusion
+
+__all__ = ["AdapterConfig", "attach_fresh", "write_adapters"]
+
+# Names of layers: all within the transformers of the UNet, as kohya's trainers take by default; of text encoders those
+# of attention.
+ATTENTION, TEXT = re.compile(r"unet\..*attention"), re.compile(r"conditioner\..*\.to_(q|k|v|out)")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """LoRA (arXiv:2106.09685), or DoRA (arXiv:2402.09353), which also learns the length of each output's weights."""
+
+    rank: int
+    alpha: float | None = None  # the change is alpha / rank times the product; as much as the rank when not given
+    layers: Literal["attention", "all"] = "attention"  # of the UNet: attention with its projections, or every layer
+    text: bool = False  # the text encoder's attention, too
+    kind: Literal["lora", "dora"] = "lora"
+
+    def __post_init__(self) -> None:
+        insist(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
+        insist(self.alpha is None or self.alpha > 0, "alpha", self.alpha, "a number above 0")
+
+
+def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:
+    """Adapters that change nothing yet, live on `model`, by the names of the layers that they adapt."""
+    names = dressed_names(model.system)
+    chosen = [n for n in adaptable_layers(model.system) if n in names and _is_chosen(n, config)]
+    if not chosen:
+        raise InputError(f"{model.system.name} has no layers that a LoRA file has names for")
+    adapters: dict[str, Adapter] = {}
+    for name in chosen:
+        layer: Any = model.get_submodule(name)
+        adapter = LowRank.fresh(layer, min(config.rank, *layer.weight.shape[:2]), config.alpha)
+        if config.kind == "dora":
+            axes = [*range(1, layer.weight.dim())]
+            length = torch.linalg.vector_norm(layer.weight.detach().float(), dim=axes)
+            adapter.magnitude = nn.Parameter(length)
+        adapters[name] = adapter.requires_grad_(True)
+    attach(model, adapters)
+    return adapters
+
+
+def write_adapters(
+    path: Path, adapters: Mapping[str, Adapter], model: LatentDiffusion, metadata: Mapping[str, str]
+) -> None:
+    """The adapters as a LoRA file that other tools read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_lora(path, adapters, model.system, metadata)
+
+
+def _is_chosen(name: str, config: AdapterConfig) -> bool:
+    if name.startswith("conditioner."):
+        return config.text and TEXT.fullmatch(name) is not None
+    return config.layers == "all" or ATTENTION.match(name) is not None

@@ -1,0 +1,71 @@
+"""The model that a recipe begins with: anything that `-m` takes, or `NAME:fresh` for new weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from darkroom.checkpoints.first_stage import load_first_stage
+from darkroom.checkpoints.load import load_checkpoint
+from darkroom.checkpoints.native import load_strict, read_network
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.errors import InputError, insist
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.nn.lean import make_lean
+from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.system import SYSTEMS, System
+
+__all__ = ["FRESH", "load_model_ref", "require_known", "system_of"]
+
+FRESH = ":fresh"
+
+
+def system_of(model: str) -> System | None:
+    """The system of `NAME:fresh`; None for a model that must be read to know it. `InputError` for an unknown name."""
+    return SYSTEMS[model.removesuffix(FRESH)] if model.endswith(FRESH) else None
+
+
+def load_model_ref(model: str, vae: str | None, ema: str, device: str) -> LatentDiffusion:
+    """The system in float32 on the CPU, its parameters learning as a fresh system's do.
+
+    `vae`: another first stage, as a recipe of this project exported it or in a file or folder of any layout.
+    """
+    system = system_of(model)
+    if system is None:
+        found = load_checkpoint(model, torch.float32, "cpu", ema=ema).model
+        if vae is not None:
+            found.autoencoder = _first_stage(vae, found.system)
+            found.system = replace(found.system, autoencoder=found.autoencoder.config)
+    elif vae is not None:
+        stage = _first_stage(vae, system)
+        found = build(replace(system, autoencoder=stage.config))  # it may be of another width
+        found.autoencoder = stage
+    else:
+        found = build(system)
+    for name, p in build(found.system, "meta").named_parameters():
+        found.get_parameter(name).requires_grad_(p.requires_grad)
+    make_lean(found.autoencoder)  # it never learns here
+    return found.train()
+
+
+def _first_stage(name: str, system: System) -> Autoencoder:
+    """`InputError` if its latents are not what `system` denoises."""
+    path = Path(name)
+    if not (path.is_file() and path.suffix == ".safetensors" and "config" in open_weights(path).metadata):
+        return load_first_stage(name, system.autoencoder, torch.float32)
+    config, state = read_network(path, AutoencoderConfig)
+    for key in ("factor", "latent_channels"):
+        found, expected = getattr(config, key), getattr(system.autoencoder, key)
+        insist(found == expected, f"the {key} of {path}", found, f"{expected} for {system.name}")
+    stage = Autoencoder(config)
+    load_strict(stage, state, path)
+    return stage
+
+
+def require_known(model: str) -> None:
+    """`InputError` now rather than after minutes if `model` is an unknown name of new weights or an empty text."""
+    if not model:
+        raise InputError("model is empty: a file, folder, hub id, name or NAME:fresh expected")
+    system_of(model)

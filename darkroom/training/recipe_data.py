@@ -1,0 +1,61 @@
+"""From what a recipe says of its data to samples of sizes that its networks take."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from darkroom.data.buckets import BucketConfig
+from darkroom.data.catalog import DatasetConfig, open_dataset
+from darkroom.data.kohya import KohyaConfig, kohya_buckets
+from darkroom.data.order import Place
+from darkroom.data.reader import Reader
+from darkroom.data.source import PictureBookConfig
+from darkroom.errors import InputError, insist
+from darkroom.training.config import LoopConfig
+
+__all__ = ["buckets_of", "check_sizes", "first_pictures", "open_reader"]
+
+
+def buckets_of(data: DatasetConfig, buckets: BucketConfig | None) -> BucketConfig | None:
+    """The buckets that the recipe names, or that a data set brings along; None where all pictures have one size."""
+    if buckets is None and isinstance(data, KohyaConfig):
+        buckets = kohya_buckets(data.path)
+    if isinstance(data, PictureBookConfig):
+        insist(buckets is None, "buckets", "given", "nothing beside scenes, which are drawn at data.size")
+        return None
+    if buckets is None:
+        raise InputError("buckets is missing: pictures of any size need [buckets] with a resolution")
+    return buckets
+
+
+def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int, least: int) -> None:
+    """`InputError` unless all sizes are multiples of `multiple` from `least` up."""
+    if isinstance(data, PictureBookConfig):
+        fits = data.size % multiple == 0 and data.size >= least
+        insist(fits, "data.size", data.size, f"a multiple of {multiple} from {least} up")
+        return
+    if buckets is not None:
+        insist(buckets.step % multiple == 0, "buckets.step", buckets.step, f"a multiple of {multiple}")
+        fits = buckets.resolution % multiple == 0 and buckets.resolution >= least
+        insist(fits, "buckets.resolution", buckets.resolution, f"a multiple of {multiple} from {least} up")
+
+
+def open_reader(data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig) -> Reader:
+    """The reader of a recipe's data; pictures whose size cannot be read are named on standard error and left out."""
+    reader = Reader(open_dataset(data), buckets_of(data, buckets), loop.step_size, loop.seed)
+    for name, error in list(reader.unreadable.items())[:10]:
+        print(f"left out: {name}: {error}", file=sys.stderr)
+    if (count := len(reader.unreadable)) > 10:
+        print(f"left out: {count - 10} pictures more that cannot be read", file=sys.stderr)
+    return reader
+
+
+def first_pictures(reader: Reader, count: int) -> list[np.ndarray]:
+    """Up to `count` pictures of the most frequent size, uint8 (H, W, 3), the first of the data."""
+    size = max(reader.buckets, key=lambda s: len(reader.buckets[s]))
+    members = reader.buckets[size][:count]
+    found = [reader.read(Place(i, 0, int(index), size)).image for i, index in enumerate(members)]
+    reader.drain()
+    return found
