@@ -83,6 +83,22 @@ grey = [np.full((4, 32, 32, 3), v, np.uint8) for v in (100, 104)]
 noise = [np.random.default_rng(i).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8) for i in range(2)]
 assert compare(grey, noise, ["spread"]).numbers["spread"].value < 1
 """,
+    "load_attention": """
+import tempfile
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+block = AttentionBlock(32, 1)
+state = {k: torch.randn_like(t) for k, t in block.state_dict().items()}
+qkv = {leaf: torch.cat([state[f"to_{x}.{leaf}"] for x in "qkv"]) for leaf in ("weight", "bias")}
+theirs = {f"attn.qkv.{leaf}": t for leaf, t in qkv.items()}
+theirs |= {f"attn.group_norm.{leaf}": state[f"norm.{leaf}"] for leaf in ("weight", "bias")}
+theirs |= {f"attn.proj.{leaf}": state[f"to_out.{leaf}"] for leaf in ("weight", "bias")}
+path = Path(tempfile.mkdtemp()) / "block.safetensors"
+save_file(theirs, path)
+loaded = load_attention(path, 32).state_dict()
+assert all(torch.equal(loaded[k], t) for k, t in state.items())
+""",
     "drum": """
 import numpy as np
 from darkroom.data.picturebook import render, sample_scene
