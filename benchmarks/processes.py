@@ -146,10 +146,11 @@ def command(model: str = "picturebook") -> Work:
 
         def turn() -> Turn:
             told = _fresh(program)
-            *_, last = told.lines
-            seconds, line = last
-            total, split = re.fullmatch(r"1 picture in ([\d.]+) s: (.*)", line).groups()  # type: ignore[union-attr]
-            parts = {name: float(s) for name, s in (part.split() for part in split.split(", "))}
+            seconds, _ = told.lines[-1]  # the picture's path
+            found = re.search(r"1 picture in ([\d.]+) s: (.*)", told.complaints)
+            assert found is not None, told.complaints
+            total, split = found.groups()
+            parts = {name: float(s) for name, s in (part.rsplit(maxsplit=1) for part in split.split(", "))}
             return Turn(seconds, told.peak, {"before it counts": seconds - float(total), **parts})
 
         return Contest({"darkroom": turn})
@@ -178,6 +179,7 @@ class _Told:
     parts: Mapping[str, float]
     peak: int
     lines: tuple[tuple[float, str], ...]
+    complaints: str  # what stood on standard error
 
 
 def _fresh(program: str) -> _Told:
@@ -199,7 +201,9 @@ def _fresh(program: str) -> _Told:
                 peak = int(rest)
             else:
                 lines.append((now, line.strip()))
-        if process.wait():
-            complaints.seek(0)
-            raise RuntimeError(f"a fresh process failed: {complaints.read()}")
-    return _Told(parts, peak, tuple(lines))
+        failed = process.wait()
+        complaints.seek(0)
+        said = complaints.read()
+        if failed:
+            raise RuntimeError(f"a fresh process failed: {said}")
+    return _Told(parts, peak, tuple(lines), said)

@@ -48,8 +48,10 @@ def test_from_the_start_to_the_first_step(checkpoint: Checkpoint, tiny_folder: P
 
 def test_a_picture_by_the_command(tiny_folder: Path, settings: Settings) -> None:
     turn = command(str(tiny_folder)).prepare(settings).runs["darkroom"]()
-    assert list(turn.parts) == ["before it counts", "start", "load", "draw", "write"]
-    assert turn.seconds == pytest.approx(sum(turn.parts.values()), abs=0.05)  # printed with two digits
+    assert list(turn.parts) == ["before it counts", "start and load", "draw", "write"]
+    assert turn.seconds == pytest.approx(
+        sum(turn.parts.values()), abs=0.1
+    )  # printed with two digits, before the process ends
     assert len(list(settings.folder.glob("*.png"))) == 1
 
 

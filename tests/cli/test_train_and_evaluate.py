@@ -27,15 +27,15 @@ def run(*arguments: object) -> str:
     ("arguments", "message"),
     [
         (["judge", "--count", 0], "the number of renders is 0, wanted is at least 1"),
-        (["judge", "--weights", "text"], "text cannot be read as a network"),
+        (["judge", "--weights", "text"], "text is truncated or not a safetensors file"),
         (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
         (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
         (["picturebook", "--prompts", "one"], "the list holds 1 prompt, wanted are at least 2"),
-        (["picturebook", "--prompts", "two", "--steps", -3], "the number of steps is -3, wanted is 1 to 1000"),
+        (["picturebook", "--prompts", "two", "--steps", -3], "the number of steps is -3, expected is 1 to 1000"),
         (["picturebook", "--prompts", "two", "--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler"),
-        (["picturebook", "--prompts", "two", "--deepcache-interval", 0], "deep features are to come at every 0 steps"),
+        (["picturebook", "--prompts", "two", "--deepcache-interval", 0], "the DeepCache interval is 0"),
         (["picturebook", "--prompts", "two", "--tome-ratio", -1], "share of tokens to merge is -1.0"),
         (
             ["picturebook", "--prompts", "two", "--interval", "1"],
