@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.diffusion.sigma_schedules import SCHEDULES
+from darkroom.errors import InputError
 from darkroom.requests.records.comfy_conditioning import Prompts
 from darkroom.requests.records.comfy_graph import Graph, Node, api_graph, workflow_graph
 from darkroom.requests.records.found import Findings, Found
@@ -13,7 +18,7 @@ from darkroom.types import HighResolution
 
 __all__ = ["read", "read_workflow"]
 
-SAMPLERS = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
+DRAWING = ("KSampler", "KSamplerAdvanced", "SamplerCustom", "SamplerCustomAdvanced")
 ENLARGERS = ("LatentUpscale", "LatentUpscaleBy")
 SAVERS = ("SaveImage", "PreviewImage")
 # Nodes that are a schedule or a sampler of their own: names that this project knows.
@@ -23,6 +28,7 @@ SCHEDULERS = {
     "PolyexponentialScheduler": "polyexponential",
     "BetaSamplingScheduler": "beta",
     "SDTurboScheduler": "turbo",
+    "VPScheduler": "vp",
 }
 SOLVERS = {
     "SamplerEulerAncestral": "euler_ancestral",
@@ -33,7 +39,7 @@ SOLVERS = {
     "SamplerDPMPP_2S_Ancestral": "dpmpp_2s_ancestral",
 }
 UNDERSTOOD = {
-    *(*SAMPLERS, *ENLARGERS, *SAVERS, "", "Reroute", "Note", "MarkdownNote"),
+    *(*DRAWING, *ENLARGERS, *SAVERS, "", "Reroute", "Note", "MarkdownNote"),
     *("CLIPTextEncode", "CLIPTextEncodeSDXL", "CLIPTextEncodeSDXLRefiner", "ConditioningZeroOut"),
     *("ConditioningCombine", "ConditioningConcat", "EmptyLatentImage", "CheckpointLoaderSimple", "LoraLoader"),
     *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAELoader"),
@@ -60,7 +66,7 @@ def read_workflow(table: dict[str, Any]) -> Found | None:
 def _is_sampler(node: Node) -> bool:
     inputs = node.inputs.keys()
     foreign = "steps" in inputs and bool({"seed", "noise_seed"} & inputs) and bool({"positive", "guider"} & inputs)
-    return node.kind in SAMPLERS or foreign
+    return node.kind in DRAWING or foreign
 
 
 def _read(graph: Graph) -> Found | None:
@@ -145,15 +151,23 @@ def _name(node: Node | None, names: dict[str, str]) -> str | None:
 
 
 def _options(graph: Graph, found: Findings, node: Node | None) -> None:
-    """The options of a node that is a sampler or a schedule of its own."""
-    if node is None or node.kind not in SOLVERS | SCHEDULERS:
+    """The options of a node that is a sampler or a schedule of its own: those that this project's has, too."""
+    read: Callable[[Mapping[str, object]], object]
+    if node is not None and node.kind in SOLVERS:
+        field, read = "sampler_options", SAMPLERS[SOLVERS[node.kind]].with_options
+    elif node is not None and node.kind in SCHEDULERS:
+        field, read = "schedule_options", SCHEDULES[SCHEDULERS[node.kind]].read
+    else:
         return
     for name in sorted(node.inputs.keys() - {"model", NAMES["steps"], NAMES["strength"]}):
         value = graph.value(node, name)
-        if name in ("eta", "s_noise") and isinstance(value, (int, float)):
-            found.fields.setdefault("sampler_options", {})[name] = float(value)
-        else:
-            found.unmapped.append(f"{name} {value} of {node.kind}")
+        option = {"solver" if name == "solver_type" else name: value}
+        with contextlib.suppress(InputError):
+            if value is not None:
+                read(option)
+                found.fields.setdefault(field, {}).update(option)
+                continue
+        found.unmapped.append(f"{name} {value} of {node.kind}")
 
 
 def _value(graph: Graph, *places: tuple[Node | None, str]) -> Any:

@@ -218,7 +218,7 @@ def test_steps_of_a_picture_that_is_drawn_over_are_those_that_are_run() -> None:
 
 def test_nodes_that_are_samplers_and_schedules_of_their_own() -> None:
     graph = changed(
-        n80=("SamplerDPMPP_2M_SDE", {"solver_type": "midpoint", "eta": 0.5, "s_noise": 1}),
+        n80=("SamplerDPMPP_2M_SDE", {"solver_type": "midpoint", "eta": 0.5, "s_noise": 1, "noise_device": "gpu"}),
         n81=("KarrasScheduler", {"steps": 12, "sigma_max": 14.6, "sigma_min": 0.03, "rho": 7.0}),
     )
     graph["3"]["class_type"] = "SamplerCustom"
@@ -227,11 +227,9 @@ def test_nodes_that_are_samplers_and_schedules_of_their_own() -> None:
         del graph["3"]["inputs"][name]
     found = read(graph)
     assert (found.request.sampler, found.request.schedule, found.request.steps) == ("DPM++ 2M SDE", "karras", 12)
-    assert found.request.sampler_options == {"eta": 0.5, "s_noise": 1.0}
-    assert sorted(found.unmapped) == [
-        *("rho 7.0 of KarrasScheduler", "sigma_max 14.6 of KarrasScheduler", "sigma_min 0.03 of KarrasScheduler"),
-        "solver_type midpoint of SamplerDPMPP_2M_SDE",
-    ]
+    assert found.request.sampler_options == {"eta": 0.5, "s_noise": 1, "solver": "midpoint"}
+    assert found.request.schedule_options == {"sigma_max": 14.6, "sigma_min": 0.03, "rho": 7.0}
+    assert found.unmapped == ("noise_device gpu of SamplerDPMPP_2M_SDE",)
 
 
 def test_a_batch_is_said() -> None:

@@ -56,7 +56,7 @@ def test_a_line_of_the_prompt_is_no_setting() -> None:
         ("Denoising strength: 0.5, Mask blur: 4", ("the picture that was drawn over", "the mask")),
         ("Denoising strength: 0.5, Hires upscale: 2, Hires upscaler: Latent, Hires prompt: x", ("Hires prompt: x",)),
         ("App: SD.Next, Operations: txt2img", ("App: SD.Next", "Operations: txt2img")),
-        ("ENSD: 31337", ("ENSD: 31337",)),
+        ("ENSD: 31337, Schedule rho: 5, Unheard: 3", ("Unheard: 3",)),
         ('Lora hashes: "x: 12"', ()),
     ],
 )
