@@ -77,7 +77,7 @@ def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
     """The component `vae` (`vqvae` in the older ones)."""
     c, last = config, len(config.channel_mult) - 1
     yield Place("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
-    yield Place("quantiser", "quantize", {"embedding": "embedding"})
+    yield Place("quantizer", "quantize", {"embedding": "embedding"})
     for half in ("encoder", "decoder"):
         yield Place(half, half, {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"})
         yield Place(f"{half}.mid.block1", f"{half}.mid_block.resnets.0", RES_BLOCK)

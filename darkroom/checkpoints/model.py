@@ -16,9 +16,9 @@ from darkroom.nn.device import find_device
 from darkroom.nn.layers import allow_minimal_filtering
 from darkroom.nn.memory import enough_memory
 from darkroom.nn.precision import fast_half, widen
-from darkroom.nn.quantised import find_format
+from darkroom.nn.quantized import find_format
 from darkroom.systems.build import LatentDiffusion
-from darkroom.systems.quantising import quantise_system
+from darkroom.systems.quantizing import quantize_system
 from darkroom.systems.streaming import stream
 
 __all__ = ["MEMORY", "LoadedModel", "load_model"]
@@ -72,7 +72,7 @@ def load_model(
     if quantize is not None:
         find_format(quantize, find_device(device))  # refused before anything is read
         if compile or (low and not on_cpu):
-            raise InputError("quantised layers are neither compiled nor streamed: take --quantize without the other")
+            raise InputError("quantized layers are neither compiled nor streamed: take --quantize without the other")
     kind = fast_half(device) if dtype is None else dtype
     place = "cpu" if low else device
     with enough_memory(f"loading {name}"):
@@ -81,7 +81,7 @@ def load_model(
         if vae is not None:
             model.autoencoder = load_first_stage(vae, model.system.autoencoder, kind, place)
         if quantize is not None:
-            quantise_system(model, quantize)
+            quantize_system(model, quantize)
         if kind is None:
             _compute_wide(model, low=low)
         if on_cpu:  # what was not laid out so while it was read

@@ -153,7 +153,7 @@ def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
     """Below `first_stage_model`, or the whole of a stand-alone first stage."""
     c, last = config, len(config.channel_mult) - 1
     yield Place("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
-    yield Place("quantiser", "quantize", {"embedding": "embedding"})
+    yield Place("quantizer", "quantize", {"embedding": "embedding"})
     for half in ("encoder", "decoder"):
         yield Place(half, half, {name: name for name in ("conv_in", "norm_out", "conv_out")})
         yield Place(f"{half}.mid.block1", f"{half}.mid.block_1", FIRST_STAGE_BLOCK)

@@ -184,7 +184,7 @@ def files_of(plan: Plan, job: Job, refiner: LoadedModel | None) -> dict[str, obj
     if refiner is not None:
         files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{job.additions.switch:g}"}
     if job.models.quantize is not None:
-        files["Quantisation"] = job.models.quantize
+        files["Quantization"] = job.models.quantize
     folders = job.additions.folders or ()
     found = {tag.name: find_file(LORAS, tag.name, folders) for tag in plan.prompt.loras}
     hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items()]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
+from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantizer, VQConfig
 from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, zero
 from darkroom.nn.layers import Conv2d
 from darkroom.nn.resample import Downsample, Upsample
@@ -162,8 +162,8 @@ class Autoencoder(nn.Module):
         self.quant_conv = Conv2d(c.z_channels * double, c.latent_channels * double, 1)
         self.post_quant_conv = Conv2d(c.latent_channels, c.z_channels, 1)
         self.decoder = Decoder(c)
-        self.quantiser = (
-            None if isinstance(c.bottleneck, KLConfig) else VectorQuantiser(c.bottleneck, c.latent_channels)
+        self.quantizer = (
+            None if isinstance(c.bottleneck, KLConfig) else VectorQuantizer(c.bottleneck, c.latent_channels)
         )
 
     @property
@@ -172,28 +172,28 @@ class Autoencoder(nn.Module):
         return self.decoder.conv_out.weight  # type: ignore[return-value]
 
     def moments(self, images: Tensor) -> Tensor:
-        """KL: mean and log-variance (B, 2C, h, w). VQ: the latent before quantisation (B, C, h, w)."""
+        """KL: mean and log-variance (B, 2C, h, w). VQ: the latent before quantization (B, C, h, w)."""
         return self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Images (B, 3, H, W) in [−1, 1] to latents (B, C, H/f, W/f).
 
-        KL: the posterior's mean, or its sample with the given unit `noise`. VQ: before quantisation (papers B.3).
+        KL: the posterior's mean, or its sample with the given unit `noise`. VQ: before quantization (papers B.3).
         """
         moments = self.moments(images)
-        if self.quantiser is not None:
+        if self.quantizer is not None:
             return moments
         posterior = Posterior.from_moments(moments)
         return posterior.mean if noise is None else posterior.sample(noise)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents to images; VQ quantises first, which makes the codebook the first layer of the decoder."""
-        if self.quantiser is not None:
-            latents = self.quantiser.lookup(self.quantiser.nearest(latents))
-        return self.decode_unquantised(latents)
+        """Latents to images; VQ quantizes first, which makes the codebook the first layer of the decoder."""
+        if self.quantizer is not None:
+            latents = self.quantizer.lookup(self.quantizer.nearest(latents))
+        return self.decode_unquantized(latents)
 
-    def decode_unquantised(self, z: Tensor) -> Tensor:
-        """The decoder alone, for training, where the quantiser has already run."""
+    def decode_unquantized(self, z: Tensor) -> Tensor:
+        """The decoder alone, for training, where the quantizer has already run."""
         return self.decoder(self.post_quant_conv(z.to(self.post_quant_conv.weight.dtype)))
 
     @torch.no_grad()
@@ -202,7 +202,7 @@ class Autoencoder(nn.Module):
 
         KL only. With the statistics of many pictures every channel has mean 0 and variance 1 afterwards.
         """
-        assert self.quantiser is None, "a codebook's latents are its own"
+        assert self.quantizer is None, "a codebook's latents are its own"
         into, out = self.quant_conv, self.post_quant_conv
         assert into.bias is not None
         assert out.bias is not None

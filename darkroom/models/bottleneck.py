@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["KLConfig", "Posterior", "Quantised", "VQConfig", "VectorQuantiser"]
+__all__ = ["KLConfig", "Posterior", "Quantized", "VQConfig", "VectorQuantizer"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class KLConfig:
 
 @dataclass(frozen=True)
 class VQConfig:
-    """`legacy`: the released quantiser's slip, beta on the codebook term instead of the commitment (papers B.2)."""
+    """`legacy`: the released quantizer's slip, beta on the codebook term instead of the commitment (papers B.2)."""
 
     codes: int
     beta: float = 0.25
@@ -49,14 +49,14 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Quantised:
+class Quantized:
     z: Tensor  # (B, C, h, w), straight-through
     codes: Tensor  # (B, h, w) indices
     loss: Tensor  # scalar
     perplexity: Tensor  # exp of the entropy of code use in this batch: how many codes are alive
 
 
-class VectorQuantiser(nn.Module):
+class VectorQuantizer(nn.Module):
     """Nearest code by squared distance; gradients pass straight through."""
 
     def __init__(self, config: VQConfig, dim: int) -> None:
@@ -75,7 +75,7 @@ class VectorQuantiser(nn.Module):
     def lookup(self, codes: Tensor) -> Tensor:
         return self.embedding(codes).permute(0, 3, 1, 2)
 
-    def forward(self, z: Tensor) -> Quantised:
+    def forward(self, z: Tensor) -> Quantized:
         codes = self.nearest(z)
         q = self.lookup(codes)
         commitment, codebook = F.mse_loss(z, q.detach()), F.mse_loss(q, z.detach())
@@ -83,4 +83,4 @@ class VectorQuantiser(nn.Module):
         loss = commitment + beta * codebook if self.config.legacy else beta * commitment + codebook
         use = torch.bincount(codes.flatten(), minlength=self.config.codes).float() / codes.numel()
         perplexity = torch.exp(-(use * (use + 1e-10).log()).sum())
-        return Quantised(z + (q - z).detach(), codes, loss, perplexity)
+        return Quantized(z + (q - z).detach(), codes, loss, perplexity)

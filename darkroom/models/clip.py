@@ -36,7 +36,7 @@ class TextFeatures:
 
 
 class ClipTextTower(nn.Module):
-    """Token indices to features of every position and, if wanted, of the whole text."""
+    """Token indices to features of every position and, on demand, of the whole text."""
 
     def __init__(self, config: ClipTextConfig) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from darkroom.models.unet import DownLevel, NoAttention, UNet, UNetEncoder
 from darkroom.nn.attention import Attention, attention
 from darkroom.nn.blocks import TransformerBlock
+from darkroom.nn.rows import shares
 
 __all__ = ["Control", "ImageKeys", "controlled", "cross_attentions"]
 
@@ -76,17 +76,13 @@ def controlled(unet: UNet, rows: Sequence[tuple[int, Control | None]]) -> Iterat
 
     `rows` tells how many rows are whose, in the order of the batch. Nothing of the network is touched.
     """
-    bounds = [0]
-    for count, _ in rows:
-        bounds.append(bounds[-1] + count)
-    shares = [(slice(*ends), control) for ends, (_, control) in zip(pairwise(bounds), rows) if control is not None]
     hooks: list[RemovableHandle] = []
     try:
-        for share, control in shares:
+        for share, control in shares(rows):
             hooks += _attach(unet, share, control)
-        for share, image in ((share, image) for share, control in shares for image in control.images):
-            for layer, (k, v) in zip(cross_attentions(unet), image.layers, strict=True):
-                hooks += _attach_image(layer, share, k, v, image.weight)
+            for image in control.images:
+                for layer, (k, v) in zip(cross_attentions(unet), image.layers, strict=True):
+                    hooks += _attach_image(layer, share, k, v, image.weight)
         yield
     finally:
         for hook in hooks:

@@ -50,7 +50,7 @@ class LPIPS(nn.Module):
         return maps
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Σ over maps of the spatial mean of lin(squared difference of unit-normalised features)."""
+        """Σ over maps of the spatial mean of lin(squared difference of unit-normalized features)."""
         total = torch.zeros(len(a), device=a.device)
         for i, (x, y) in enumerate(zip(self.features(a), self.features(b))):
             lin = self.get_submodule(f"lin{i}.model")

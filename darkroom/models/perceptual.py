@@ -10,7 +10,7 @@ __all__ = ["feature_distance"]
 
 
 def feature_distance(features: Callable[[Tensor], Sequence[Tensor]], a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance of the unit-normalised features of `a` and `b` (B, 3, H, W), meaned over space, summed over
+    """Squared distance of the unit-normalized features of `a` and `b` (B, 3, H, W), averaged over space, summed over
     maps: LPIPS with all channels weighted alike. Returns (B,). Gradients flow to `b` only.
     """
     theirs = [_unit(f).detach() for f in features(a)]

@@ -37,7 +37,7 @@ class VisionConfig:
 
 
 class VisionTower(nn.Module):
-    """Prepared images (B, 3, S, S) to embeddings (B, projection), not normalised to unit length."""
+    """Prepared images (B, 3, S, S) to embeddings (B, projection), not normalized to unit length."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()

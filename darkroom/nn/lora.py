@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import InputError
-from darkroom.nn.quantised import QuantisedLinear
+from darkroom.nn.quantized import QuantizedLinear
+from darkroom.nn.rows import shares
 
 __all__ = [
     "Adapter",
@@ -104,7 +104,7 @@ class LowRank(Adapter):
         if self.magnitude is not None or self.mid is not None:
             return super().addition(layer, x)
         rank = self.down.shape[0]
-        shape = layer.weight.shape[1:] if isinstance(layer, nn.Conv2d) else (-1,)  # a quantised weight must be unpacked
+        shape = layer.weight.shape[1:] if isinstance(layer, nn.Conv2d) else (-1,)  # a quantized weight must be unpacked
         y = _run(layer, x, self.down.reshape(rank, *shape).to(x.dtype))
         up = self.up.flatten(1).to(x.dtype)
         up = up[..., None, None] if isinstance(layer, nn.Conv2d) else up
@@ -221,21 +221,16 @@ def adapted(model: nn.Module, rows: Sequence[tuple[int, Adapters | None]]) -> It
     has the call to itself its adapters change whatever passes, however many rows that are. Nothing of the model is
     touched; layers may be quantized or streamed.
     """
-    bounds = [0]
-    for count, _ in rows:
-        bounds.append(bounds[-1] + count)
-    shares: list[tuple[slice, Adapters]] = []
-    for (first, last), (_, adapters) in zip(pairwise(bounds), rows):
-        if adapters is None:
-            continue
-        if shares and shares[-1][0].stop == first and shares[-1][1] == adapters:
-            first = shares.pop()[0].start
-        shares.append((slice(first, last), adapters))
-    total = None if len(rows) == 1 else bounds[-1]
+    joined: list[tuple[slice, Adapters]] = []
+    for share, adapters in shares(rows):
+        if joined and joined[-1][0].stop == share.start and joined[-1][1] == adapters:
+            share = slice(joined.pop()[0].start, share.stop)
+        joined.append((share, adapters))
+    total = None if len(rows) == 1 else sum(count for count, _ in rows)
     hooks = []
     try:
-        for name in dict.fromkeys(name for _, adapters in shares for name in adapters.by_layer):
-            changes = [(share, a.by_layer[name]) for share, a in shares if name in a.by_layer]
+        for name in dict.fromkeys(name for _, adapters in joined for name in adapters.by_layer):
+            changes = [(share, a.by_layer[name]) for share, a in joined if name in a.by_layer]
             hooks.append(model.get_submodule(name).register_forward_hook(_adding(name, changes, total)))
         yield
     finally:
@@ -278,7 +273,7 @@ class Attached:
         return add
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Of all adapters, for an optimiser."""
+        """Of all adapters, for an optimizer."""
         for adapter in self.adapters.values():
             yield from adapter.parameters()
 
@@ -314,8 +309,8 @@ def merge(model: nn.Module, adapters: Adapters | None) -> Merged:
     """
     by_layer = {} if adapters is None else adapters.by_layer
     for name in by_layer:
-        if isinstance(model.get_submodule(name), QuantisedLinear):
-            raise InputError(f"{name} is quantised and takes no merged adapters; live ones it does")
+        if isinstance(model.get_submodule(name), QuantizedLinear):
+            raise InputError(f"{name} is quantized and takes no merged adapters; live ones it does")
     originals: dict[nn.Parameter, Tensor] = {}
     try:
         for name, found in by_layer.items():  # one at a time: all changes in float32 take twice a network's memory

@@ -44,7 +44,7 @@ def _free_in_groups(root: Path) -> Iterator[int]:
             statistics = (root / limit).with_name("memory.stat").read_text().split()
         except (OSError, ValueError):  # no such file, or "max"
             continue
-        # What is kept of files counts as used, mapped weights too, yet makes way when memory is wanted.
+        # What is kept of files counts as used, mapped weights too, yet makes way when memory is needed.
         kept = (
             int(n) for name, n in zip(statistics[::2], statistics[1::2]) if name in ("active_file", "inactive_file")
         )

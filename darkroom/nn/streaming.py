@@ -39,7 +39,7 @@ class Streaming:
     two buffers, as large as the largest block: fresh memory for every block would not do, since the processor runs
     ahead of the device, and with it the memory that is handed out.
 
-    No gradients flow through streamed blocks: they would need the weights again. `InputError` where one is wanted.
+    No gradients flow through streamed blocks: they would need the weights again. `InputError` where one is asked for.
     """
 
     def __init__(self, networks: Sequence[nn.Module], kinds: tuple[type[nn.Module], ...], device: torch.device) -> None:

@@ -144,10 +144,10 @@ class AutoencoderObjective:
     def _reconstruct(self, images: Tensor, draws: RowDraws) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Decoded images, the weighted regulariser, and numbers for the log."""
         moments = self.autoencoder.moments(images)
-        if self.autoencoder.quantiser is not None:
-            quantised = self.autoencoder.quantiser(moments.float())
-            decoded = self.autoencoder.decode_unquantised(quantised.z)
-            return decoded, quantised.loss, {"codes in use": quantised.perplexity.detach()}
+        if self.autoencoder.quantizer is not None:
+            quantized = self.autoencoder.quantizer(moments.float())
+            decoded = self.autoencoder.decode_unquantized(quantized.z)
+            return decoded, quantized.loss, {"codes in use": quantized.perplexity.detach()}
         posterior = Posterior.from_moments(moments.float())
         latents = posterior.sample(draws.normal(*posterior.mean.shape[1:]).to(posterior.mean))
         if self.recipe.latent_noise:
@@ -155,7 +155,7 @@ class AutoencoderObjective:
             # Of a spread drawn for each picture, so that exact latents are still decoded exactly.
             spread = draws.uniform(1, 1, 1).to(latents)
             latents = latents + self.recipe.latent_noise * spread * noise
-        decoded = self.autoencoder.decode_unquantised(latents)
+        decoded = self.autoencoder.decode_unquantized(latents)
         kl = posterior.kl().mean() / images[0].numel()
         return decoded, self.recipe.kl_weight * kl, {"kl": kl.detach(), "latent std": posterior.mean.detach().std()}
 
@@ -171,7 +171,7 @@ class AutoencoderObjective:
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Latents get mean 0 and variance 1, channel by channel, unless a denoiser knows them as they are."""
-        if self.autoencoder.quantiser is None and not self.recipe.decoder_only:
+        if self.autoencoder.quantizer is None and not self.recipe.decoder_only:
             self.autoencoder.standardize_latents(*self._latent_statistics())
         write_network(folder / "autoencoder.safetensors", self.autoencoder, self.autoencoder.config, metadata)
 

@@ -16,7 +16,7 @@ from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.nn.lora import LowRank
 from darkroom.nn.precision import fast_half
-from darkroom.nn.quantised import QuantisedLinear
+from darkroom.nn.quantized import QuantizedLinear
 from darkroom.types import Request
 
 
@@ -46,7 +46,7 @@ def test_unknown_predictions_are_refused(tmp_path: Path) -> None:
     assert load_model(str(tmp_path / "own")).name == "own"
 
 
-def test_quantised_models_draw_about_the_same_and_take_loras(tmp_path: Path) -> None:
+def test_quantized_models_draw_about_the_same_and_take_loras(tmp_path: Path) -> None:
     try:
         model = load_model("picturebook", quantize="int8").model
     except InputError:
@@ -54,7 +54,7 @@ def test_quantised_models_draw_about_the_same_and_take_loras(tmp_path: Path) -> 
     plain = load_model("picturebook").model
     kept = sum(p.numel() for p in model.parameters())
     assert kept < 0.9 * sum(p.numel() for p in plain.parameters())
-    assert sum(isinstance(m, QuantisedLinear) for m in model.unet.modules()) == 8  # feed-forward layers of four blocks
+    assert sum(isinstance(m, QuantizedLinear) for m in model.unet.modules()) == 8  # feed-forward layers of four blocks
     torch.manual_seed(0)
     adapter = LowRank(torch.randn(4, 288) / 17, torch.randn(2304, 4) / 2)
     path = tmp_path / "one.safetensors"
@@ -66,14 +66,14 @@ def test_quantised_models_draw_about_the_same_and_take_loras(tmp_path: Path) -> 
         assert 0 < np.abs(pair[0] - pair[1]).mean() < 3
     without, with_lora = drawn.values()
     assert np.abs(without - with_lora).mean() > 3  # the LoRA is felt
-    with pytest.raises(InputError, match="no gradients pass quantised layers"):
+    with pytest.raises(InputError, match="no gradients pass quantized layers"):
         Pipeline(model).generate([Request("a red house", steps=3, target=without.astype(np.uint8))])
 
 
-def test_what_cannot_be_quantised_is_refused_before_it_is_read() -> None:
+def test_what_cannot_be_quantized_is_refused_before_it_is_read() -> None:
     with pytest.raises(InputError, match="cpu has no fast products in fp8"):
         load_model("nosuch", quantize="fp8")
-    with pytest.raises(InputError, match=r"quantised layers are neither compiled nor streamed|has no fast products"):
+    with pytest.raises(InputError, match=r"quantized layers are neither compiled nor streamed|has no fast products"):
         load_model("nosuch", quantize="int8", compile=True)
 
 

@@ -76,7 +76,7 @@ def compare(model: LatentDiffusion, peers: dict[str, nn.Module]) -> None:
 def compare_first_stage(ours: Autoencoder, peer: nn.Module) -> None:
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     encoded = peer.encode(images)  # type: ignore[operator]
-    if ours.quantiser is None:
+    if ours.quantizer is None:
         close(ours.moments(images), encoded.latent_dist.parameters)
     else:
         close(ours.encode(images), encoded.latents)

@@ -30,7 +30,7 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
         "VAE": "stage.safetensors",
         "Refiner": f"refiner_1.0 [{model_hash(vae)}]",
         "Refiner switch at": "0.8",
-        "Quantisation": "int8",
+        "Quantization": "int8",
         "Lora hashes": f"one: {digest}, two: {digest}",
     }
     plain = Job(Models("m"), Additions(), Output(tmp_path))

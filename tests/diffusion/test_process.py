@@ -64,7 +64,7 @@ def test_timestep_to_sigma_and_back(t: float) -> None:
     )
 
 
-def test_quantised_timesteps_are_the_nearest_levels() -> None:
+def test_quantized_timesteps_are_the_nearest_levels() -> None:
     process = DiffusionProcess(SD, "noise")
     t = process.sigma_to_t(process.t_to_sigma(torch.tensor([3.4, 3.6, 998.9])), quantize=True)
     assert t.tolist() == [3, 4, 999]

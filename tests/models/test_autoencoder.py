@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
-from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantiser, VQConfig
+from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantizer, VQConfig
 
 
 def stage(
@@ -78,16 +78,16 @@ def test_kl_is_zero_at_the_unit_normal_and_as_torch_says_elsewhere() -> None:
     assert Posterior.from_moments(torch.full((1, 2, 1, 1), 99.0)).logvar == 20
 
 
-def test_the_quantiser_takes_the_nearest_code_and_passes_gradients() -> None:
+def test_the_quantizer_takes_the_nearest_code_and_passes_gradients() -> None:
     torch.manual_seed(1)
-    quantiser = VectorQuantiser(VQConfig(5, beta=0.25, legacy=True), 3)
-    torch.nn.init.normal_(quantiser.embedding.weight)
+    quantizer = VectorQuantizer(VQConfig(5, beta=0.25, legacy=True), 3)
+    torch.nn.init.normal_(quantizer.embedding.weight)
     z = torch.randn(2, 3, 4, 4, requires_grad=True)
-    result = quantiser(z)
+    result = quantizer(z)
     flat = z.permute(0, 2, 3, 1).reshape(-1, 3)
-    nearest = torch.cdist(flat, quantiser.embedding.weight).argmin(1)
+    nearest = torch.cdist(flat, quantizer.embedding.weight).argmin(1)
     assert torch.equal(result.codes.flatten(), nearest)
-    assert torch.allclose(result.z, quantiser.lookup(result.codes))
+    assert torch.allclose(result.z, quantizer.lookup(result.codes))
     (gradient,) = torch.autograd.grad(result.z.sum(), z, retain_graph=True)
     assert torch.equal(gradient, torch.ones_like(z))
     error = (result.z - z).square().mean()
@@ -98,11 +98,11 @@ def test_the_quantiser_takes_the_nearest_code_and_passes_gradients() -> None:
     assert torch.allclose(pull, 2 * (z - result.z.detach()) / z.numel(), atol=1e-6)
 
 
-def test_an_already_quantised_latent_decodes_as_itself() -> None:
+def test_an_already_quantized_latent_decodes_as_itself() -> None:
     net = tiny(codes=16)
     codes = torch.randint(16, (1, 8, 8))
-    z = net.quantiser.lookup(codes)  # type: ignore[union-attr]
-    assert torch.equal(net.decode(z), net.decode_unquantised(z))
+    z = net.quantizer.lookup(codes)  # type: ignore[union-attr]
+    assert torch.equal(net.decode(z), net.decode_unquantized(z))
 
 
 def test_refinement_starts_as_no_correction_and_reaches_across_patches() -> None:

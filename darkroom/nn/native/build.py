@@ -1,4 +1,4 @@
-"""C sources of this folder as libraries, built with the compiler at hand when they are first wanted."""
+"""C sources of this folder as libraries, built with the compiler at hand when they are first needed."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ static inline void points(const vec *d, long step, vec *r, long out) {
     r[5 * out] = PRODUCT * d1 - SUM * d3 + d5;
 }
 
-/* One column of the transform of results: back from the six points to four neighbours. */
-static inline void neighbours(const vec *m, long step, vec *r, long out) {
+/* One column of the transform of results: back from the six points to four neighbors. */
+static inline void neighbors(const vec *m, long step, vec *r, long out) {
     vec sum_a = m[step] + m[2 * step], difference_a = m[step] - m[2 * step];
     vec sum_b = m[3 * step] + m[4 * step], difference_b = m[3 * step] - m[4 * step];
     r[0] = m[0] + sum_a + sum_b;
@@ -137,8 +137,8 @@ void convolution_tiles(const float *x, long height, long width, long inputs, con
             for (long k = 0; k < outputs; k += LANES) {
                 vec d[FREQUENCIES], half[TILE * EDGE], r[TILE * TILE];
                 for (int i = 0; i < FREQUENCIES; i++) d[i] = load(m + (i * block + t) * outputs + k);
-                for (int j = 0; j < EDGE; j++) neighbours(d + j, EDGE, half + j, EDGE);
-                for (int i = 0; i < TILE; i++) neighbours(half + i * EDGE, 1, r + i * TILE, 1);
+                for (int j = 0; j < EDGE; j++) neighbors(d + j, EDGE, half + j, EDGE);
+                for (int i = 0; i < TILE; i++) neighbors(half + i * EDGE, 1, r + i * TILE, 1);
                 vec offset = bias ? load(bias + k) : (vec){0};
                 for (int i = 0; i < TILE && top + i < height; i++)
                     for (int j = 0; j < TILE && left + j < width; j++)

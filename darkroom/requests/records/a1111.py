@@ -50,7 +50,7 @@ _SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", 
 _ALIASES = {"Guidance Scale": "CFG scale", "Strength": "Denoising strength", "Eta DDIM": "Eta"}
 _KNOWN = re.compile(r"\bS(?:eed|ampler|ize): ")
 # Files besides the model, and how that was loaded: settings of a picture, but not of its request.
-_FILES = ("VAE", "Refiner", "Refiner switch at", "Quantisation")
+_FILES = ("VAE", "Refiner", "Refiner switch at", "Quantization")
 
 
 def parameters_text(

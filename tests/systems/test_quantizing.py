@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from darkroom.errors import InputError
-from darkroom.nn.quantised import QuantisedLinear
+from darkroom.nn.quantized import QuantizedLinear
 from darkroom.systems.build import build
-from darkroom.systems.quantising import quantise_system
+from darkroom.systems.quantizing import quantize_system
 from darkroom.systems.system import System
 
 
-def test_attention_and_text_are_quantised_and_the_rest_stays(tiny_system: System) -> None:
+def test_attention_and_text_are_quantized_and_the_rest_stays(tiny_system: System) -> None:
     text, *others = tiny_system.embedders
     wide = replace(text, width=512, heads=8, head_dim=64)
     unet = replace(tiny_system.unet, model_channels=128, channel_mult=(1, 4), context_dim=512)
@@ -23,11 +23,11 @@ def test_attention_and_text_are_quantised_and_the_rest_stays(tiny_system: System
         tokens = torch.randn(1, 7, 512)
         before = model.unet(x, t, tokens, vector)
         try:
-            quantise_system(model, "int8")
+            quantize_system(model, "int8")
         except InputError:
             pytest.skip("this processor has no fast products in int8")
         after = model.unet(x, t, tokens, vector)
-    names = {name for name, m in model.named_modules() if isinstance(m, QuantisedLinear)}
+    names = {name for name, m in model.named_modules() if isinstance(m, QuantizedLinear)}
     assert {name.split(".")[0] for name in names} == {"unet", "conditioner"}
     attention = [n for n in names if n.startswith("unet.")]
     assert all("attention" in n for n in attention)

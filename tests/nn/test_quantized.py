@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from darkroom.errors import InputError
 from darkroom.nn.layers import Linear
 from darkroom.nn.lora import Adapters, LowRank, attach, merge
-from darkroom.nn.quantised import Format, QuantisedLinear, find_format, quantise
+from darkroom.nn.quantized import Format, QuantizedLinear, find_format, quantize
 
 
 def exact(rows: Tensor, packed: Tensor, scale: Tensor) -> Tensor:
@@ -17,10 +17,10 @@ INT8 = Format(torch.int8, 127.0, 127.0, Tensor.contiguous, exact)
 FP8 = Format(torch.float8_e4m3fn, 448.0, 448.0, Tensor.contiguous, exact)
 
 
-def layers(form: Format, inputs: int = 640, outputs: int = 512, *, bias: bool = True) -> tuple[Linear, QuantisedLinear]:
+def layers(form: Format, inputs: int = 640, outputs: int = 512, *, bias: bool = True) -> tuple[Linear, QuantizedLinear]:
     torch.manual_seed(0)
     layer = Linear(inputs, outputs, bias=bias).requires_grad_(False)
-    return layer, QuantisedLinear(layer, form)
+    return layer, QuantizedLinear(layer, form)
 
 
 def error(found: Tensor, wanted: Tensor) -> float:
@@ -40,24 +40,24 @@ def here() -> Format:
 @pytest.mark.parametrize(("form", "least", "most"), [(INT8, 0.005, 0.012), (FP8, 0.02, 0.05)])
 @pytest.mark.parametrize("bias", [True, False])
 def test_rounding_costs_what_it_must(form: Format, least: float, most: float, bias: bool) -> None:
-    layer, quantised = layers(form, bias=bias)
+    layer, quantized = layers(form, bias=bias)
     x = torch.randn(2, 9, 640)
-    assert least < error(quantised(x), layer(x)) < most
-    assert least / 4 < error(quantised.weight, layer.weight) < most
-    half = quantised(x.bfloat16())
+    assert least < error(quantized(x), layer(x)) < most
+    assert least / 4 < error(quantized.weight, layer.weight) < most
+    half = quantized(x.bfloat16())
     assert half.dtype == torch.bfloat16
-    assert error(half.float(), quantised(x.bfloat16().float())) < 2**-8
+    assert error(half.float(), quantized(x.bfloat16().float())) < 2**-8
 
 
 @pytest.mark.parametrize("form", [INT8, FP8])
 def test_rows_have_scales_of_their_own(form: Format) -> None:
-    _, quantised = layers(form, bias=False)
+    _, quantized = layers(form, bias=False)
     x = torch.randn(4, 640)
     loud = x * torch.tensor([1e-6, 0.0, 1.0, 1e6])[:, None]
     for row, factor in ((0, 1e-6), (2, 1.0), (3, 1e6)):
-        assert torch.allclose(quantised(loud)[row] / factor, quantised(x)[row], atol=1e-4)
-    assert not quantised(loud)[1].any()
-    assert torch.allclose(quantised(loud[:1]), quantised(loud)[:1], rtol=1e-5)  # alone as in a batch
+        assert torch.allclose(quantized(loud)[row] / factor, quantized(x)[row], atol=1e-4)
+    assert not quantized(loud)[1].any()
+    assert torch.allclose(quantized(loud[:1]), quantized(loud)[:1], rtol=1e-5)  # alone as in a batch
 
 
 def test_the_processors_product_is_the_defined_one(here: Format) -> None:
@@ -71,10 +71,10 @@ def test_the_processors_product_is_the_defined_one(here: Format) -> None:
     for rows, weight in cases:
         rows, weight = rows.to(torch.int8), weight.to(torch.int8)
         assert torch.allclose(here.product(rows, here.pack(weight), scale), exact(rows, weight, scale), rtol=1e-6)
-    layer, quantised = layers(here)
+    layer, quantized = layers(here)
     x = torch.randn(2, 9, 640)
-    assert error(quantised(x), layer(x)) < 0.016  # weights may have seven bits
-    assert error(quantised.weight, layer.weight) < 0.01
+    assert error(quantized(x), layer(x)) < 0.016  # weights may have seven bits
+    assert error(quantized.weight, layer.weight) < 0.01
 
 
 def test_large_linear_layers_alone_are_replaced() -> None:
@@ -83,44 +83,44 @@ def test_large_linear_layers_alone_are_replaced() -> None:
 
     small, large, odd, uneven = Linear(256, 256), Linear(512, 512), Odd(512, 512), Linear(1000, 500)
     net = nn.Sequential(small, nn.Sequential(large, nn.GELU()), odd, uneven)
-    quantise(net, INT8)
+    quantize(net, INT8)
     assert [type(m).__name__ for m in net.modules() if not isinstance(m, nn.Sequential)] == [
         "Linear",
-        "QuantisedLinear",
+        "QuantizedLinear",
         "GELU",
         "Odd",
         "Linear",
     ]
 
 
-def test_live_adapters_add_to_what_is_quantised_and_merged_ones_are_refused() -> None:
-    layer, quantised = layers(INT8)
+def test_live_adapters_add_to_what_is_quantized_and_merged_ones_are_refused() -> None:
+    layer, quantized = layers(INT8)
     x = torch.randn(3, 640)
     down, up = torch.randn(4, 640) / 25, torch.randn(512, 4) / 2
-    before = quantised(x)
+    before = quantized(x)
     for adapter in (LowRank(down, up), LowRank(down, up, magnitude=torch.rand(512) + 0.5)):
-        net, whole = nn.Sequential(quantised), nn.Sequential(layer)
+        net, whole = nn.Sequential(quantized), nn.Sequential(layer)
         plain = whole(x)
         live, like = attach(net, {"0": adapter}, 0.5), attach(whole, {"0": adapter}, 0.5)
         assert error(net(x) - before, whole(x) - plain) < 0.03
         live.detach()
         like.detach()
         assert torch.equal(net(x), before)
-        with pytest.raises(InputError, match="0 is quantised and takes no merged adapters"):
+        with pytest.raises(InputError, match="0 is quantized and takes no merged adapters"):
             merge(net, Adapters.of([({"0": adapter}, 1.0)]))
 
 
-def test_quantised_layers_neither_train_nor_are_written() -> None:
-    _, quantised = layers(INT8)
-    with pytest.raises(InputError, match="no gradients pass quantised layers"):
-        quantised(torch.randn(3, 640, requires_grad=True))
-    with pytest.raises(InputError, match="a quantised model is not written"):
-        nn.Sequential(quantised).state_dict()
+def test_quantized_layers_neither_train_nor_are_written() -> None:
+    _, quantized = layers(INT8)
+    with pytest.raises(InputError, match="no gradients pass quantized layers"):
+        quantized(torch.randn(3, 640, requires_grad=True))
+    with pytest.raises(InputError, match="a quantized model is not written"):
+        nn.Sequential(quantized).state_dict()
 
 
 def test_formats_that_a_device_has_not_are_refused() -> None:
     for name, device, message in (
-        ("int4", "cpu", "unknown quantisation 'int4'; known are: int8, fp8"),
+        ("int4", "cpu", "unknown quantization 'int4'; known are: int8, fp8"),
         ("fp8", "cpu", "cpu has no fast products in fp8"),
         ("int8", "meta", "meta has no fast products in int8"),
     ):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from darkroom.models.clip import ClipTextTower
 from darkroom.models.text_transformer import TextTransformer
 from darkroom.nn.blocks import AttentionBlock, SpatialTransformer
-from darkroom.nn.quantised import find_format, quantise
+from darkroom.nn.quantized import find_format, quantize
 from darkroom.systems.build import LatentDiffusion
 
-__all__ = ["quantise_system"]
+__all__ = ["quantize_system"]
 
 
-def quantise_system(model: LatentDiffusion, name: str) -> None:
+def quantize_system(model: LatentDiffusion, name: str) -> None:
     """Round the large linear layers of the UNet's attention and of the text encoders to the format `name`, in place.
 
     First and last layers, embeddings, norms and convolutions stay: rounding costs most there and gains least. The first
@@ -20,7 +20,7 @@ def quantise_system(model: LatentDiffusion, name: str) -> None:
     form = find_format(name, model.device)
     for module in model.unet.modules():
         if isinstance(module, SpatialTransformer | AttentionBlock):
-            quantise(module, form)
+            quantize(module, form)
     for module in model.conditioner.modules():
         if isinstance(module, ClipTextTower | TextTransformer):
-            quantise(module.layers, form)
+            quantize(module.layers, form)

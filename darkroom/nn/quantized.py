@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from darkroom.errors import InputError
 from darkroom.nn.layers import Linear
 
-__all__ = ["FORMATS", "Format", "QuantisedLinear", "find_format", "quantise"]
+__all__ = ["FORMATS", "Format", "QuantizedLinear", "find_format", "quantize"]
 
 FORMATS = ("int8", "fp8")
 WORTH = 2**18  # values of a weight from which the product outweighs the rounding of inputs and the scaling of outputs
@@ -46,7 +46,7 @@ class Format:
         return (scaled if self.dtype.is_floating_point else scaled.round_()).to(self.dtype), scale
 
 
-class QuantisedLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """A linear layer in eight bits, made from one with all of them. No gradients pass it, and it is not written."""
 
     def __init__(self, layer: nn.Linear, form: Format) -> None:
@@ -66,7 +66,7 @@ class QuantisedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (…, in) -> (…, out)
         if torch.is_grad_enabled() and x.requires_grad:
             raise InputError(
-                "no gradients pass quantised layers; targets and training want a model that is not quantised"
+                "no gradients pass quantized layers; targets and training want a model that is not quantized"
             )
         rows, scale = self.form.rounded(x.flatten(0, -2).float(), self.form.highest)
         y = self.form.product(rows, self.packed, self.scale)
@@ -74,24 +74,24 @@ class QuantisedLinear(nn.Module):
         return y.to(x.dtype).unflatten(0, x.shape[:-1])
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        raise InputError("a quantised model is not written; load it without quantising and write that")
+        raise InputError("a quantized model is not written; load it without quantizing and write that")
 
 
-def quantise(module: nn.Module, form: Format) -> None:
-    """Put quantised layers in the place of all linear layers in `module` that are large enough to gain by it."""
+def quantize(module: nn.Module, form: Format) -> None:
+    """Put quantized layers in the place of all linear layers in `module` that are large enough to gain by it."""
     for name, child in module.named_children():
         if isinstance(child, Linear):
             fits = child.in_features % MULTIPLE == 0 and child.out_features % MULTIPLE == 0
             if fits and child.weight.numel() >= WORTH:
-                setattr(module, name, QuantisedLinear(child, form))
+                setattr(module, name, QuantizedLinear(child, form))
         else:
-            quantise(child, form)
+            quantize(child, form)
 
 
 def find_format(name: str, device: torch.device) -> Format:
     """The format called `name` ("int8", "fp8") for `device`; `InputError` where it has no fast products in it."""
     if name not in FORMATS:
-        raise InputError(f"unknown quantisation {name!r}; known are: {', '.join(FORMATS)}")
+        raise InputError(f"unknown quantization {name!r}; known are: {', '.join(FORMATS)}")
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     if name == "fp8":
         if capability is None or capability < (8, 9):
