@@ -44,14 +44,12 @@ def test_samplers(name: str) -> None:
 
 
 def test_guidance() -> None:
-    conditional, unconditional = g.paired(denoiser())
-    guided = g.classifier_free(conditional, unconditional, 5.0)
-    guided = g.rescaled(g.once(guided), conditional, 0.7)
-    guided = g.perturbed_attention(guided, conditional, denoiser(), 2.0)
-    guided = g.dynamic_threshold(guided, 0.99, like=conditional)
-    guided = g.interval(guided, conditional, 0.1, 10.0)
-    guided = g.composed(unconditional, [(guided, 1.0)], 1.0)
-    guided = g.known_region(guided, X, X[:, :1], X)
     sigma = torch.tensor(3.0, dtype=torch.float64)
-    assert guided(X, sigma).device == X.device
-    assert g.adaptive_projected(conditional, unconditional, 4.0)(X, sigma).device == X.device
+    cond, uncond = denoiser()(X, sigma), 0.5 * X
+    guided = g.classifier_free(cond, uncond, 5.0)
+    guided = g.rescaled(guided, cond, X, sigma, 0.7)
+    guided = g.dynamic_threshold(guided, 0.99, like=cond)
+    guided = g.composed(uncond, [(guided, 1.0)])
+    assert guided.device == X.device
+    assert g.AdaptiveProjected()(cond, uncond, 4.0).device == X.device
+    assert g.known_region(denoiser(), X, X[:, :1], X)(X, sigma).device == X.device

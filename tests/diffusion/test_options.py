@@ -98,37 +98,6 @@ def test_beta_quantiles_agree_with_scipy() -> None:
     assert torch.allclose(spaced("beta", PROCESS, n)[:-1].double(), levels, rtol=1e-6)
 
 
-def test_a_pair_runs_the_network_once_a_step_and_guides_like_two() -> None:
-    sizes = []
-
-    def both(x: Tensor, sigma: Tensor) -> Tensor:
-        sizes.append(len(x))
-        half = len(x) // 2
-        return torch.cat([0.5 * x[:half] + 1, 0.3 * x[half:] - 1])
-
-    for wrap in (
-        lambda c, u: g.classifier_free(c, u, 4.0),
-        lambda c, u: g.rescaled(g.classifier_free(c, u, 4.0), c, 0.7),
-        lambda c, u: g.adaptive_projected(c, u, 4.0),
-    ):
-        sizes.clear()
-        told, untold = g.paired(both)
-        apart = wrap(lambda x, s: 0.5 * x + 1, lambda x, s: 0.3 * x - 1)
-        together = wrap(told, untold)
-        sigmas = spaced("karras", PROCESS, 6)
-        ends = []
-        for denoise in (apart, together):
-            for step in SAMPLERS["DPM++ 2M"](denoise, 14 * X, sigmas, lambda a, b: X):
-                x = step.x
-            ends.append(x)
-        assert torch.equal(*ends)
-        assert sizes == [4] * 6
-    told, untold = g.paired(both)
-    assert torch.equal(told(X, sigmas[0]), 0.5 * X + 1)
-    assert torch.equal(told(2 * X, sigmas[0]), X + 1)  # what was kept for the other latent is not used
-    assert torch.equal(untold(X, torch.full((2,), 3.0)), 0.3 * X - 1)
-
-
 def test_the_known_region_is_shown_with_its_own_noise() -> None:
     known, noise, mask = torch.ones_like(X), X.flip(0), torch.zeros(1, 1, 6, 6)
     mask[..., 3:] = 1

@@ -132,6 +132,25 @@ def test_steps_are_counted_and_the_last_estimate_is_the_result(name: str) -> Non
             assert torch.allclose(steps[-1].x, steps[-1].x0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [14.6, 0.0],
+        [14.6, 3.0, 0.0],
+        [5.0, 3.0],
+        [5.0, 3.0, 1.0, 0.5],
+        [1e4, 1.0, 1e-3, 0.0],
+        [900.0, 400.0, 1e-3, 1e-4, 0.0],
+    ],
+)
+def test_few_and_extreme_levels_and_parts_that_end_above_zero(levels: list[float]) -> None:
+    """In float32, as pictures are drawn."""
+    for name, entry in SAMPLERS.items():
+        *_, last = entry(Both(), torch.full((1, 1, 1, 1), levels[0]), torch.tensor(levels), SeededNoise([0], (1, 1, 1)))
+        assert torch.isfinite(last.x).all(), name
+        assert levels[0] > 20 or float(last.x.abs().max()) < 20, name
+
+
 def test_ancestral_with_eta_zero_is_euler_and_ddim_with_eta_zero_too() -> None:
     sigmas, x = spaced("karras", PROCESS, 9).double(), torch.full((1, 1, 1, 1), 9.0, dtype=torch.float64)
     plain = run(SAMPLERS["Euler"], curved, x, sigmas)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from darkroom.diffusion.samplers.registry import SamplerEntry, add_sampler
-from darkroom.diffusion.samplers.steps import EndOptions, expect, levels, with_end
+from darkroom.diffusion.samplers.steps import EndOptions, ancestral, expect, levels, with_end
 from darkroom.types import Denoise, NoiseSource, Step
 
 __all__ = ["DdimOptions", "ddim", "ddim_steps", "ddpm"]
@@ -40,19 +40,16 @@ def ddim_steps(
 ) -> Iterator[Step]:
     """Towards the first estimate of each pair, along the noise that the second leaves of x.
 
-    z_s = sqrt(a_s) z0 + sqrt(1 − a_s − σ̃²) eps + σ̃ noise (papers C.4), divided by sqrt(a_s).
-
-    a = 1 / (1 + sigma²); the last step returns z0, or what `with_end` says.
+    z_s = sqrt(a_s) z0 + sqrt(1 − a_s − σ̃²) eps + σ̃ noise (papers C.4), divided by sqrt(a_s): with a = 1 / (1 + sigma²)
+    the two factors are the ancestral step's sigma_down and sigma_up. The last step returns z0, or what `with_end` says.
     """
     sigmas, shrink = with_end(sigmas, options.end)
     for i, sigma, sigma_next in levels(sigmas):
         x0, base = estimate(x, sigma)
-        eps = (x - base) / sigma
-        a, a_next = 1 / (1 + sigma**2), 1 / (1 + sigma_next**2)
-        spread = options.eta * ((1 - a_next) / (1 - a)).sqrt() * (1 - a / a_next).clamp(min=0).sqrt()  # σ̃
-        x = x0 + ((1 - a_next - spread**2).clamp(min=0) / a_next).sqrt() * eps
-        if spread > 0:
-            x = x + spread / a_next.sqrt() * noise(sigma, sigma_next)
+        down, up = ancestral(sigma, sigma_next, options.eta)
+        x = x0 + down * (x - base) / sigma
+        if up > 0:
+            x = x + up * noise(sigma, sigma_next)
         last = i == len(sigmas) - 2
         yield Step(i, len(sigmas) - 1, float(sigma), x * shrink if last else x, x0)
 
