@@ -15,7 +15,7 @@ from darkroom.models.vision import VisionConfig
 from darkroom.systems import SYSTEMS, System
 
 WIDTH = 16  # of each tower
-VOCABULARY = 54  # letters, letters that end a word, start, end
+VOCABULARY = 522  # bytes, bytes that end a word, eight merges, start, end: `write_vocabulary`
 DEPTH = DepthConfig(32, (128, 128, 128), (1, 1, 1), 16, 2, 2, (0, 1), 8, image_size=64)
 
 
