@@ -103,6 +103,7 @@ def assign(
     for rule in rules:
         if all(name in available for name in rule.theirs):
             shapes = wanted_shapes([rule], ours)
+            _require_fractions(rule, ours, available)
             loaded = [_load_finite(name, available[name], dtype, device).reshape(shapes[name]) for name in rule.theirs]
             changed = [_laid_out(t, channels_last=channels_last) for t in rule.change.to_ours(loaded)]
             tensors.update(zip(rule.ours, changed))
@@ -115,6 +116,14 @@ def assign(
 def _laid_out(tensor: Tensor, *, channels_last: bool) -> Tensor:
     last = channels_last and tensor.dim() == 4
     return tensor.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def _require_fractions(rule: Rule, ours: Mapping[str, Tensor], available: Mapping[str, Stored]) -> None:
+    """Raise `InputError` for whole numbers where weights are expected."""
+    for name in rule.theirs:
+        stored = available[name]
+        if not stored.dtype.is_floating_point and any(ours[n].is_floating_point() for n in rule.ours):
+            raise InputError(f"{stored.file.path}: tensor {name} holds {stored.dtype}, expected are fractions")
 
 
 def _load_finite(name: str, stored: Stored, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
@@ -136,6 +145,7 @@ def planned_ours(
         if not all(name in available for name in rule.theirs):
             continue
         shapes = wanted_shapes([rule], ours)
+        _require_fractions(rule, ours, available)
         first = available[rule.theirs[0]]
         kind = dtype if dtype is not None and first.dtype.is_floating_point else first.dtype
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from darkroom.conditioning.conditioner import Conditioner
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.process import DiffusionProcess
+from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.models.deepcache import DeepFeatures, deepcache
 from darkroom.models.unet import UNet
@@ -25,6 +27,8 @@ from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
 
 __all__ = ["LatentDiffusion", "RunFeatures", "build"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,14 +116,33 @@ class LatentDiffusion(nn.Module):
             f = self.autoencoder.config.factor
             return tiled(self.encode_images, images, tile * f, tile // 4 * f, Fraction(1, f))
         self.widen_overflowing_stage()
-        return self.autoencoder.encode(images, noise) * self.system.latent_scale
+        return self._finite(
+            lambda: self.autoencoder.encode(images, noise) * self.system.latent_scale, "encoder", "this picture"
+        )
 
     def decode_latents(self, latents: Tensor, *, tile: int | None = None) -> Tensor:
         """Scaled latents to images in [−1, 1] (not clamped); `tile` as in `encode_images`."""
         if tile is not None:
             return tiled(self.decode_latents, latents, tile, tile // 4, self.autoencoder.config.factor)
         self.widen_overflowing_stage()
-        return self.autoencoder.decode(latents / self.system.latent_scale)
+        return self._finite(
+            lambda: self.autoencoder.decode(latents / self.system.latent_scale), "decoder", "these latents"
+        )
+
+    def _finite(self, run: Callable[[], Tensor], half: str, given: str) -> Tensor:
+        """What `run`, one half of the first stage, gives. Where it overflows it runs again in float32, now and from
+        here on; `InputError` if that does not help."""
+        result = run()
+        if result.isfinite().all():
+            return result
+        kind = self.autoencoder.quant_conv.weight.dtype
+        if kind != torch.float32:
+            _LOG.warning("the first stage's %s overflows in %s and runs in float32 from here on", half, kind)
+            self.autoencoder.float()
+            result = run()
+            if result.isfinite().all():
+                return result
+        raise InputError(f"the first stage's {half} gives NaN or infinite values for {given}: is its file damaged?")
 
     def widen_overflowing_stage(self) -> None:
         """Make the autoencoder float32 where float16 would give black pictures; done by its first use, too."""
