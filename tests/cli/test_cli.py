@@ -65,7 +65,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate", "a", "-m", "nosuch"], "there is no model 'nosuch'; wanted is a file, a folder, a hub id"),
         (["generate"], "no prompt is given; tiny wants one"),
         (["generate", "a", "-o", "/proc/none"], "the output folder /proc/none cannot be made"),
-        (["train", "absent.toml"], "there is no file .absent.toml."),
+        (["train", "absent.toml"], "there is no file 'absent.toml'"),
         (["train", "broken.toml"], r"broken.toml: unknown key loop.stepz; known are: steps"),
         (["train", "unkind.toml"], "unknown kind of recipe 'difusion'; known are: diffusion"),
         (["evaluate", "picturebook", "--prompts", "empty.jsonl"], "holds no prompts"),

@@ -27,7 +27,7 @@ def run(*arguments: object) -> str:
     ("arguments", "message"),
     [
         (["judge", "--count", 0], "the number of renders is 0, wanted is at least 1"),
-        (["judge", "--weights", "text"], "text is truncated or not a safetensors file"),
+        (["judge", "--weights", "text"], "text is not a safetensors file"),
         (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
         (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
