@@ -63,7 +63,11 @@ def test_whole_runs(tmp_path: Path, name: str) -> None:
     model = load_checkpoint(folder, system=narrow(name)).model
     inputs = {"caption": PROMPT, "original_size": (64, 64), "crop": (0, 0), "target_size": (64, 64)}
     told, null = model.condition([inputs]), model.condition([model.conditioner.unconditional(inputs)])
-    denoise = classifier_free(model.denoiser(told), model.denoiser(null), guidance)
+    cond, uncond = model.denoiser(told), model.denoiser(null)
+
+    def denoise(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return classifier_free(cond(x, sigma), uncond(x, sigma), guidance)
+
     sigmas = spaced("leading", model.process, steps)
     unit = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     x = unit * (1 + sigmas[0] ** 2).sqrt()  # the peer begins with unit variance
