@@ -42,7 +42,11 @@ class AdapterConfig:
 def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:
     """Adapters that change nothing yet, live on `model`, by the names of the layers that they adapt."""
     names = dressed_names(model.system)
-    chosen = [n for n in adaptable_layers(model.system) if n in names and _is_chosen(n, config)]
+    chosen = [
+        name
+        for name, layer in adaptable_layers(model.system).items()
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and name in names and _is_chosen(name, config)
+    ]
     if not chosen:
         raise InputError(f"{model.system.name} has no layers that a LoRA file has names for")
     adapters: dict[str, Adapter] = {}

@@ -1,0 +1,126 @@
+"""Training on a folder of pictures that nobody here drew: the whole model, and a LoRA."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from darkroom.checkpoints.lora import read_lora
+from darkroom.checkpoints.native import load_system
+from darkroom.data.buckets import BucketConfig
+from darkroom.data.folder import FolderConfig
+from darkroom.errors import InputError
+from darkroom.nn.lora import LowRank
+from darkroom.training.adapters import AdapterConfig
+from darkroom.training.config import LoopConfig
+from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
+from darkroom.training.loop import train
+
+LOOP = LoopConfig(steps=6, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five wide and two tall pictures; one of the wide ones ends in its middle."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for i in range(7):
+        sides = (40, 80) if i < 5 else (80, 40)
+        Image.fromarray(rng.integers(0, 255, (*sides, 3)).astype(np.uint8)).save(path / f"{i}.png")
+        (path / f"{i}.txt").write_text(f"a red house, number {i}")
+    whole = (path / "3.png").read_bytes()
+    (path / "3.png").write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def recipe(folder: Path, model: Path, **changes: Any) -> DiffusionRecipe:
+    buckets = BucketConfig(32, "aspect", step=16, shortest=16, longest=64, flip=True)
+    plain = DiffusionRecipe(
+        loop=LOOP, data=FolderConfig(folder), model=str(model), buckets=buckets, latent_cache=folder.parent / "cache"
+    )
+    return replace(plain, **changes)
+
+
+def run(r: DiffusionRecipe, folder: Path) -> DiffusionObjective:
+    torch.manual_seed(0)
+    objective = DiffusionObjective(r)
+    train(objective, r.loop, folder, recipe=r)
+    return objective
+
+
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "ledger.jsonl").open()]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_folder_is_trained_on_and_accounted_for(
+    cached: bool, folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    r = recipe(folder, tiny_folder, **({} if cached else {"latent_cache": None}))
+    run(r, tmp_path / "run")
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
+    lines = ledger(tmp_path / "run")
+    samples = [line for line in lines if "number" in line]
+    assert [line["number"] for line in samples] == list(range(12))
+    assert {line["name"] for line in samples if line["epoch"] == 0} == {f"{i}.png" for i in (0, 1, 2, 4, 5, 6)}
+    assert {line["size"] for line in samples} == {"48x16", "16x48"}
+    assert {line["flipped"] for line in samples} == {True, False}
+    stands_in = [line for line in samples if "instead_of" in line]
+    assert stands_in
+    assert all(line["instead_of"].startswith("3.png: ") for line in stands_in)
+    (summary,) = (line["summary"] for line in lines if "summary" in line)
+    assert summary.startswith("epoch 0: 6 of 7 used, 2 places filled by samples used before, 1 could not be read")
+    exported = load_system(tmp_path / "run" / "export")
+    assert not torch.equal(exported.unet.conv_in.weight, load_system(tiny_folder).unet.conv_in.weight)
+
+
+def test_a_broken_run_keeps_one_ledger(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    r = recipe(folder, tiny_folder)
+    run(r, tmp_path / "unbroken")
+    torch.manual_seed(0)
+    train(DiffusionObjective(r), r.loop, tmp_path / "broken", recipe=r, minutes=0.0)
+    run(r, tmp_path / "broken")
+    assert ledger(tmp_path / "broken") == ledger(tmp_path / "unbroken")
+    ours, theirs = (load_system(tmp_path / name / "export").state_dict() for name in ("broken", "unbroken"))
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    r = recipe(folder, tiny_folder, adapter=AdapterConfig(4, alpha=2.0, kind=kind))
+    objective = run(r, tmp_path / "run")
+    base = load_system(tiny_folder).state_dict()
+    assert all(torch.equal(t, base[k]) for k, t in objective.model.state_dict().items())
+    state = torch.load(next((tmp_path / "run" / "checkpoints").iterdir()) / "state.pt", weights_only=True)
+    assert all(key.startswith("adapters.") for key in state["networks"])
+    path = tmp_path / "run" / "export" / "lora.safetensors"
+    found = read_lora(path, objective.model.system).unet
+    assert objective.adapters is not None
+    assert found.keys() == objective.adapters.keys()
+    with torch.no_grad():
+        learned = 0.0
+        for name, adapter in found.items():
+            assert isinstance(adapter, LowRank)
+            weight: Any = objective.model.get_submodule(name).weight
+            difference = adapter.difference(weight)
+            learned += float(difference.abs().sum())
+            assert adapter.scale == pytest.approx(0.5)
+    assert learned > 0
+
+
+def test_what_a_model_reads_must_be_there(folder: Path, tiny_folder: Path) -> None:
+    with pytest.raises(InputError, match=r"buckets is missing: pictures of any size need \[buckets\]"):
+        recipe(folder, tiny_folder, buckets=None)
+    with pytest.raises(InputError, match=r"buckets.crop is random, wanted is \"center\" beside latent_cache"):
+        recipe(folder, tiny_folder, buckets=BucketConfig(32, step=16, crop="random"))
+    with pytest.raises(InputError, match=r"buckets.step is 8, wanted is a multiple of 16"):
+        DiffusionObjective(recipe(folder, tiny_folder, buckets=BucketConfig(32, step=8)))
