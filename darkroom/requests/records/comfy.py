@@ -48,6 +48,7 @@ UNDERSTOOD = {
     *(*SOLVERS, *SCHEDULERS, "StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
 }
 NAMES = {setting.path: setting.comfy for setting in SETTINGS if setting.comfy is not None}  # of sampler nodes' inputs
+MAX_PASSES = 8  # that are described
 MAX_KINDS = 20  # of nodes without a counterpart that are named
 LATENTS = ("latent_image", "samples", "latent", "pixels", "images", "image", "")
 
@@ -236,7 +237,9 @@ def _second_pass(graph: Graph, found: Findings, passes: list[Node]) -> None:
             if (value := graph.value(second, name)) != graph.value(first, name):
                 found.unmapped.append(f"{name} {value} of the second pass")
         return
-    for number, each in enumerate(passes[1:], 2):
+    if len(passes) > MAX_PASSES:
+        found.unmapped.append(f"{len(passes) - MAX_PASSES} more passes")
+    for number, each in enumerate(passes[1:MAX_PASSES], 2):
         said = {name: graph.value(each, name) for name in ("steps", "denoise", "start_at_step")}
         settings = ", ".join(f"{name} {value}" for name, value in said.items() if value is not None)
         loader = next((n for n in graph.upstream(each, "model", "") if "ckpt_name" in n.inputs), None)

@@ -30,7 +30,7 @@ class Prompts:
 
     def __init__(self, graph: Graph, found: Findings) -> None:
         self.graph, self.found = graph, found
-        self.encoders: list[Node] = []  # what made the conditionings that were read, in order
+        self.encoders: list[Node] = []  # what made the conditionings that were read, the first of them
         self._known: dict[tuple[Node, int, Role], list[str]] = {}
         self._translated: dict[str, str] = {}
 
@@ -103,7 +103,7 @@ class Prompts:
         parts = [self._parts(link, role, depth + 1) for link in links]
         if node.kind == "ConditioningCombine" or len(parts) != 2:
             return [part for each in parts for part in each]
-        return self._short([" BREAK ".join([part, *parts[1][:1]]) for part in parts[0]])
+        return self._short([self.graph.join(" BREAK ", [part, *parts[1][:1]]) for part in parts[0]])
 
     def _two_towers(self, node: Node) -> list[str]:
         """SDXL's encoder: a text for each tower. The request has one for both."""
@@ -113,7 +113,8 @@ class Prompts:
         return self._encoded(node, large or small or "")
 
     def _encoded(self, node: Node, text: str) -> list[str]:
-        self.encoders.append(node)
+        if len(self.encoders) < MAX_PARTS:
+            self.encoders.append(node)
         if text not in self._translated:
             self._translated[text] = "".join(translated(short, self.found.unmapped) for short in self._short([text]))
         return [self._translated[text]]

@@ -8,7 +8,7 @@ node at most once, whatever circles a file has.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,10 +164,15 @@ class Graph:
         if not texts:
             return None
         between = next((d for key in _BETWEEN if isinstance(d := node.inputs.get(key), str)), "")
-        self._joined_so_far += sum(map(len, texts))
+        return self.join(between.replace("\\n", "\n"), texts)
+
+    def join(self, between: str, texts: Sequence[str]) -> str:
+        """`between.join(texts)`; `InputError` once a graph has joined more than any graph needs."""
+        joined = between.join(texts)
+        self._joined_so_far += len(joined)
         if self._joined_so_far > MAX_JOINED:
             raise InputError(f"the nodes of the graph join texts of more than {MAX_JOINED} characters")
-        return between.replace("\\n", "\n").join(texts)
+        return joined
 
 
 def api_graph(table: Mapping[str, Any]) -> Graph:

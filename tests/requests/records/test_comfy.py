@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from darkroom.errors import InputError
 from darkroom.requests.records import comfy
 from darkroom.requests.records.found import Found
 from darkroom.types import HighResolution, Request
@@ -175,6 +176,39 @@ def test_prompts_behind_other_nodes() -> None:
     assert prompt(n30=circle) == "b" + tag
 
 
+def test_texts_that_grow_without_end_are_refused() -> None:
+    graph = rewired(["x20", 0], ["7", 0], n6=("CLIPTextEncode", {"text": "a" * 19_000}))
+    for i in range(21):  # each node twice the one before
+        graph[f"y{i}"] = {
+            "class_type": "StringConcatenate",
+            "inputs": {k: [f"y{i - 1}", 0] for k in ("string_a", "string_b")},
+        }
+        both = {f"conditioning_{k}": [f"x{i - 1}" if i else "6", 0] for k in (1, 2)}
+        graph[f"x{i}"] = {"class_type": "ConditioningCombine", "inputs": both}
+    assert "prompts beyond the first 32 that are combined" in read(graph).unmapped
+    chained = {
+        f"z{i}": {
+            "class_type": "ConditioningConcat",
+            "inputs": {"conditioning_to": ["x20", 0], "conditioning_from": ["7", 0]},
+        }
+        for i in range(9)
+    }
+    for i in range(9):
+        chained[f"w{i}"] = {
+            "class_type": "ConditioningCombine",
+            "inputs": {"conditioning_1": [f"z{i}", 0], "conditioning_2": [f"w{i - 1}" if i else "7", 0]},
+        }
+    graph |= chained
+    graph["3"]["inputs"]["positive"] = ["w8", 0]
+    with pytest.raises(InputError, match="the nodes of the graph join texts of more than 1000000 characters"):
+        read(graph)
+    graph["y0"]["inputs"] = {"text": "ab"}
+    graph["6"]["inputs"] = {"text": ["y20", 0]}
+    graph["3"]["inputs"]["positive"] = ["6", 0]
+    with pytest.raises(InputError, match="join texts of more than"):
+        read(graph)
+
+
 def test_what_cannot_be_found_is_said() -> None:
     graph = changed(n6=("Oracle", {"anything": 3}), n30=("Dice", {"sides": 6}))
     graph["3"]["inputs"] |= {"steps": ["30", 0], "seed": ["30", 0]}
@@ -309,7 +343,8 @@ def test_a_workflow_without_its_graph() -> None:
 
 def chain(kind: str, name: str, other: str) -> dict[str, Any]:
     """40,000 nodes, each linked to the one before by `name`, and by `other` to it too."""
-    graph = rewired([f"x{39_999}", 0], ["7", 0])
+    graph = rewired(["x39999", 0], ["7", 0])
+    graph["3"]["inputs"]["latent_image"] = ["x39999", 0]
     for i in range(40_000):
         before = [f"x{i - 1}" if i else "6", 0]
         graph[f"x{i}"] = {"class_type": kind, "inputs": {name: before, other: before}}
