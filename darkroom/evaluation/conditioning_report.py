@@ -23,15 +23,15 @@ def print_conditioning(report: ConditioningReport, ceiling: Ceiling) -> None:
     """Two tables; shares of variance are those of the first, a middle and the last level."""
     places = (0, len(report.signal) // 2, len(report.signal) - 1)
     levels = [f"{report.signal[p]:.3g}" for p in places]
-    table = Table("word", "followed", "by chance", "unmoved", *(f"word | seed at {level}" for level in levels))
+    table = Table("word", "followed", "by chance", "unmoved", *(f"at {level}" for level in levels))
     for sort, effect in report.effects.items():
-        shares = [f"{effect.words[p]:.0%} | {effect.seeds[p]:.0%}" for p in places]
+        shares = [f"{effect.words[p]:.0%}, {effect.seeds[p]:.0%}" for p in places]
         table.add_row(sort, f"{effect.followed:.0%}", f"{effect.chance:.0%}", f"{effect.unmoved:.0%}", *shares)
     console = Console()
     console.print(table)
     console.print(
         f"{report.pictures} pictures. followed: show what the prompt says. unmoved: pairs from one seed that show the "
-        "same whatever the prompt says.\nword | seed: what the estimate at this share of signal owes to each."
+        "same whatever the prompt says.\nat …: what the estimate at this share of signal owes to word and seed."
     )
     rows = Table("first stage", "true scenes", "decoded")
     for name in ("kinds", "colours", "parts", "counts", "relations", "surroundings"):
