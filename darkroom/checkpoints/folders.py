@@ -10,7 +10,7 @@ from pathlib import Path
 from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
-__all__ = ["EMBEDDINGS", "LORAS", "Kept", "find_file", "named_files"]
+__all__ = ["CHECKPOINTS", "EMBEDDINGS", "LORAS", "Kept", "find_file", "named_files"]
 
 MAX_FILES = 100_000  # looked at below one folder
 
@@ -24,6 +24,7 @@ class Kept:
     single: tuple[str, ...]
 
 
+CHECKPOINTS = Kept("model", (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"), ())
 LORAS = Kept(
     "LoRA",
     (".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from darkroom.errors import InputError
+from darkroom.checkpoints.folders import CHECKPOINTS, named_files
+from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
 __all__ = ["locate", "shipped"]
@@ -56,16 +58,19 @@ def shipped() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(Path(str(files("darkroom") / "weights")).glob("*/system.json"))}
 
 
-def locate(model: str) -> Path:
-    """The path of `model`: an existing path, a shipped name, a name of the catalogue whose home on the hub is known, or
-    `owner/name[@revision][:file]` there.
+def locate(model: str, folders: Sequence[Path] = ()) -> Path:
+    """The path of `model`: an existing path, a file in or below one of `folders` by name, a shipped name, a name of the
+    catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
 
     A repository is read from the hub's cache where it is there; HF_HUB_OFFLINE, HF_HOME and the like are honoured.
     Raises `InputError` saying what was looked for.
     """
-    path = Path(model).expanduser()
+    path = _path(model)
     if path.exists():
         return path
+    kept = named_files(CHECKPOINTS, folders)
+    if model in kept:
+        return kept[model]
     if model in shipped():
         return shipped()[model]
     name = _catalogued(model)
@@ -79,10 +84,21 @@ def locate(model: str) -> Path:
         return _from_hub(model)
     if path.suffix or "/" in model:
         raise InputError(f"there is no file or folder {model!r}")
-    known = ", ".join([*nearest(model, list(shipped())), *nearest(model, list(HOMES))[:5]])
+    stems = list({path: name for name, path in reversed(kept.items())}.values())
+    known = ", ".join([*nearest(model, stems)[:5], *nearest(model, list(shipped())), *nearest(model, list(HOMES))[:5]])
     raise InputError(
         f"there is no model {model!r}; wanted is a file, a folder, a hub id (owner/name) or a name such as {known}"
     )
+
+
+def _path(model: str) -> Path:
+    """`model` as a path. Raises `InputError` for what no path can be."""
+    try:
+        path = Path(model).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # names too long, unknown users
+        raise InputError(f"there is no model {printable(model)!r}: {error}") from None
+    return path
 
 
 def _catalogued(model: str) -> str | None:

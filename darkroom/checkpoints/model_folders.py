@@ -1,0 +1,106 @@
+"""Where people keep their models: the trees of A1111 and ComfyUI, and ComfyUI's `extra_model_paths.yaml`.
+
+Everything is used where it lies; nothing is copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darkroom.errors import InputError, printable
+
+__all__ = ["ModelFolders", "read_extra_model_paths", "tree_folders"]
+
+MAX_BYTES = 1 << 20  # of a file of paths
+# Kind → its folder in A1111's tree, in ComfyUI's, and in a folder of models alone, in either spelling.
+TREE: dict[str, tuple[str, ...]] = {
+    "checkpoints": ("models/Stable-diffusion", "models/checkpoints", "Stable-diffusion", "checkpoints"),
+    "loras": ("models/Lora", "models/LyCORIS", "models/loras", "Lora", "LyCORIS", "loras"),
+    "embeddings": ("embeddings", "models/embeddings"),
+    "vae": ("models/VAE", "models/vae", "VAE", "vae"),
+    "controlnet": ("models/ControlNet", "models/controlnet", "ControlNet", "controlnet"),
+}
+
+
+@dataclass(frozen=True)
+class ModelFolders:
+    """The folders to look in, by what lies there; earlier ones go first."""
+
+    checkpoints: tuple[Path, ...] = ()
+    loras: tuple[Path, ...] = ()
+    embeddings: tuple[Path, ...] = ()
+    vae: tuple[Path, ...] = ()
+    controlnet: tuple[Path, ...] = ()
+
+    def __add__(self, other: ModelFolders) -> ModelFolders:
+        kinds = (f.name for f in dataclasses.fields(self))
+        return ModelFolders(**{k: tuple(dict.fromkeys(getattr(self, k) + getattr(other, k))) for k in kinds})
+
+
+def tree_folders(root: Path) -> ModelFolders:
+    """The folders below `root`, the program's folder of A1111 or ComfyUI or the models inside it. Raises `InputError`
+    if none of them is there."""
+    found = {kind: _unlike(root / name for name in names) for kind, names in TREE.items()}
+    if not any(found.values()):
+        expected = ", ".join(names[0] for names in TREE.values())
+        raise InputError(f"{root} holds no models: expected is a folder with {expected}, or as ComfyUI has them")
+    return ModelFolders(**found)
+
+
+def _unlike(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Those that are folders, each once, whatever the spellings by which a file system finds it."""
+    real: dict[str, Path] = {}
+    for path in paths:
+        if path.is_dir():
+            real.setdefault(os.path.realpath(path), path)
+    return tuple(real.values())
+
+
+def read_extra_model_paths(path: Path) -> ModelFolders:
+    """The folders in ComfyUI's file of paths: for each program a `base_path`, and below it one or more lines a kind.
+
+    Raises `InputError` naming the file and the key. Folders that are not there are left out, as ComfyUI does.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes, accepted are at most {MAX_BYTES}")
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {printable(' '.join(str(error).split()))}") from None
+    if not isinstance(table, dict):
+        raise InputError(f"{path} is not a table of programs and their folders")
+    first, others = ModelFolders(), ModelFolders()
+    for name, program in table.items():
+        if program is None:
+            continue
+        if not isinstance(program, dict):
+            raise InputError(f"{path}: {printable(name)} is {printable(program)}, expected is a table of folders")
+        found = _program(path, str(name), program)
+        if program.get("is_default") is True:
+            first = first + found
+        else:
+            others = others + found
+    return first + others
+
+
+def _program(path: Path, name: str, program: dict[Any, Any]) -> ModelFolders:
+    def lines(key: str) -> list[str]:
+        said = program.get(key)
+        if said is None:
+            return []
+        if not isinstance(said, str) or "\0" in said:
+            raise InputError(f"{path}: {printable(name)}.{key} is {printable(said)}, expected is a path on each line")
+        return [os.path.expandvars(os.path.expanduser(line.strip())) for line in said.splitlines() if line.strip()]
+
+    base = path.parent.joinpath(*lines("base_path")[:1])
+    kinds = [f.name for f in dataclasses.fields(ModelFolders)]
+    return ModelFolders(**{kind: _unlike(base / line for line in lines(kind)) for kind in kinds})
