@@ -105,7 +105,7 @@ def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_p
     )
     images = plain.batch(first_places(plain.reader, 2))
     assert torch.allclose(grown.autoencoder.eval()(images), plain.autoencoder.eval()(images), atol=0.02)  # bf16 file
-    with pytest.raises(InputError, match=r"its channel_mult is \(1, 1\), wanted is \(1, 2\)"):
+    with pytest.raises(InputError, match=r"its channel_mult is \(1, 1\), expected is \(1, 2\)"):
         AutoencoderObjective(
             recipe(
                 None,
@@ -192,7 +192,7 @@ def test_the_judge_trains_nobody(tmp_path: Path) -> None:
 def test_a_first_stage_of_another_shape_is_not_gone_on_from(tmp_path: Path) -> None:
     other = replace(MODEL, channels=64)
     write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
-    with pytest.raises(InputError, match=r"holds another network: its channels is 64, wanted is 32"):
+    with pytest.raises(InputError, match=r"holds another network: its channels is 64, expected is 32"):
         AutoencoderObjective(recipe(None, init_from=tmp_path / "other.safetensors"))
 
 
