@@ -18,7 +18,6 @@ from diffusers import (
 from scipy.integrate import quad
 from torch import Tensor
 
-from darkroom.diffusion.guidance import classifier_free
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS, split_name, with_options
@@ -286,16 +285,6 @@ def test_schedules_that_cannot_be() -> None:
             given(bad)
     assert given([3, 1]).tolist() == [3, 1, 0]
     assert given([3, 1, 0]).tolist() == [3, 1, 0]
-
-
-def test_guidance_of_one_is_conditional_and_never_asks_the_other() -> None:
-    def never(x: Tensor, sigma: Tensor) -> Tensor:
-        raise AssertionError("the unconditional half is not needed")
-
-    x, sigma = torch.ones(1, 1, 1, 1), torch.tensor(2.0)
-    assert classifier_free(gaussian, never, 1.0)(x, sigma) == gaussian(x, sigma)
-    doubled = classifier_free(lambda x, s: x, lambda x, s: 0 * x, 2.0)(x, sigma)
-    assert doubled == 2.0
 
 
 def test_noise_of_a_picture_does_not_depend_on_its_batch() -> None:

@@ -144,6 +144,12 @@ def test_unlike_pictures_share_calls(pipeline: Pipeline) -> None:
         assert engine.batcher.calls == [2 + 3 + 2] * 4
 
 
+def test_without_guidance_the_network_is_asked_for_the_prompt_alone(pipeline: Pipeline) -> None:
+    with Engine() as engine:
+        pipeline.submit(engine, replace(CAT, guidance_scale=1.0)).result()
+        assert engine.batcher.calls == [1] * 4
+
+
 def test_pictures_join_and_leave_between_steps(pipeline: Pipeline) -> None:
     alone = pipeline.generate([CAT, replace(CAT, seed=5, steps=7)])
     with Engine() as engine:
