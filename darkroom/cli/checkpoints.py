@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 
 if TYPE_CHECKING:
     from darkroom.diffusion.process import Prediction
@@ -42,8 +42,8 @@ def inspect(
         print(json.dumps(facts, indent=2, ensure_ascii=False))
         return
     width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        print(f"{name:{width}}  {value}")
+    for name, value in facts.items():  # some of it stands in the file
+        print(f"{printable(name):{width}}  {printable(value, 1000)}")
 
 
 def convert(

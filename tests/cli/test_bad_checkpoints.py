@@ -124,3 +124,16 @@ def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     said = complaint(capsys, monkeypatch, "generate", "x", "-m", str(folder), "-o", str(tmp_path))
     assert str(weights) in said
     assert "truncated download" in said
+
+
+def test_what_stands_in_a_file_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "lora_unet_x\x1b[2J"
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(save({f"{key}.lora_down.weight": torch.ones(1, 2), f"{key}.unknown\x1b[31m": torch.ones(1)}))
+    monkeypatch.setattr(sys, "argv", ["darkroom", "inspect", str(path), "--no-hash"])
+    main()
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+    said = complaint(capsys, monkeypatch, "inspect", str(tmp_path / "absent\x1b[2J.safetensors"))
+    assert "\x1b" not in said
