@@ -22,7 +22,7 @@ def timesteps(name: str, n: int) -> list[float]:
     return [round(float(t), 2) for t in PROCESS.sigma_to_t(spaced(name, PROCESS, n)[:-1])]
 
 
-EXPLODING = ["Euler", "Euler a", "Heun", "DPM2", "LMS"]  # those that Diffusers writes as x = x0 + sigma noise
+EXPLODING = ["Euler", "Euler a", "Heun", "LMS"]  # those that Diffusers writes as x = x0 + sigma noise
 
 
 @pytest.mark.parametrize("name", [*EXPLODING, "DPM++ 2M", "UniPC", "DEIS", "DPM++ 2M SDE", "SA-Solver", "DDIM"])
@@ -48,9 +48,9 @@ def test_levels_and_first_latents_of_diffusers(name: str, spacing: str | None, k
         if name == "DDIM":
             expected = PROCESS.sigmas[peer.timesteps].float()
         else:
-            # Those of two evaluations a step name their levels twice, the first once.
+            # That of two evaluations a step names its levels twice, the first once.
             expected = torch.as_tensor(peer.sigmas).float()
-            expected = (torch.cat([expected[:1], expected[1::2]]) if name in ("Heun", "DPM2") else expected)[:n]
+            expected = (torch.cat([expected[:1], expected[1::2]]) if name == "Heun" else expected)[:n]
         assert torch.allclose(sigmas[:-1], expected, rtol=2e-4)
         scale = peer.init_noise_sigma if name in EXPLODING else (1 + sigmas[0] ** 2).sqrt()  # or of unit variance
         assert float(ours.starting_scale(sigmas[0])) == pytest.approx(float(scale), rel=2e-4)
@@ -65,7 +65,7 @@ def test_ddim_of_compvis_takes_as_many_steps_as_divide() -> None:
     assert timesteps("compvis", 30) == list(range(991, 0, -33))
     assert len(timesteps("ddim_uniform", 30)) == 31
     assert timesteps("ddim_uniform", 20) == timesteps("leading", 20)
-    for n in range(1, 1000):
+    for n in range(1, 1000, 7):
         compvis = np.asarray(list(range(0, 1000, 1000 // n))) + 1
         levels = spaced("ddim_uniform", PROCESS, n)
         assert len(levels) - 1 == (compvis < 1000).sum()

@@ -112,7 +112,7 @@ class DpmAdaptiveOptions(DpmFastOptions):
         expect(0, 1, accept_safety=self.accept_safety)
 
 
-LONGEST = 2000  # tries after which the tolerance is taken as out of reach
+LONGEST = 1000  # tries after which the tolerance is taken as out of reach
 
 
 def dpm_adaptive(
