@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized, refuse_embeddings
 from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.bert_tokenizer import BertTokenizer
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
@@ -51,6 +51,7 @@ class BertText(CaptionEmbedder):
         return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
 
     def _tokenized(self, text: WeightedText) -> Tokenized:
+        refuse_embeddings(text)
         length = self.tokenizer.length
         weights = token_weights(text, self.tokenizer.pieces, length - 2)
         return Tokenized(text.text, [1.0, *weights, *[1.0] * (length - 1 - len(weights))])  # behind [CLS]

@@ -15,7 +15,7 @@ from darkroom.conditioning.emphasis import EMPHASES, Emphasis
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 
-__all__ = ["CaptionConfig", "CaptionEmbedder", "Tokenized"]
+__all__ = ["CaptionConfig", "CaptionEmbedder", "Tokenized", "refuse_embeddings"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class CaptionEmbedder(Embedder):
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
         """Texts (None: no text), all in equally many chunks, as their features are to be mixed."""
         raise NotImplementedError
+
+    def encode(self, values: Sequence[Any], clip_skip: int | None, device: torch.device) -> Tensor | Conditioning:
+        """`prepare` and `forward` of what `tokenize` gave, all in equally many chunks."""
+        return self(self.prepare(values).to(device), clip_skip)
 
     def features(self, prepared: Tensor) -> Tensor:
         """Prepared tokens (B, …) to features (B, L, D)."""
@@ -88,7 +92,7 @@ class CaptionEmbedder(Embedder):
         rows: dict[int, Conditioning] = {}
         for chunks in {t.chunks for t in tokenized}:
             own = [i for i, t in enumerate(tokenized) if t.chunks == chunks]
-            found = self(self.prepare([tokenized[i].value for i in own]).to(device), clip_skip)
+            found = self.encode([tokenized[i].value for i in own], clip_skip, device)
             found = found if isinstance(found, Conditioning) else Conditioning(tokens=found)
             rows.update({i: found[n] for n, i in enumerate(own)})
         return [rows[i] for i in range(len(tokenized))]
@@ -110,6 +114,12 @@ def _weigh(chunk: Tensor, weights: Tensor, blank: Tensor, widths: list[int], how
         return chunk
     towers = zip(chunk.split(widths, dim=1), blank.split(widths, dim=1))  # each by itself: their means differ
     return torch.cat([how.apply(x.float(), weights, empty.float()) for x, empty in towers], dim=1).to(chunk.dtype)
+
+
+def refuse_embeddings(text: WeightedText) -> None:
+    """`InputError` where a text encoder reads none."""
+    if text.embeddings:
+        raise InputError(f"this system's text encoder reads no embeddings such as {text.embeddings[0].name!r}")
 
 
 def _weighted(caption: WeightedText | str | None) -> WeightedText | None:

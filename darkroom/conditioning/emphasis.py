@@ -57,7 +57,7 @@ def without_weak_pieces(text: WeightedText) -> Sequence[tuple[WeightedText, floa
     for k, piece in enumerate(text.pieces):
         if piece.weight < 1:
             share = math.tan((1 - max(piece.weight, 1e-4)) * math.pi / 2)
-            without = replace(piece, text="", weight=1.0)  # a chunk that it begins still begins here
+            without = replace(piece, text="", weight=1.0, embedding=None)  # a chunk that it begins still begins here
             mixture.append((WeightedText((*strong[:k], without, *strong[k + 1 :])), share))
     return mixture
 

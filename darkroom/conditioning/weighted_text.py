@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from darkroom.conditioning.embedding import Embedding
+
 __all__ = ["Piece", "WeightedText", "token_weights"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Text of one weight; `breaks`: it begins a new chunk."""
+    """Text of one weight; `breaks`: it begins a new chunk; `embedding`: what it stands for in place of its letters."""
 
     text: str
     weight: float = 1.0
     breaks: bool = False
+    embedding: Embedding | None = None
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class WeightedText:
         return "".join((" " if p.breaks else "") + p.text for p in self.pieces)
 
     @property
+    def embeddings(self) -> tuple[Embedding, ...]:
+        """In their order, as often as they stand there."""
+        return tuple(p.embedding for p in self.pieces if p.embedding is not None)
+
+    @property
     def plain(self) -> bool:
         """Whether it is nothing but text."""
-        return all(p.weight == 1 and not p.breaks for p in self.pieces)
+        return all(p.weight == 1 and not p.breaks and p.embedding is None for p in self.pieces)
 
 
 def token_weights(text: WeightedText, split: Callable[[str], Sequence[object]], limit: int) -> list[float]:

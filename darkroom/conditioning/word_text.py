@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized, refuse_embeddings
 from darkroom.conditioning.weighted_text import WeightedText, token_weights
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 from darkroom.models.tokenizer import WordTokenizer
@@ -48,6 +48,7 @@ class WordText(CaptionEmbedder):
         return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
 
     def _tokenized(self, text: WeightedText) -> Tokenized:
+        refuse_embeddings(text)
         length = self.tokenizer.length
         weights = token_weights(text, self.tokenizer.split, length - 1)
         return Tokenized(text.text, [*weights, *[1.0] * (length - len(weights))])

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from darkroom.checkpoints.embeddings import EmbeddingFolders
 from darkroom.engine.engine import Draw, Engine, Ticket
 from darkroom.engine.loras import LoraShelf
 from darkroom.engine.memory import check_memory
 from darkroom.engine.run import Desk, Picture, Progress, Run
+from darkroom.prompts.embeddings import with_embeddings
 from darkroom.requests.plan import Plan, plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Request, Step
@@ -23,12 +25,21 @@ class Pipeline:
     """Draws requests on one system. Nothing is kept between runs: the same request gives the same picture, alone or in
     any company (within 1/255 of each pixel in float32; with `exact` to the bit, at the price of joint calls).
 
-    `lora_folders`: where the LoRAs that prompts name are looked for.
+    `lora_folders`, `embedding_folders`: where the LoRAs and textual-inversion embeddings that prompts name are looked
+    for.
     """
 
-    def __init__(self, model: LatentDiffusion, lora_folders: Sequence[Path] = (), *, exact: bool = False) -> None:
+    def __init__(
+        self,
+        model: LatentDiffusion,
+        lora_folders: Sequence[Path] = (),
+        embedding_folders: Sequence[Path] = (),
+        *,
+        exact: bool = False,
+    ) -> None:
         self.model = model.eval()
         self.shelf = LoraShelf(lora_folders)
+        self.embeddings = EmbeddingFolders(embedding_folders, model.system)
         self.exact = exact
 
     def generate(self, requests: Sequence[Request], *, batch_size: int = 8) -> list[Picture]:
@@ -52,7 +63,7 @@ class Pipeline:
 
     def checked(self, request: Request) -> Plan:
         """The plan of `request`; `InputError` where it is wrong or does not fit memory."""
-        p = plan(request, self.model.system)
+        p = plan(request, self.model.system).read(lambda prompt: with_embeddings(prompt, self.embeddings))
         check_memory(self.model, p)
         return p
 

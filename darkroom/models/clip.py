@@ -47,16 +47,17 @@ class ClipTextTower(nn.Module):
         self.layers = nn.ModuleList(TowerLayer(c.width, c.heads, c.activation, causal=True) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width)
         self.projection = Linear(c.width, c.projection, bias=False) if c.projection is not None else None
-        self.learned: Tensor | None = None  # (n, width), the tokens behind the vocabulary: textual inversion
 
-    def forward(self, tokens: Tensor, *, skip: int = 0, norm: bool = True, pooled: bool = False) -> TextFeatures:
-        """`tokens` (B, L ≤ length); indices from `vocabulary` on are learned tokens.
+    def forward(
+        self, tokens: Tensor, *, skip: int = 0, norm: bool = True, pooled: bool = False, learned: Tensor | None = None
+    ) -> TextFeatures:
+        """`tokens` (B, L ≤ length); from `vocabulary` on they number the vectors `learned` (n, width).
 
         `skip` last layers are left out of the features (1: penultimate), which pass the final norm if `norm`. The
         pooled output always comes from the last layer and the final norm.
         """
         last = len(self.layers) - skip
-        x = self._embed(tokens)
+        x = self._embed(tokens, learned)
         features = x
         for i, layer in enumerate(self.layers):
             if i == last and not pooled:
@@ -66,11 +67,11 @@ class ClipTextTower(nn.Module):
                 features = x
         return TextFeatures(self.norm(features) if norm else features, self._pool(tokens, x) if pooled else None)
 
-    def _embed(self, tokens: Tensor) -> Tensor:
+    def _embed(self, tokens: Tensor, learned: Tensor | None) -> Tensor:
         known = self.config.vocabulary
         x = self.token_embedding(tokens.clamp(max=known - 1))
-        if self.learned is not None:
-            extra = F.embedding((tokens - known).clamp(min=0), self.learned.to(x))
+        if learned is not None:
+            extra = F.embedding((tokens - known).clamp(min=0), learned.to(x))
             x = torch.where((tokens >= known)[..., None], extra, x)
         return x + self.position_embedding.weight[: tokens.shape[1]]
 

@@ -21,9 +21,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError
 
-__all__ = ["Alternate", "Break", "Edit", "LoraTag", "Node", "Part", "Prompt", "Sentence", "Text", "Weighted", "parse"]
+__all__ = [
+    "Alternate",
+    "Break",
+    "Edit",
+    "Learned",
+    "LoraTag",
+    "Node",
+    "Part",
+    "Prompt",
+    "Sentence",
+    "Text",
+    "Weighted",
+    "parse",
+]
 
 MAX_LENGTH = 20_000  # characters
 MAX_DEPTH = 64  # brackets within brackets
@@ -64,7 +78,15 @@ class Break:
     """The rest begins a new chunk."""
 
 
-Node = Text | Weighted | Edit | Alternate | Break
+@dataclass(frozen=True)
+class Learned:
+    """A word that an embedding stands for; `text`: as it is written. `parse` gives none: folders say what they are."""
+
+    text: str
+    embedding: Embedding
+
+
+Node = Text | Learned | Weighted | Edit | Alternate | Break
 
 
 @dataclass(frozen=True)
@@ -319,7 +341,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 def _print_node(node: Node) -> str:
     match node:
-        case Text(text):
+        case Text(text) | Learned(text):
             return SPECIAL.sub(_escaped, text)
         case Break():
             return "BREAK"

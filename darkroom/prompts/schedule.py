@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from darkroom.conditioning.weighted_text import Piece, WeightedText
-from darkroom.prompts.grammar import Alternate, Break, Edit, Node, Sentence, Text, Weighted
+from darkroom.prompts.grammar import Alternate, Break, Edit, Learned, Node, Sentence, Text, Weighted
 
 __all__ = ["changes", "flat"]
 
@@ -20,17 +20,19 @@ def flat(sentence: Sentence, step: int, total: int, former: int = 0) -> Weighted
     """
     pieces: list[Piece] = []
     breaks = False
-    for text, weight in _walk(sentence.nodes, _Count(max(step, 1), total, former), 1.0):
-        if text is None:
+    for node, weight in _walk(sentence.nodes, _Count(max(step, 1), total, former), 1.0):
+        if isinstance(node, Break):
             breaks = True
-        elif pieces and pieces[-1].weight == weight and not breaks:
-            pieces[-1] = Piece(pieces[-1].text + text, weight, pieces[-1].breaks)
+            continue
+        piece = Piece(node.text, weight, breaks, node.embedding if isinstance(node, Learned) else None)
+        if pieces and not breaks and pieces[-1].weight == weight and pieces[-1].embedding is piece.embedding is None:
+            pieces[-1] = replace(pieces[-1], text=pieces[-1].text + piece.text)
         else:
-            pieces.append(Piece(text, weight, breaks))
-            breaks = False
+            pieces.append(piece)
+        breaks = False
     if pieces:
-        pieces[0] = Piece(pieces[0].text.lstrip(), pieces[0].weight, pieces[0].breaks)
-        pieces[-1] = Piece(pieces[-1].text.rstrip(), pieces[-1].weight, pieces[-1].breaks)
+        pieces[0] = replace(pieces[0], text=pieces[0].text.lstrip())
+        pieces[-1] = replace(pieces[-1], text=pieces[-1].text.rstrip())
     return WeightedText(tuple(pieces))
 
 
@@ -57,14 +59,12 @@ class _Count:
         return self.step <= min(self.total, int(when))
 
 
-def _walk(nodes: Sequence[Node], count: _Count, weight: float) -> Iterator[tuple[str | None, float]]:
-    """(text, weight) in order; None for BREAK."""
+def _walk(nodes: Sequence[Node], count: _Count, weight: float) -> Iterator[tuple[Text | Learned | Break, float]]:
+    """What stands there at this step, in order, and its weight."""
     for node in nodes:
         match node:
-            case Text(text):
-                yield text, weight
-            case Break():
-                yield None, weight
+            case Text() | Learned() | Break():
+                yield node, weight
             case Weighted(inside, own):
                 yield from _walk(inside, count, weight * own)
             case Alternate(options):

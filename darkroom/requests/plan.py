@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
 from typing import Any
 
@@ -72,6 +72,16 @@ class Plan:
         Over a picture by those that are run, as A1111 counts.
         """
         return 0 if self.starts_from_image else int((self.whole == self.sigmas[0]).nonzero()[0])
+
+    def read(self, reading: Callable[[Prompt], Prompt]) -> Plan:
+        """The plan with all its prompts as `reading` understands them."""
+        return replace(
+            self,
+            prompt=reading(self.prompt),
+            negative=reading(self.negative),
+            region_prompts=tuple(reading(p) for p in self.region_prompts),
+            second=None if self.second is None else self.second.read(reading),
+        )
 
     def filled(self) -> Request:
         """The request with the plan's answers where it said nothing."""

@@ -1,10 +1,12 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
 from darkroom.conditioning.chunks import chunked
 from darkroom.conditioning.clip_text import ClipText, ClipTextEmbedderConfig, TextTowerConfig
+from darkroom.conditioning.embedding import Embedding
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 from darkroom.models.clip import ClipTextConfig
@@ -34,7 +36,7 @@ class Letters:
 
 def test_chunks_end_at_75_tokens_behind_a_comma_or_where_told() -> None:
     def lengths(text: str) -> list[int]:
-        chunks = chunked(Letters(), say(text))  # type: ignore[arg-type]
+        chunks = chunked(Letters(), say(text), 300)  # type: ignore[arg-type]
         assert [len(c.tokens) for c in chunks] == [len(c.weights) for c in chunks]
         return [len(c.tokens) for c in chunks]
 
@@ -44,7 +46,7 @@ def test_chunks_end_at_75_tokens_behind_a_comma_or_where_told() -> None:
     assert lengths("a BREAK b c") == [1, 2]
     assert lengths("a " * 59 + ", " + "b " * 20) == [60, 20]  # the comma stands among the last twenty
     assert lengths("a " * 40 + ", " + "b " * 40) == [75, 6]  # too far back
-    (chunk,) = chunked(Letters(), say("aa (bbb:1.5)"))  # type: ignore[arg-type]
+    (chunk,) = chunked(Letters(), say("aa (bbb:1.5)"), 300)  # type: ignore[arg-type]
     assert (chunk.tokens, chunk.weights) == ([2, 3], [1.0, 1.5])
 
 
@@ -131,6 +133,59 @@ def test_clip_skip_is_of_one_call(clip_model: LatentDiffusion, tiny_model: Laten
     for inputs in (rows, [{}]):
         with pytest.raises(InputError, match="no CLIP text encoder"):
             tiny_model.condition(inputs, clip_skip=1)
+
+
+def learned(*vectors: torch.Tensor) -> Embedding:
+    return Embedding("mine", tuple(vectors))
+
+
+def test_vectors_count_as_tokens_and_stay_together() -> None:
+    e = learned(torch.zeros(3, 16))
+
+    def lengths(*pieces: Piece) -> list[int]:
+        return [len(c.tokens) for c in chunked(Letters(), WeightedText(pieces), 300)]  # type: ignore[arg-type]
+
+    mine = Piece("mine", 1.5, embedding=e)
+    assert lengths(Piece("a " * 72), mine) == [75]
+    assert lengths(Piece("a " * 73), mine) == [73, 3]
+    first, second = chunked(Letters(), WeightedText((mine, Piece("aa"), replace(mine, breaks=True))), 300)  # type: ignore[arg-type]
+    assert (first.tokens, first.weights) == ([300, 301, 302, 2], [1.5, 1.5, 1.5, 1.0])
+    assert second.tokens == [303, 304, 305]
+    with pytest.raises(InputError, match="'mine' has 76 vectors"):
+        lengths(Piece("mine", embedding=learned(torch.zeros(76, 16))))
+
+
+@torch.no_grad()
+def test_an_embedding_of_known_tokens_is_as_these_tokens(clip_model: LatentDiffusion) -> None:
+    table = clip_model.conditioner.embedders["caption"].towers[0].token_embedding.weight  # type: ignore[union-attr,index]
+    cat, house = (Piece(w, 1.2, embedding=learned(table[[len(w)]])) for w in ("cat", "house"))
+    both = Piece("cat house", 0.8, embedding=learned(table[[3, 5]]))
+    rows = [
+        WeightedText((Piece("a"), cat, house)),
+        WeightedText((both, Piece("dogs"))),
+        WeightedText((Piece("a " * 74), both)),
+        None,
+    ]
+    found = clip_model.condition([{"caption": r} for r in rows]).tokens
+    assert found is not None
+    said = ["a (cat house:1.2)", "(cat house:0.8) dogs", "a " * 74 + "BREAK (cat house:0.8)", None]
+    for row, text in zip(found, said):
+        alone = tokens(clip_model, text)
+        assert torch.allclose(row, alone.repeat(len(row) // len(alone), 1), atol=1e-5)
+    without = clip_model.condition(
+        [{"caption": WeightedText((Piece("a"), replace(both, weight=0.0)))}], emphasis="compel"
+    )
+    assert without.tokens is not None
+    assert torch.allclose(without.tokens[0], tokens(clip_model, "a"), atol=1e-2)
+
+
+def test_embeddings_that_do_not_fit_are_named(clip_model: LatentDiffusion, tiny_model: LatentDiffusion) -> None:
+    for vectors in ([torch.zeros(1, 8)], [torch.zeros(1, 16), torch.zeros(1, 16)]):
+        caption = WeightedText((Piece("x", embedding=learned(*vectors)),))
+        with pytest.raises(InputError, match=r"'mine' holds vectors of widths .* expected are \[16\]"):
+            clip_model.condition([{"caption": caption}])
+        with pytest.raises(InputError, match="reads no embeddings such as 'mine'"):
+            tiny_model.condition([{"caption": caption}])
 
 
 @torch.no_grad()

@@ -106,8 +106,8 @@ def test_a_learned_token_stands_for_its_vector_and_never_for_the_end():
     learned = TOKENS.clone()
     learned[:, 2] = 50
     known[:, 2] = 30
-    tower.learned = tower.token_embedding.weight[30:31].clone()
-    got, wanted = tower(learned, pooled=True), tower(known, pooled=True)
+    vectors = tower.token_embedding.weight[30:31].clone()
+    got, wanted = tower(learned, pooled=True, learned=vectors), tower(known, pooled=True)
     torch.testing.assert_close(got.tokens, wanted.tokens)
     torch.testing.assert_close(got.pooled, wanted.pooled)
 

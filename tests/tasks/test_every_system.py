@@ -1,12 +1,15 @@
 """Every kind of system through the pipeline: what a user gives it, and a picture."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from narrow import narrow
+import torch
+from narrow import WIDTH, narrow
 from narrow_checkpoints import randomise, write_vocabulary
+from safetensors.torch import save_file
 
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
@@ -107,3 +110,17 @@ def test_wrong_inputs_get_one_sentence(name: str, given: dict[str, Any], message
     plain = {} if "image" in given else {"width": 64, "height": 64}
     with pytest.raises(InputError, match=message):
         Pipeline(model_of(name, tmp_path)).generate([Request(**{"steps": 2, **plain, **given})])
+
+
+def test_embeddings_change_the_picture_from_either_prompt(tmp_path: Path) -> None:
+    model = model_of("sdxl-base", tmp_path)
+    vectors = dict(zip(("clip_l", "clip_g"), torch.randn(2, 2, WIDTH, generator=torch.Generator().manual_seed(0))))
+    save_file(vectors, tmp_path / "mine.safetensors")
+    pipeline = Pipeline(model, embedding_folders=[tmp_path])
+    base = Request("a cat", width=64, height=64, steps=2)
+    named = [base, replace(base, prompt="a cat mine"), replace(base, negative_prompt="embedding:mine")]
+    pictures = [p.pixels for p in pipeline.generate(named)]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+    with pytest.raises(InputError, match="unknown embedding 'yours' in the prompt; known are: mine"):
+        pipeline.generate([replace(base, prompt="embedding:yours")])
