@@ -134,9 +134,9 @@ def _as_dict(value: object) -> dict[object, object] | None:
         return value
     if isinstance(value, Call) and value.items is not None:
         return value.items
-    if isinstance(value, Call) and isinstance(value.state, dict) and "_parameters" in value.state:
-        return _as_dict(value.state["_parameters"])  # a ParameterDict
     name, arguments = _called(value)
+    if isinstance(value, Call) and name.endswith(".ParameterDict") and isinstance(value.state, dict):
+        return _as_dict(value.state.get("_parameters"))
     if name in DICTS and arguments and isinstance(arguments[0], list):
         pairs = arguments[0]
         two = [p for p in pairs if isinstance(p, (list, tuple)) and len(p) == 2]

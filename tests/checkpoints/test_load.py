@@ -199,6 +199,7 @@ def test_hashes_are_those_of_other_tools_and_remembered(tmp_path: Path, monkeypa
 
 
 MEMORY = """
+import gc
 import sys
 import torch
 from dataclasses import replace
@@ -224,6 +225,7 @@ for dtype, last in ((half, False), (half, False), (full, False), (half, True), (
     total = sum(float(p.sum()) for p in model.parameters())  # every page is touched
     print(sum(p.numel() * p.element_size() for p in model.parameters()), peak() - before)
     del model
+    gc.collect()  # what attaches to its blocks refers to them in circles
 """
 
 
