@@ -59,13 +59,15 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(model: str, folders: Sequence[Path] = ()) -> Path:
-    """The path of `model`: an existing path, a file in or below one of `folders` by name, a shipped name, a name of the
-    catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
+    """The path of `model`: an existing path (of a run its export), a file in or below one of `folders` by name, a
+    shipped name, a name of the catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
 
     A repository is read from the hub's cache where it is there; HF_HUB_OFFLINE, HF_HOME and the like are honoured.
     Raises `InputError` saying what was looked for.
     """
     path = _path(model)
+    if (path / "export").is_dir() and not (path / "model_index.json").exists():
+        return path / "export"  # what a recipe made of the run in this folder
     if path.exists():
         return path
     kept = named_files(CHECKPOINTS, folders)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.errors import InputError, printable
+from darkroom.requests.change import said
 
 if TYPE_CHECKING:
     from darkroom.diffusion.process import Prediction
@@ -32,18 +34,37 @@ def inspect(
 ) -> None:
     """Say what a checkpoint is: system, prediction, precision, running average, sizes, hash; also of a LoRA.
 
+    Of a picture it says how it was made.
+
     darkroom inspect v1-5-pruned-emaonly.safetensors
     """
+    if Path(model).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".avif") and Path(model).is_file():
+        _print(_of_picture(Path(model)), as_json=as_json)
+        return
     from darkroom.checkpoints.inspect import inspect as look
     from darkroom.checkpoints.locate import locate
 
     facts = look(locate(model), ema=ema, prediction=_prediction(prediction), hashed=hash, finite=finite)
+    _print(facts, as_json=as_json)
+
+
+def _of_picture(path: Path) -> dict[str, Any]:
+    """What the picture says of itself: settings by their paths, and what they do not cover."""
+    from darkroom.requests.records import read_picture
+
+    found = read_picture(path)
+    facts = {"file": str(path), "written by": found.dialect, "model": found.model, "model hash": found.model_hash}
+    return {**facts, **said(found.request), "not understood": list(found.unmapped) or None}
+
+
+def _print(facts: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(json.dumps(facts, indent=2, ensure_ascii=False, default=str))
         return
     width = max(len(name) for name in facts)
     for name, value in facts.items():  # some of it stands in the file
-        print(f"{printable(name):{width}}  {printable(value, 1000)}")
+        if value is not None:
+            print(f"{printable(name):{width}}  {printable(value, 1000)}")
 
 
 def convert(

@@ -89,8 +89,11 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     from darkroom.engine.pipeline import Pipeline
     from darkroom.engine.upscale import enlarges, upscale
     from darkroom.requests.plan import plan
+    from darkroom.requests.remarks import remarks
 
-    for remark in dict.fromkeys(r for request in requests for r in plan(request, base.model.system).remarks):
+    system = base.model.system
+    plans = [plan(request, system) for request in requests]
+    for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, system))):
         print(remark, file=sys.stderr)
     folders = tuple(job.additions.folders or ())
     pipeline = Pipeline(base.model, folders)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 __all__ = ["systems"]
 
 
-def systems() -> None:
+def systems(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One system, with the words that it knows.")
+    ] = None,
+) -> None:
     """List every system and first stage with its size, its latent, what it reads and its defaults."""
+    if name is not None:
+        _show_one(name)
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -45,6 +56,26 @@ def systems() -> None:
         console = Console(width=240)  # a file or a pipe has no width; rows stay on one line
     console.print(table)
     console.print(stages)
+
+
+def _show_one(name: str) -> None:
+    """One system in full."""
+    import textwrap
+
+    from darkroom.requests.remarks import known_words
+    from darkroom.systems import SYSTEMS
+
+    system = SYSTEMS[name]
+    d, f = system.defaults, system.autoencoder.factor
+    reads = dict.fromkeys(name for e in system.embedders for name in e.reads)
+    print(f"{system.name}: {system.title}")
+    print(f"size       {d.width}x{d.height}; far larger pictures by --hires")
+    print(f"latent     {d.height // f}x{d.width // f}x{system.autoencoder.latent_channels}")
+    print(f"sampling   {d.steps} steps, {d.sampler}, {d.schedule}, guidance scale {d.guidance_scale:g}")
+    print(f"reads      {', '.join(reads) or 'nothing'}")
+    if words := known_words(system):
+        listed = ", ".join(word for word in words if len(word) > 1)
+        print(textwrap.fill(f"words      {listed}", 110, subsequent_indent=" " * 11))
 
 
 def _names(name: str, layouts: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from darkroom.config import from_plain, json_type
@@ -11,7 +11,7 @@ from darkroom.errors import InputError
 from darkroom.requests.settings import OPEN, SETTINGS, TABLES, Setting, find_setting, inner_class
 from darkroom.types import Request
 
-__all__ = ["changed", "check_needs", "schema"]
+__all__ = ["changed", "check_needs", "said", "schema"]
 
 
 def changed(request: Request, values: Mapping[str, Any]) -> Request:
@@ -41,6 +41,21 @@ def check_needs(paths: Collection[str], request: Request, *, as_flags: bool = Fa
             continue
         names = (s.flags[-1] if as_flags else s.path for s in (setting, find_setting(setting.needs)))
         raise InputError("{} says nothing without {}".format(*names))
+
+
+def said(request: Request) -> dict[str, Any]:
+    """What `request` says besides the defaults, by paths: `changed(Request(), said(request))` equals it."""
+    found: dict[str, Any] = {}
+    for f in fields(Request):
+        value, usual = getattr(request, f.name), getattr(Request(), f.name)
+        if f.name in OPEN:
+            found |= {f"{f.name}.{inner}": entry for inner, entry in value.items()}
+        elif is_dataclass(value):
+            parts = {part.name: getattr(value, part.name) for part in fields(value)}
+            found |= {f"{f.name}.{n}": v for n, v in parts.items() if usual is None or v != getattr(usual, n)}
+        elif hasattr(value, "shape") or value != usual:
+            found[f.name] = value
+    return found
 
 
 def schema() -> dict[str, Any]:

@@ -15,15 +15,17 @@ __all__ = ["repeated"]
 def repeated(found: Request, values: Mapping[str, Any]) -> Request:
     """`found` with `values`, by paths of settings, in place of what it says; what they make meaningless goes.
 
-    Another sampler takes neither the options of the one before nor its schedule where its name carries one; another
-    number of steps or schedule rules over noise levels that were given.
+    Another sampler takes neither the options of the one before nor its schedule where its name carries one, another
+    schedule not the options of the one before; another number of steps or schedule rules over given noise levels.
     """
     if "sampler" in values:
         from darkroom.diffusion.samplers import split_name
 
         found = replace(found, sampler_options={})
         if split_name(values["sampler"])[1] is not None and "schedule" not in values:
-            found = replace(found, schedule=None)
+            found = replace(found, schedule=None, schedule_options={})
+    if "schedule" in values:
+        found = replace(found, schedule_options={})
     if "sigmas" not in values and values.keys() & {"steps", "schedule"}:
         found = replace(found, sigmas=None)
     return changed(found, values)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.errors import InputError
-from darkroom.requests.change import changed, check_needs, schema
+from darkroom.requests.change import changed, check_needs, said, schema
 from darkroom.requests.settings import SETTINGS, TABLES
 from darkroom.types import Guidance, HighResolution, Region, Request
 
@@ -38,6 +38,7 @@ PIXELS = np.zeros((8, 8, 3), np.uint8)
 )
 def test_values_by_name(values: dict[str, Any], expected: Request) -> None:
     assert changed(Request(), values) == expected
+    assert changed(Request(), said(expected)) == expected
 
 
 def test_what_is_not_named_stays() -> None:

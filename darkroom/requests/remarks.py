@@ -1,0 +1,58 @@
+"""What is right in a request but far from what its system was made for, in sentences for the user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from darkroom.conditioning.low_resolution import LowResolutionConfig
+from darkroom.conditioning.word_text import WordTextConfig
+from darkroom.models.tokenizer import WordTokenizer
+from darkroom.prompts.schedule import changes, flat
+from darkroom.requests.plan import Plan
+from darkroom.systems.system import System
+
+__all__ = ["known_words", "remarks"]
+
+FAR = 2.0  # times a system's own side, or that part of it, from which pictures fall apart
+SHOWN = 8  # unknown words in one sentence
+
+
+def remarks(plan: Plan, system: System) -> Iterator[str]:
+    """Sentences on words of the prompts that the system's text encoder lacks, and on sizes that it was not made for."""
+    if unknown := _unknown(plan, system):
+        words = ", ".join(unknown[:SHOWN]) + (" …" if len(unknown) > SHOWN else "")
+        known = ", ".join(w for w in known_words(system) if len(w) > 2)
+        yield f"{system.name} does not know: {words}; it knows: {known}"
+    d, request = system.defaults, plan.request
+    enlarges = any(isinstance(e, LowResolutionConfig) for e in system.embedders)
+    if enlarges or plan.starts_from_image or request.latent is not None:
+        return
+    sides = (plan.width / d.width, plan.height / d.height)
+    made = f"{system.name} was made for {d.width}x{d.height}"
+    if min(sides) <= 1 / FAR:
+        yield f"{made}; at {plan.width}x{plan.height} little is to be seen"
+    elif max(sides) >= FAR:
+        scale = max(1.1, round((sides[0] * sides[1]) ** 0.5, 1))
+        width, height = (max(plan.step, round(s / scale / plan.step) * plan.step) for s in (plan.width, plan.height))
+        yield (
+            f"{made}; at {plan.width}x{plan.height} things come twice or fall apart. "
+            f"-W {width} -H {height} --hires {scale:g} enlarges a whole picture"
+        )
+
+
+def known_words(system: System) -> list[str]:
+    """The vocabulary of a system that has a small one of its own, singular where it has both; else none."""
+    words = {w for e in system.embedders if isinstance(e, WordTextConfig) for w in e.words if re.fullmatch("[a-z]+", w)}
+    return sorted(w for w in words if w.removesuffix("s") not in words or not w.endswith("s"))
+
+
+def _unknown(plan: Plan, system: System) -> list[str]:
+    tokenizers = [WordTokenizer(e.words, e.length) for e in system.embedders if isinstance(e, WordTextConfig)]
+    found: dict[str, None] = {}
+    for prompt in (plan.prompt, plan.negative, *plan.region_prompts):
+        for part in prompt.parts if tokenizers else ():
+            for step in (0, *changes(part.prompt, plan.steps)):
+                text = flat(part.prompt, step, plan.steps).text
+                found |= dict.fromkeys(word for tokenizer in tokenizers for word in tokenizer.unknown(text))
+    return list(found)
