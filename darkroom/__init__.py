@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from darkroom.errors import InputError
-    from darkroom.library import Drawn, Model, load, samplers, schedules, systems
+    from darkroom.library import Drawn, Model, load, sampler_names, schedule_names, system_names
     from darkroom.types import Guidance, HighResolution, Region, Request, Size
 
 __all__ = [
@@ -29,9 +29,9 @@ __all__ = [
     "Request",
     "Size",
     "load",
-    "samplers",
-    "schedules",
-    "systems",
+    "sampler_names",
+    "schedule_names",
+    "system_names",
 ]
 
 __version__ = "0.1.0"
@@ -43,7 +43,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
     **dict.fromkeys(("Guidance", "HighResolution", "Region", "Request", "Size"), "types"),
-    **dict.fromkeys(("Drawn", "Model", "load", "samplers", "schedules", "systems"), "library"),
+    **dict.fromkeys(("Drawn", "Model", "load", "sampler_names", "schedule_names", "system_names"), "library"),
     "InputError": "errors",
 }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from darkroom.engine.run import Picture
     from darkroom.requests.plan import Plan
 
-__all__ = ["Drawn", "Model", "load", "samplers", "schedules", "systems"]
+__all__ = ["Drawn", "Model", "load", "sampler_names", "schedule_names", "system_names"]
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,21 @@ def load(
     return Model(loaded, [Path(folder) for folder in lora_folders])
 
 
-def systems() -> list[str]:
+def system_names() -> list[str]:
     """Names of the systems of the catalogue."""
     from darkroom.systems import SYSTEMS
 
     return list(SYSTEMS)
 
 
-def samplers() -> list[str]:
+def sampler_names() -> list[str]:
     """Names of the samplers."""
     from darkroom.diffusion.samplers import SAMPLERS
 
     return list(SAMPLERS)
 
 
-def schedules() -> list[str]:
+def schedule_names() -> list[str]:
     """Names of the schedules of noise levels."""
     from darkroom.diffusion.sigma_schedules import SCHEDULES
 

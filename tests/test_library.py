@@ -25,9 +25,9 @@ def test_importing_imports_nothing_heavy() -> None:
 def test_every_public_name_is_there() -> None:
     assert all(getattr(darkroom, name) is not None for name in darkroom.__all__)
     assert set(darkroom.__all__) <= set(dir(darkroom))
-    assert "Euler a" in darkroom.samplers()
-    assert "karras" in darkroom.schedules()
-    assert "picturebook" in darkroom.systems()
+    assert "Euler a" in darkroom.sampler_names()
+    assert "karras" in darkroom.schedule_names()
+    assert "picturebook" in darkroom.system_names()
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         darkroom.lode  # noqa: B018
     assert (Path(darkroom.__file__).parent / "py.typed").exists()

@@ -21,7 +21,7 @@ def _show(what: str | None) -> None:
         raise InputError(f"unknown list {what!r}; known are: {', '.join(KNOWN)}")
     import darkroom
 
-    for name in getattr(darkroom, what)():
+    for name in getattr(darkroom, f"{what[:-1]}_names")():
         print(name)
     raise typer.Exit
 
