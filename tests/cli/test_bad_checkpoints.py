@@ -133,7 +133,9 @@ def test_what_stands_in_a_file_cannot_steer_the_terminal(
     path = tmp_path / "x.safetensors"
     path.write_bytes(save({f"{key}.lora_down.weight": torch.ones(1, 2), f"{key}.unknown\x1b[31m": torch.ones(1)}))
     monkeypatch.setattr(sys, "argv", ["darkroom", "inspect", str(path), "--no-hash"])
-    main()
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
     assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
     said = complaint(capsys, monkeypatch, "inspect", str(tmp_path / "absent\x1b[2J.safetensors"))
     assert "\x1b" not in said
