@@ -39,6 +39,12 @@ class Ask:
         return self.guide.rows
 
     @property
+    def tokens(self) -> int:
+        """The length of the rows' token sequences; 1 where there are none."""
+        tokens = self.guide.cond.tokens
+        return 1 if tokens is None else tokens.shape[1]
+
+    @property
     def company(self) -> tuple[object, ...]:
         """Asks of equal company can share a call of the network: one model, one shape, the same slots filled.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
@@ -12,6 +13,9 @@ from darkroom.nn.memory import is_out_of_memory, out_of_memory
 from darkroom.tasks.guide import Guide
 
 __all__ = ["Batcher"]
+
+
+REPEATED = 2  # prompts share a call where this many times the longest holds each a whole number of times
 
 
 class Batcher:
@@ -67,12 +71,15 @@ class Batcher:
             return company
         most = fitting_rows(first.model, first.x.shape, sum(a.rows for a in company))
         most = min(most, self._most.get(first.company, most))
-        chosen, rows = [first], first.rows
+        chosen, rows, length, longest = [first], first.rows, first.tokens, first.tokens
         for ask in company[1:]:
             if rows + ask.rows > most:
                 break
+            joined = math.lcm(length, ask.tokens)
+            if joined > REPEATED * max(longest, ask.tokens):
+                continue  # its turn comes: prompts of 3 and 4 chunks would be repeated to 12
             chosen.append(ask)
-            rows += ask.rows
+            rows, length, longest = rows + ask.rows, joined, max(longest, ask.tokens)
         return chosen
 
     @staticmethod

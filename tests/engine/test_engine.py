@@ -135,6 +135,17 @@ def test_a_long_prompt_leaves_a_short_one_as_it_is() -> None:
         assert apart(beside[1].pixels, pipeline.generate([long])[0].pixels) <= 1
 
 
+def test_prompts_share_calls_as_long_as_repeating_them_pays() -> None:
+    """One and two chunks meet in two; three and four would meet in twelve, and take turns."""
+    pipeline = pipeline_of("sd-v1-5")
+    prompts = ["cat", " BREAK ".join(["cat"] * 2), " BREAK ".join(["cat"] * 3), " BREAK ".join(["cat"] * 4)]
+    with Engine() as engine:
+        requests = [Request(p, steps=1, width=64, height=64, guidance_scale=1.0) for p in prompts]
+        for ticket in [pipeline.submit(engine, r) for r in requests]:
+            ticket.result()
+        assert engine.batcher.calls == [3, 1]  # one, two and four chunks, then three
+
+
 def test_unlike_pictures_share_calls(pipeline: Pipeline) -> None:
     mix = [CAT, replace(CAT, sampler="Euler a", prompt="a AND b"), replace(CAT, negative_prompt="x", seed=8)]
     with Engine() as engine:
