@@ -81,7 +81,7 @@ def train(system: System, side: int, batch_size: int) -> Work:
 
     def prepare(settings: Settings) -> Contest:
         if settings.dtype == torch.float16:
-            raise InputError("training computes in bf16 or fp32, wanted is fp16")
+            raise InputError("training computes in bf16 or fp32, expected is fp16")
         half, device = settings.dtype == torch.bfloat16, settings.device
         nets, g = pair(system, "unet", torch.float32, device), Generator().manual_seed(1)
         latents = torch.randn(batch_size, system.unet.in_channels, side, side, generator=g).to(device)

@@ -197,7 +197,7 @@ def _mismatch(where: str, key: str, data: object, wanted: str) -> InputError:
         shown = printable(json.dumps(data, default=str))
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
         shown = f"a {type(data).__name__}"
-    return InputError(f"{_prefix(where)}{key or 'the whole'} is {shown}, wanted is {wanted}")
+    return InputError(f"{_prefix(where)}{key or 'the whole'} is {shown}, expected is {wanted}")
 
 
 def _prefix(where: str) -> str:

@@ -19,7 +19,7 @@ class InputError(ValueError):
 def insist(holds: bool, name: str, value: object, wanted: str) -> None:
     """`InputError` that `name` has a `value` other than what is `wanted`, unless the condition `holds`."""
     if not holds:
-        raise InputError(f"{name} is {value}, wanted is {wanted}")
+        raise InputError(f"{name} is {value}, expected is {wanted}")
 
 
 def printable(text: object, limit: int = 80) -> str:

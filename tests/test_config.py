@@ -45,12 +45,12 @@ def test_toml_and_overrides(tmp_path: Path) -> None:
     [
         ({"name": "a", "lidd": True}, "unknown key lidd; known are: lid"),
         ({}, "key name is missing"),
-        ({"name": 3}, "name is 3, wanted is a text"),
-        ({"name": "a", "lid": 1}, "lid is 1, wanted is true or false"),
+        ({"name": 3}, "name is 3, expected is a text"),
+        ({"name": "a", "lid": 1}, "lid is 1, expected is true or false"),
         ({"name": "a", "mode": "opne"}, "mode is 'opne', accepted are: open, closed"),
-        ({"name": "a", "size": [1]}, r"size is \[1\], wanted is a list of 2 values"),
+        ({"name": "a", "size": [1]}, r"size is \[1\], expected is a list of 2 values"),
         ({"name": "a", "tools": [{"kind": "brsh"}]}, r"tools\[0\].kind is 'brsh', accepted are: brush"),
-        ({"name": "a", "tools": [{"kind": "brush", "width": "x"}]}, r'tools\[0\].width is "x", wanted is a number'),
+        ({"name": "a", "tools": [{"kind": "brush", "width": "x"}]}, r'tools\[0\].width is "x", expected is a number'),
     ],
 )
 def test_errors_name_the_key(data: object, message: str) -> None:

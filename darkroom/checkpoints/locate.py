@@ -89,7 +89,7 @@ def locate(model: str, folders: Sequence[Path] = ()) -> Path:
     stems = list({path: name for name, path in reversed(kept.items())}.values())
     known = ", ".join([*nearest(model, stems)[:5], *nearest(model, list(shipped())), *nearest(model, list(HOMES))[:5]])
     raise InputError(
-        f"there is no model {model!r}; wanted is a file, a folder, a hub id (owner/name) or a name such as {known}"
+        f"there is no model {model!r}; expected is a file, a folder, a hub id (owner/name) or a name such as {known}"
     )
 
 

@@ -103,7 +103,7 @@ def weights_of(folder: Path) -> Path:
     found = {p.name: match for p in folder.iterdir() if (match := _COMPONENT_FILE.fullmatch(p.name)) and p.is_file()}
     if not found:
         raise InputError(
-            f"the folder {folder} holds no weights; wanted is {STEMS[0]}.safetensors, model.safetensors or .bin"
+            f"the folder {folder} holds no weights; expected is {STEMS[0]}.safetensors, model.safetensors or .bin"
         )
     return folder / min(found, key=lambda name: _preference(found[name]))
 

@@ -26,7 +26,7 @@ class MappedFile:
         try:
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # opening a pipe would wait for ever
                 what = "a folder" if self.path.is_dir() else "a pipe or a device"
-                raise InputError(f"{path} is {what}, wanted is a file")
+                raise InputError(f"{path} is {what}, expected is a file")
             with open(self.path, "rb") as file:
                 self.size = os.fstat(file.fileno()).st_size
                 if self.size == 0:

@@ -105,7 +105,7 @@ def _weights(file: MappedFile, root: object, places: _Places, kind: str) -> Weig
     table = _as_dict({str(i): value for i, value in enumerate(root)} if isinstance(root, tuple) else root)
     if table is None:
         what = f"an object of {_called(root)[0][:100]}" if _called(root)[0] else f"a {type(root).__name__}"
-        raise InputError(f"{file.path} holds {what}, wanted is a table of tensors (a state dict)")
+        raise InputError(f"{file.path} holds {what}, expected is a table of tensors (a state dict)")
     notes = {name: str(table[name]) for name in NOTES if isinstance(table.get(name), (int, str))}
     learned = {f"{WORDS}.{word}": vectors for word, vectors in (_as_dict(table.get(WORDS)) or {}).items()}
     nested = (_as_dict(table.get(name)) for name in NESTED)

@@ -24,7 +24,7 @@ class Fit:
     """How far tensors on disk are those that the rules want."""
 
     missing: list[str]  # wanted and not there
-    misshapen: list[str]  # "name is …, wanted is …"
+    misshapen: list[str]  # "name is …, expected is …"
     unknown: list[str]  # there, not wanted and no known baggage
     unused: list[str]  # known baggage
 
@@ -60,7 +60,7 @@ def fit(
     optional = set(optional)
     missing = [name for name in wanted if name not in available and name not in optional]
     misshapen = [
-        f"{name} is {list(available[name].shape)}, wanted is {list(shape)}"
+        f"{name} is {list(available[name].shape)}, expected is {list(shape)}"
         for name, shape in wanted.items()
         if name in available and _squeezed(available[name].shape) != _squeezed(shape)
     ]

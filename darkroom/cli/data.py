@@ -28,9 +28,9 @@ def preview(
     """Write a contact sheet of scenes with captions, boxes and maps drawn in."""
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", size)
     if not match:
-        raise InputError(f"the size is {size!r}, wanted is WIDTHxHEIGHT, such as 256x256")
+        raise InputError(f"the size is {size!r}, expected is WIDTHxHEIGHT, such as 256x256")
     if count < 1:
-        raise InputError(f"the number of scenes is {count}, wanted is at least 1")
+        raise InputError(f"the number of scenes is {count}, expected is at least 1")
 
     from darkroom.data.picturebook.preview import contact_sheet, picture_format
     from darkroom.whole_file import whole_file
@@ -104,7 +104,7 @@ def prompts(
     """Draw prompts to measure with: one JSON object a line, caption and facts."""
     match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", things)
     if not match:
-        raise InputError(f"the number of things is {things!r}, wanted is a number or a range such as 1-2")
+        raise InputError(f"the number of things is {things!r}, expected is a number or a range such as 1-2")
 
     from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
     from darkroom.whole_file import whole_file

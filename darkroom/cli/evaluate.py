@@ -27,7 +27,7 @@ def judge(
 ) -> None:
     """The judge's own accuracy on renders that it was not trained on."""
     if count < 1:
-        raise InputError(f"the number of renders is {count}, wanted is at least 1")
+        raise InputError(f"the number of renders is {count}, expected is at least 1")
     import dataclasses
 
     from darkroom.evaluation.judging import judge_accuracy, load_judge

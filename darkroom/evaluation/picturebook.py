@@ -71,7 +71,7 @@ def benchmark(
     The first 48 pictures are written as PNG to `sheet`. Raises `InputError` for fewer than two prompts.
     """
     if len(prompts) < 2:
-        raise InputError(f"the list holds {len(prompts)} prompt, wanted are at least 2 to compare with renders")
+        raise InputError(f"the list holds {len(prompts)} prompt, expected are at least 2 to compare with renders")
     requests = [replace(settings, prompt=p.caption, seed=i) for i, p in enumerate(prompts)]
     pixels = _draw(pipeline, requests)
     if sheet is not None:

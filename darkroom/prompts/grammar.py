@@ -133,7 +133,7 @@ def parse(text: str, *, composed: bool = True) -> Prompt:
         raise InputError(f"the prompt has {len(text)} characters, accepted are at most {MAX_LENGTH}")
     if lone := SURROGATE.search(text):
         raise InputError(
-            f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; wanted is valid Unicode"
+            f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; expected is valid Unicode"
         )
     bare, loras = _take_loras(text)
     reader = _Reader(composed)
@@ -171,7 +171,7 @@ def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
         key = key.strip() or ("te", "unet")[min(place, 1)]
         found = NUMBER.fullmatch(given)
         if key not in ("te", "unet") or found is None or place > 1 or not name:
-            raise InputError(f"{_short(tag)} is no LoRA's tag, wanted is <lora:name:0.8> or <lora:name:text:unet>")
+            raise InputError(f"{_short(tag)} is no LoRA's tag, expected is <lora:name:0.8> or <lora:name:text:unet>")
         numbers[key] = _limited(float(found[1]), tag)
     text = numbers.get("te", 1.0)
     return LoraTag(name, numbers.get("unet", text), text)
@@ -180,7 +180,7 @@ def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
 def _limited(weight: float, where: str) -> float:
     if not abs(weight) <= MAX_WEIGHT:
         where = repr(_short(where))
-        raise InputError(f"the weight in {where} is out of range, wanted is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
+        raise InputError(f"the weight in {where} is out of range, expected is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
     return weight
 
 
@@ -262,7 +262,9 @@ def _square(inside: list[Node | _Mark]) -> list[Node | _Mark]:
             before, after = ([], sections[0]) if len(sections) == 2 else sections[:2]
             when = float(found[1])
             if not abs(when) <= 1_000_000:
-                raise InputError(f"prompt editing at step {found[1][:20]} is out of range, wanted are steps or a share")
+                raise InputError(
+                    f"prompt editing at step {found[1][:20]} is out of range, expected are steps or a share"
+                )
             return [Edit(_texts(before), _texts(after), when, "." in found[1])]
     return _weighted(_texts(inside), SQUARE)
 

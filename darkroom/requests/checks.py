@@ -47,18 +47,18 @@ def check_pictures(request: Request) -> None:
             continue
         shape = getattr(picture, "shape", ())
         if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
-            raise InputError(f"the {name} has shape {list(shape)}, wanted are pixels (H, W, 3) of uint8")
+            raise InputError(f"the {name} has shape {list(shape)}, expected are pixels (H, W, 3) of uint8")
     if request.mask is None:
         return
     if request.image is None:
         raise InputError("a mask is given without the image that it belongs to")
     mask = np.asarray(request.mask)
     if mask.ndim != 2 or 0 in mask.shape:
-        raise InputError(f"the mask has shape {list(mask.shape)}, wanted are numbers (H, W)")
+        raise InputError(f"the mask has shape {list(mask.shape)}, expected are numbers (H, W)")
     if not (mask > 0).any():
         raise InputError("the mask is empty: nothing would be repainted")
     if not 0 <= request.mask_blur <= 1000:
-        raise InputError(f"the blur of the mask is {request.mask_blur}, wanted are 0 to 1000 pixels")
+        raise InputError(f"the blur of the mask is {request.mask_blur}, expected are 0 to 1000 pixels")
 
 
 def remarks_on(request: Request) -> tuple[str, ...]:
@@ -73,9 +73,9 @@ def check_seeds(request: Request) -> None:
     SEED_MODES.name(request.seed_mode)
     for name, seed in (("seed", request.seed), ("variation seed", request.variation_seed)):
         if seed is not None and not 0 <= seed <= MAX_SEED:
-            raise InputError(f"the {name} is {seed}, wanted is 0 to {MAX_SEED} (or -1 on the command line for any)")
+            raise InputError(f"the {name} is {seed}, expected is 0 to {MAX_SEED} (or -1 on the command line for any)")
     if not 0 <= request.variation_strength <= 1:
-        raise InputError(f"the variation strength is {request.variation_strength}, wanted is 0 to 1")
+        raise InputError(f"the variation strength is {request.variation_strength}, expected is 0 to 1")
 
 
 def check_guidance(scale: float, target_strength: float, guidance: Guidance) -> None:
@@ -85,15 +85,17 @@ def check_guidance(scale: float, target_strength: float, guidance: Guidance) -> 
         ("strength of the target", target_strength),
     ):
         if not (math.isfinite(value) and abs(value) <= MAX_SCALE):
-            raise InputError(f"the {name} is {value}, wanted is a number within {-MAX_SCALE:g} to {MAX_SCALE:g}")
+            raise InputError(f"the {name} is {value}, expected is a number within {-MAX_SCALE:g} to {MAX_SCALE:g}")
     if not 0 <= guidance.rescale <= 1:
-        raise InputError(f"the share of guidance to rescale is {guidance.rescale}, wanted is 0 to 1")
+        raise InputError(f"the share of guidance to rescale is {guidance.rescale}, expected is 0 to 1")
     if guidance.dynamic_threshold is not None and not 0 < guidance.dynamic_threshold <= 1:
-        raise InputError(f"the percentile is {guidance.dynamic_threshold}, wanted is a share above 0, at most 1")
+        raise InputError(f"the percentile is {guidance.dynamic_threshold}, expected is a share above 0, at most 1")
     if guidance.interval is not None:
         first, last = guidance.interval
         if not 0 <= first < last <= 1:
-            raise InputError(f"guidance from {first} to {last} of the steps: wanted are rising shares between 0 and 1")
+            raise InputError(
+                f"guidance from {first} to {last} of the steps: expected are rising shares between 0 and 1"
+            )
 
 
 def check_regions(regions: tuple[Region, ...]) -> None:
@@ -101,16 +103,18 @@ def check_regions(regions: tuple[Region, ...]) -> None:
         left, top, right, bottom = region.box
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise InputError(
-                f"the region {region.box} is wrong: wanted are left < right and top < bottom between 0 and 1"
+                f"the region {region.box} is wrong: expected are left < right and top < bottom between 0 and 1"
             )
         if not 0 < region.weight <= 1:
-            raise InputError(f"the weight of the region {region.box} is {region.weight}, wanted is above 0, at most 1")
+            raise InputError(
+                f"the weight of the region {region.box} is {region.weight}, expected is above 0, at most 1"
+            )
 
 
 def check_hires(hires: HighResolution) -> None:
     if not 1 < hires.scale <= 8:
-        raise InputError(f"the second pass enlarges by {hires.scale}, wanted is above 1, at most 8")
+        raise InputError(f"the second pass enlarges by {hires.scale}, expected is above 1, at most 8")
     if not 0 < hires.strength <= 1:
-        raise InputError(f"the strength of the second pass is {hires.strength}, wanted is above 0, at most 1")
+        raise InputError(f"the strength of the second pass is {hires.strength}, expected is above 0, at most 1")
     if hires.enlarge not in ("latent", "picture"):
         raise InputError(f"unknown way to enlarge {hires.enlarge!r}; known are: latent, picture")

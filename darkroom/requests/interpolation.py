@@ -21,7 +21,7 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
     estimates are mixed, by AND with weights that add up to one.
     """
     if frames < 2:
-        raise InputError(f"the number of frames is {frames}, wanted is at least 2")
+        raise InputError(f"the number of frames is {frames}, expected is at least 2")
     unlike = [f.name for f in fields(Request) if not _alike(getattr(first, f.name), getattr(second, f.name))]
     if others := [name for name in unlike if name not in ("prompt", "seed")]:
         raise InputError(f"the two requests differ in more than prompt and seed: {', '.join(others)}")
@@ -32,7 +32,7 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
         if len(prompt.parts) > 1:
             raise InputError(f"the prompt {request.prompt!r} is composed with AND and cannot be mixed with another")
     if begin.loras != end.loras:
-        raise InputError("the two prompts name different LoRAs, which act on a whole picture; wanted are the same")
+        raise InputError("the two prompts name different LoRAs, which act on a whole picture; expected are the same")
     result = []
     for i in range(frames):
         share = i / (frames - 1)

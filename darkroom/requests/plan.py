@@ -147,7 +147,7 @@ def plan(request: Request, system: System) -> Plan:
     usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
     strength = usual if request.strength is None else request.strength
     if not 0 <= strength <= 1:
-        raise InputError(f"the strength is {strength}, wanted is 0 to 1")
+        raise InputError(f"the strength is {strength}, expected is 0 to 1")
     EMPHASES.name(request.emphasis)
     if request.deepcache_interval < 1:
         raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")

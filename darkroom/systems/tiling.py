@@ -30,7 +30,7 @@ def tiled(function: Callable[[Tensor], Tensor], x: Tensor, tile: int, overlap: i
     if not 0 <= overlap <= tile // 2 or tile < 1:
         raise InputError(f"tiles of {tile} with {overlap} shared are not possible; at most half a tile can be shared")
     if (tile * scale) % 1 or (overlap * scale) % 1:
-        raise InputError(f"tiles of {tile} with {overlap} shared do not scale by {scale}; wanted are multiples")
+        raise InputError(f"tiles of {tile} with {overlap} shared do not scale by {scale}; expected are multiples")
     height, width = x.shape[-2:]
     if height <= tile and width <= tile:
         return function(x)

@@ -29,5 +29,5 @@ def test_both_sides_learn_the_same(tmp_path: Path, dtype: torch.dtype, tolerance
 
 
 def test_half_precision_without_scaled_losses_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="bf16 or fp32, wanted is fp16"):
+    with pytest.raises(InputError, match="bf16 or fp32, expected is fp16"):
         WORK.prepare(Settings(torch.float16, torch.device("cpu"), tmp_path))

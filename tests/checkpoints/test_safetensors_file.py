@@ -180,7 +180,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         open_weights(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe is a pipe or a device, wanted is a file"):
+    with pytest.raises(InputError, match="pipe is a pipe or a device, expected is a file"):
         open_weights(tmp_path / "pipe")
 
 

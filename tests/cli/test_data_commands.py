@@ -46,11 +46,11 @@ def test_prompts_are_listed(tmp_path: Path, things: str, counts: set[int]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["preview", "--size", "256"], "the size is '256', wanted is WIDTHxHEIGHT"),
+        (["preview", "--size", "256"], "the size is '256', expected is WIDTHxHEIGHT"),
         (["preview", "--size", "4x4"], "4x4 cannot be painted"),
         (["preview", "--size", "64x0"], "the size is '64x0'"),
         (["preview", "--size", "1x99999"], "1x99999"),
-        (["preview", "--count", "0"], "the number of scenes is 0, wanted is at least 1"),
+        (["preview", "--count", "0"], "the number of scenes is 0, expected is at least 1"),
         (["preview", "--seed", "-1"], "the seed is -1"),
         (["preview", "--count", "999999999"], "too large"),
         (["preview", "-o", "a.gif"], "ends in '.gif'"),
@@ -59,7 +59,7 @@ def test_prompts_are_listed(tmp_path: Path, things: str, counts: set[int]) -> No
         (["prompts", "--seed", "0", "--count", "0", "-o", "p"], "the number of prompts is 0"),
         (["prompts", "--seed", "-3", "--count", "1", "-o", "p"], "the seed is -3"),
         (["prompts", "--seed", "0", "--count", "1", "--things", "two", "-o", "p"], "the number of things is 'two'"),
-        (["prompts", "--seed", "0", "--count", "1", "--things", "2-9", "-o", "p"], "2-9, wanted is within 1-4"),
+        (["prompts", "--seed", "0", "--count", "1", "--things", "2-9", "-o", "p"], "2-9, expected is within 1-4"),
         (["prompts", "--seed", "0", "--count", "1", "-o", "none/p"], "none/p cannot be written"),
     ],
 )

@@ -26,13 +26,13 @@ def run(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["judge", "--count", 0], "the number of renders is 0, wanted is at least 1"),
+        (["judge", "--count", 0], "the number of renders is 0, expected is at least 1"),
         (["judge", "--weights", "text"], "text is not a safetensors file"),
         (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
         (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
-        (["picturebook", "--prompts", "one"], "the list holds 1 prompt, wanted are at least 2"),
+        (["picturebook", "--prompts", "one"], "the list holds 1 prompt, expected are at least 2"),
         (["picturebook", "--prompts", "two", "--steps", -3], "the number of steps is -3, expected is 1 to 1000"),
         (["picturebook", "--prompts", "two", "--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler"),
         (["picturebook", "--prompts", "two", "--deepcache-interval", 0], "the DeepCache interval is 0"),
@@ -67,11 +67,11 @@ def test_measuring_what_cannot_be_measured(
     [
         (["loop.stepz=3"], "unknown key loop.stepz; known are: steps"),
         (["loop.steps"], "override 'loop.steps' is not of the form"),
-        (["loop.lr=fast"], 'loop.lr is "fast", wanted is a number'),
-        (["data.size=-64"], "size is -64, wanted is 8 to 8192"),
+        (["loop.lr=fast"], 'loop.lr is "fast", expected is a number'),
+        (["data.size=-64"], "size is -64, expected is 8 to 8192"),
         (["loop.device=abacus"], "there is no device 'abacus' here; there are: cpu"),
-        (["--minutes", -1], "minutes is -1.0, wanted is a number from 0 up"),
-        (["--threads", 0], "threads is 0, wanted is at least 1"),
+        (["--minutes", -1], "minutes is -1.0, expected is a number from 0 up"),
+        (["--threads", 0], "threads is 0, expected is at least 1"),
         (["-o", "file/run"], "the run cannot be written to file/run: Not a directory"),
     ],
 )

@@ -23,5 +23,5 @@ def test_scenes_hold_at_most_so_many_things() -> None:
     assert set(counts) == {1, 2}
     everything = PictureBook(PictureBookConfig(64, 100))
     assert max(len(everything.scene(i).things) for i in range(100)) == 4
-    with pytest.raises(InputError, match="most_things is 7, wanted is 1 to 4"):
+    with pytest.raises(InputError, match="most_things is 7, expected is 1 to 4"):
         PictureBook(PictureBookConfig(64, 100, most_things=7)).scene(0)

@@ -30,7 +30,7 @@ def test_options_are_the_samplers_own() -> None:
     [
         ("Euler a", {"etta": 1.0}, "etta; known are: eta"),
         ("DPM++ 2M", {"eta": 1.0}, "has no options"),
-        ("Euler a", {"eta": "much"}, 'eta is "much", wanted is a number'),
+        ("Euler a", {"eta": "much"}, 'eta is "much", expected is a number'),
         ("Euler a", {"eta": -1.0}, "eta is -1.0, expected is 0 or more"),
         ("Euler a", {"eta": float("nan")}, "eta is nan"),
         ("LMS", {"order": 9}, "order is 9, expected is 1 to 4"),

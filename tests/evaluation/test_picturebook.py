@@ -70,7 +70,7 @@ def test_a_judge_that_sees_what_was_asked_gives_full_marks(
 
 
 def test_one_prompt_is_too_few(pipeline: Pipeline, judge: Judge) -> None:
-    with pytest.raises(InputError, match="the list holds 1 prompt, wanted are at least 2"):
+    with pytest.raises(InputError, match="the list holds 1 prompt, expected are at least 2"):
         benchmark(pipeline, sample_prompts(0, 1, (1, 1)), judge, Request())
 
 

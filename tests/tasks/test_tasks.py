@@ -275,8 +275,8 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": PICTURE, "strength": 1.5}, "the strength is 1.5, wanted is 0 to 1"),
-        ({"strength": -0.5}, "the strength is -0.5, wanted is 0 to 1"),
+        ({"image": PICTURE, "strength": 1.5}, "the strength is 1.5, expected is 0 to 1"),
+        ({"strength": -0.5}, "the strength is -0.5, expected is 0 to 1"),
         ({"hires": HighResolution(2.0, 0.01)}, "leaves none of the 6 steps"),
         ({"hires": HighResolution(2.0, 0.5, 5000)}, "the number of steps is 5000"),
         ({"guidance": Guidance(pag_scale=float("nan"))}, "the scale of perturbed attention is nan"),

@@ -44,13 +44,13 @@ def test_lr_rises_and_falls() -> None:
 )
 def test_loops_that_cannot_be(bad: dict[str, Any]) -> None:
     (name,) = bad
-    with pytest.raises(InputError, match=rf"{name} is .*, wanted is"):
+    with pytest.raises(InputError, match=rf"{name} is .*, expected is"):
         replace(CONFIG, **bad)
 
 
 @pytest.mark.parametrize(("name", "value"), [("size", 7), ("count", 0), ("seed", -1), ("most_things", 5)])
 def test_sources_that_cannot_be(name: str, value: int) -> None:
-    with pytest.raises(InputError, match=f"{name} is {value}, wanted is"):
+    with pytest.raises(InputError, match=f"{name} is {value}, expected is"):
         replace(PictureBookConfig(64, 10), **{name: value})
 
 
@@ -64,18 +64,18 @@ def test_every_recipe_of_the_house_reads(path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "override", "message"),
     [
-        ("classifier", "data.size=100", "data.size is 100, wanted is a multiple of 16"),
-        ("classifier", "width=0", "width is 0, wanted is at least 1"),
-        ("judge", "data.size=72", "data.size is 72, wanted is a multiple of 16"),
+        ("classifier", "data.size=100", "data.size is 100, expected is a multiple of 16"),
+        ("classifier", "width=0", "width is 0, expected is at least 1"),
+        ("judge", "data.size=72", "data.size is 72, expected is a multiple of 16"),
         ("judge", "loop.stepz=3", "unknown key loop.stepz; known are: steps,"),
-        ("judge", "loop.steps=1.5", "loop.steps is 1.5, wanted is a whole number"),
-        ("autoencoder", "kl_weight=-1.0", "kl_weight is -1.0, wanted is a number from 0 up"),
-        ("autoencoder", "data.size=68", "data.size is 68, wanted is a multiple of 8 from 16 up"),
-        ("autoencoder", "discriminator_layers=0", "discriminator_layers is 0, wanted is at least 1"),
-        ("diffusion", "data.size=72", "data.size is 72, wanted is a multiple of 16"),
+        ("judge", "loop.steps=1.5", "loop.steps is 1.5, expected is a whole number"),
+        ("autoencoder", "kl_weight=-1.0", "kl_weight is -1.0, expected is a number from 0 up"),
+        ("autoencoder", "data.size=68", "data.size is 68, expected is a multiple of 8 from 16 up"),
+        ("autoencoder", "discriminator_layers=0", "discriminator_layers is 0, expected is at least 1"),
+        ("diffusion", "data.size=72", "data.size is 72, expected is a multiple of 16"),
         ("diffusion", "model=picturebok:fresh", "unknown system 'picturebok'; known are: picturebook"),
         ("diffusion", "model=", "model is empty"),
-        ("diffusion", "buckets.resolution=128", "buckets is given, wanted is nothing beside scenes"),
+        ("diffusion", "buckets.resolution=128", "buckets is given, expected is nothing beside scenes"),
         ("diffusion", "loss.weighting=p3", "loss.weighting is 'p3', accepted are: p2"),
         ("diffusion", "loss.loss_type=l3", "loss.loss_type is 'l3', accepted are: l2, l1"),
     ],

@@ -162,5 +162,5 @@ def test_however_a_step_is_cut_its_loss_is_the_same(first_stage: Path, tmp_path:
 def test_a_first_stage_of_other_latents_is_refused(tmp_path: Path) -> None:
     other = replace(SMALL, latent_channels=4, z_channels=4)
     write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
-    with pytest.raises(InputError, match=r"the latent_channels of .* is 4, wanted is 8 for picturebook"):
+    with pytest.raises(InputError, match=r"the latent_channels of .* is 4, expected is 8 for picturebook"):
         DiffusionObjective(recipe(tmp_path / "other.safetensors", tmp_path))

@@ -120,7 +120,7 @@ def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Pa
 def test_what_a_model_reads_must_be_there(folder: Path, tiny_folder: Path) -> None:
     with pytest.raises(InputError, match=r"buckets is missing: pictures of any size need \[buckets\]"):
         recipe(folder, tiny_folder, buckets=None)
-    with pytest.raises(InputError, match=r"buckets.crop is random, wanted is \"center\" beside latent_cache"):
+    with pytest.raises(InputError, match=r"buckets.crop is random, expected is \"center\" beside latent_cache"):
         recipe(folder, tiny_folder, buckets=BucketConfig(32, step=16, crop="random"))
-    with pytest.raises(InputError, match=r"buckets.step is 8, wanted is a multiple of 16"):
+    with pytest.raises(InputError, match=r"buckets.step is 8, expected is a multiple of 16"):
         DiffusionObjective(recipe(folder, tiny_folder, buckets=BucketConfig(32, step=8)))

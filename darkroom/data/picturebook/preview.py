@@ -30,7 +30,7 @@ GAP, LINE, SHEET_WIDTH, MOST_PIXELS = 8, 15, 1280, 2**27
 def contact_sheet(count: int, width: int, height: int, seed: int, *, maps: bool) -> Image.Image:
     """`count` scenes of width × height pixels; with `maps` each beside its boxes, instances, classes and depth."""
     if seed < 0:
-        raise InputError(f"the seed is {seed}, wanted is 0 or more")
+        raise InputError(f"the seed is {seed}, expected is 0 or more")
     panels = len(PANELS) if maps else 1
     cell_width = panels * (width + GAP)
     rows = -(-count // (1 if maps else max(1, round(SHEET_WIDTH / cell_width))))

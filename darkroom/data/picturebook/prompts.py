@@ -35,9 +35,9 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if not self.caption.strip():
-            raise InputError("the caption is empty, wanted is a sentence")
+            raise InputError("the caption is empty, expected is a sentence")
         if not self.facts.groups:
-            raise InputError("the facts name no things, wanted is at least one group")
+            raise InputError("the facts name no things, expected is at least one group")
         for group in self.facts.groups:
             _check_group(group)
         for relation in self.facts.relations:
@@ -46,7 +46,7 @@ class Prompt:
             if len(named) < 2 or not named <= set(range(len(self.facts.groups))):
                 raise InputError(
                     f"relation {relation.relation!r} is between groups {relation.subject} and {relation.object}, "
-                    f"wanted are two of 0 to {len(self.facts.groups) - 1}"
+                    f"expected are two of 0 to {len(self.facts.groups) - 1}"
                 )
         for sort, known in (("sky", SKIES), ("ground", GROUNDS), ("background", BACKGROUNDS)):
             value = getattr(self.facts, sort)
@@ -59,7 +59,7 @@ def _check_group(group: Group) -> None:
     if group.colour is not None:
         _check("colour", group.colour, COLOURS)
     if group.count < 1:
-        raise InputError(f"the count of {group.kind} is {group.count}, wanted is at least 1")
+        raise InputError(f"the count of {group.kind} is {group.count}, expected is at least 1")
     for part, colour in group.parts.items():
         if not KINDS[group.kind].parts:
             raise InputError(f"unknown part {part!r}; a {group.kind} has no parts with a colour of their own")
@@ -76,11 +76,11 @@ def _check(sort: str, name: str, known: Iterable[str]) -> None:
 def sample_prompts(seed: int, count: int, things: tuple[int, int]) -> list[Prompt]:
     """`count` prompts of scenes with things[0] … things[1] things; one in five from the held-out pairs."""
     if count < 1:
-        raise InputError(f"the number of prompts is {count}, wanted is at least 1")
+        raise InputError(f"the number of prompts is {count}, expected is at least 1")
     if seed < 0:
-        raise InputError(f"the seed is {seed}, wanted is 0 or more")
+        raise InputError(f"the seed is {seed}, expected is 0 or more")
     if not 1 <= things[0] <= things[1] <= 4:
-        raise InputError(f"the number of things is {things[0]}-{things[1]}, wanted is within 1-4")
+        raise InputError(f"the number of things is {things[0]}-{things[1]}, expected is within 1-4")
     held_out = held_out_pairs()
     prompts = []
     for i in track(range(count), "drawing", transient=True, disable=count < 5000):

@@ -68,5 +68,5 @@ def test_chances_decide_how_much_a_caption_says() -> None:
         _, facts = describe(scene, np.random.default_rng(i), nothing)
         assert (facts.sky, facts.ground, facts.background, facts.relations) == (None, None, None, ())
         assert all(not g.parts for g in facts.groups)
-    with pytest.raises(InputError, match=r"sky is 1\.5, wanted is 0 to 1"):
+    with pytest.raises(InputError, match=r"sky is 1\.5, expected is 0 to 1"):
         Chances(sky=1.5)

@@ -56,7 +56,7 @@ def test_any_shape(width: int, height: int) -> None:
     ("count", "size", "seed", "message"),
     [
         (1, 4, 0, "4x4 cannot be painted"),
-        (1, 32, -1, "the seed is -1, wanted is 0 or more"),
+        (1, 32, -1, "the seed is -1, expected is 0 or more"),
         (10**9, 64, 0, "a sheet of 1000000000 scenes of 64x64 is too large"),
     ],
 )

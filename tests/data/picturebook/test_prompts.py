@@ -85,7 +85,7 @@ def test_files_of_other_editors(tmp_path: Path) -> None:
         ("\n\n", "holds no prompts"),
         ('{"caption": "a cat"', "line 1 is not JSON: .* at column 20"),
         ("[" * 100_000, "line 1 is not JSON"),
-        ("3", "line 1: the whole is 3, wanted is a table"),
+        ("3", "line 1: the whole is 3, expected is a table"),
         ('{"caption": "a cat", "held_out": false}', "line 1: key facts is missing"),
     ],
 )
@@ -115,12 +115,12 @@ GOOD = {
         ("facts/groups/0/kind", "catt", "unknown kind 'catt'; known are: cat"),
         ("facts/groups/0/kind", "House", "unknown kind 'House'; known are: house"),
         ("facts/groups/0/colour", "rad", "unknown colour 'rad'; known are: red"),
-        ("facts/groups/0/count", 0, "the count of house is 0, wanted is at least 1"),
-        ("facts/groups/0/count", "two", 'count is "two", wanted is a whole number'),
+        ("facts/groups/0/count", 0, "the count of house is 0, expected is at least 1"),
+        ("facts/groups/0/count", "two", 'count is "two", expected is a whole number'),
         ("facts/groups/1/parts", {"hut": "red"}, "unknown part 'hut'; known are: hat"),
         ("facts/groups/1/parts", {"hat": "rad"}, "unknown colour 'rad'; known are: red"),
         ("facts/relations/0/relation", "over", "unknown relation 'over'"),
-        ("facts/relations/0/object", 2, "between groups 0 and 2, wanted are two of 0 to 1"),
+        ("facts/relations/0/object", 2, "between groups 0 and 2, expected are two of 0 to 1"),
         ("facts/relations/0/object", 0, "between groups 0 and 0"),
         ("facts/sky", "nite", "unknown sky 'nite'; known are: night"),
         ("facts/ground", "lava", "unknown ground 'lava'"),
@@ -157,5 +157,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     ("seed", "count", "things"), [(0, 0, (1, 2)), (0, 3, (0, 2)), (0, 3, (2, 1)), (0, 3, (1, 5)), (-1, 3, (1, 2))]
 )
 def test_what_cannot_be_drawn(seed: int, count: int, things: tuple[int, int]) -> None:
-    with pytest.raises(InputError, match="wanted is"):
+    with pytest.raises(InputError, match="expected is"):
         sample_prompts(seed, count, things)
