@@ -23,7 +23,7 @@ def tiny_system() -> System:
         PICTUREBOOK,
         name="tiny",
         # 64 channels: with one channel a group, norms would wipe the time embedding out.
-        unet=replace(PICTUREBOOK.unet, model_channels=64, channel_mult=(1, 1), head_width=16, context_dim=16),
+        unet=replace(PICTUREBOOK.unet, model_channels=64, channel_mult=(1, 1), head_dim=16, context_dim=16),
         autoencoder=replace(PICTUREBOOK.autoencoder, channels=32, channel_mult=(1, 1), decoder_res_blocks=1),
         embedders=(replace(text, width=16, layers=1, heads=1, head_dim=16), *sizes),  # type: ignore[arg-type]
         schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),

@@ -39,7 +39,7 @@ from darkroom.errors import InputError
 from darkroom.systems.build import build
 from darkroom.checkpoints.native import load_system, save_system
 from darkroom.types import Request
-small = {"channel_mult": (1, 1), "model_channels": 64, "head_width": 16, "context_dim": 16, "num_res_blocks": 1}
+small = {"channel_mult": (1, 1), "model_channels": 64, "head_dim": 16, "context_dim": 16, "num_res_blocks": 1}
 stage = {"channels": 32, "channel_mult": (1, 1), "decoder_res_blocks": 1}
 def narrow(system):
     embedders = tuple(e if e.kind == "numbers" else replace(e, width=16) for e in system.embedders)

@@ -18,7 +18,7 @@ from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.system import System
 
-__all__ = ["autoencoder", "first_stage_component", "is_baggage", "modern_name", "parts", "text_components"]
+__all__ = ["autoencoder", "first_stage_component", "is_ignored", "modern_name", "parts", "text_components"]
 __all__ += ["text_transformer", "unet", "vector_component"]
 
 RES_BLOCK: Table = {
@@ -153,7 +153,7 @@ def text_components(config: ClipTextEmbedderConfig) -> list[str]:
     return ["text_encoder_2" if tower.pooled else "text_encoder" for tower in config.towers]
 
 
-def is_baggage(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a tensor that no network reads is known and harmless."""
     return name.endswith(".position_ids") or name.startswith(("safety_checker/", "feature_extractor/"))
 

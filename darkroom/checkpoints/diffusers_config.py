@@ -57,7 +57,7 @@ def pipeline_class(system: System) -> str:
 
 def has_pipeline(system: System) -> bool:
     """Whether Diffusers' layout has a place for everything in `system`."""
-    inexpressible = system.unet.attention == "block" and system.unet.head_width is None
+    inexpressible = system.unet.attention == "block" and system.unet.head_dim is None
     return _kinds(system) in PIPELINES and not inexpressible
 
 
@@ -116,7 +116,7 @@ def _unet(system: System, size: int) -> Config:
         return {
             "_class_name": "UNet2DModel",
             **result,
-            "attention_head_dim": c.head_width,
+            "attention_head_dim": c.head_dim,
             "down_block_types": down,
             "up_block_types": up,
             "time_embedding_type": "positional",
@@ -124,7 +124,7 @@ def _unet(system: System, size: int) -> Config:
     result |= {
         "_class_name": "UNet2DConditionModel",
         # misnamed there: the number of heads
-        "attention_head_dim": c.heads if c.head_width is None else [c.head_count(w) for w in widths],
+        "attention_head_dim": c.heads if c.head_dim is None else [c.head_count(w) for w in widths],
         "cross_attention_dim": c.context_dim,
         "down_block_types": ["CrossAttnDownBlock2D" if d else "DownBlock2D" for d in deep],
         "up_block_types": ["CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(deep)],
@@ -133,8 +133,8 @@ def _unet(system: System, size: int) -> Config:
         result["use_linear_projection"] = True
     if c.upcast:
         result["upcast_attention"] = True
-    if c.cross_only:
-        result["only_cross_attention"] = list(c.cross_only)
+    if c.only_cross_attention:
+        result["only_cross_attention"] = list(c.only_cross_attention)
     if set(c.depth) - {0, 1} or c.mid_depth > 1:
         # One number where all levels with attention and the middle agree; levels without it have any.
         same = {d for d in c.depth if d} == {c.mid_depth}

@@ -44,7 +44,7 @@ def load_first_stage(
     else:
         found = {original.modern_name(n): t for n, t in tensors.items()}
         table = rules(original.autoencoder(config), ours)
-    fit(table, ours, found, optional=(), is_baggage=_is_baggage).require(path, "the first stage of this system")
+    fit(table, ours, found, optional=(), is_ignored=_is_baggage).require(path, "the first stage of this system")
     assign(stage, table, found, dtype, device)
     make_lean(stage)
     return stage.eval().requires_grad_(False)

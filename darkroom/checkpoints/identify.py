@@ -67,7 +67,7 @@ def identify(
             empty_state(alike[0]),
             source.tensors,
             optional=original.OPTIONAL,
-            is_baggage=_baggage_of(source, average),
+            is_ignored=_baggage_of(source, average),
         )
         if found.distance == 0:
             fitting.update((candidate.name, (rules, found, average)) for candidate in alike)
@@ -86,7 +86,7 @@ def identify(
     rules, found, average = fitting[names[0]]
     return Identity(
         system=replace(
-            described, latent_scale=_latent_scale(chosen, source), stage_overflows=_stage_overflows(chosen, source)
+            described, latent_scale=_latent_scale(chosen, source), force_upcast=_stage_overflows(chosen, source)
         ),
         alternatives=tuple(names[1:]),
         told_by=told_by,
@@ -198,10 +198,10 @@ def _with_ema(rules: list[Rule], source: Source, choice: str) -> tuple[list[Rule
 
 def _baggage_of(source: Source, average: bool) -> Callable[[str], bool]:
     if source.layout == "diffusers":
-        return diffusers.is_baggage
+        return diffusers.is_ignored
     if average:  # then the last, unaveraged weights are left over
-        return lambda name: name.startswith(original.UNET) or original.is_baggage(name)
-    return original.is_baggage
+        return lambda name: name.startswith(original.UNET) or original.is_ignored(name)
+    return original.is_ignored
 
 
 def _choose(names: list[str], source: Source, told: Told | None, hint: str) -> tuple[list[str], str]:
@@ -261,7 +261,7 @@ def _with_prediction(system: System, told: Told | None) -> tuple[System, str]:
 def _stage_overflows(system: System, source: Source) -> bool:
     """Folders say of their first stage whether it was tuned to bear half precision."""
     told = source.configs.get(diffusers.first_stage_component(system), {}).get("force_upcast")
-    return system.stage_overflows and told is not False
+    return system.force_upcast and told is not False
 
 
 def _latent_scale(system: System, source: Source) -> float:

@@ -121,7 +121,7 @@ def _first_stage(weights: Weights) -> dict[str, Any] | None:
         with empty_modules():
             state = Autoencoder(stage.autoencoder).state_dict()
         if not fit(
-            rules(original.autoencoder(stage.autoencoder), state), state, weights, is_baggage=original.is_baggage
+            rules(original.autoencoder(stage.autoencoder), state), state, weights, is_ignored=original.is_ignored
         ).distance:
             found.append(stage)
     names = ", ".join(stage.name for stage in found)

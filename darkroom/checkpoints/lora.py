@@ -14,7 +14,7 @@ from torch import Tensor
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError
 from darkroom.checkpoints.embeddings import BUNDLED, bundled_embeddings
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
-from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names, layers_by_key, split_key, undress
+from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
 from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.open_file import open_weights
@@ -74,7 +74,7 @@ def read_lora(
     unmatched = list(strange)
     seen: dict[str, str] = {}
     for key, parts in groups.items():
-        module = next((table[name] for name in undress(key) if name in table), None)
+        module = next((table[name] for name in parse_key(key) if name in table), None)
         if module is None:
             unmatched.append(key)
             continue
@@ -220,7 +220,7 @@ def describe_lora(weights: Weights) -> dict[str, str] | None:
     if any(name in parts for parts in groups.values() for name in MAGNITUDES):
         kinds["with magnitudes (DoRA)"] = None
     alphas = sorted({read_alpha(weights.path, k, p["alpha"]) for k, p in groups.items() if "alpha" in p})
-    networks = [undress(key)[0].partition(":")[0] for key in groups]
+    networks = [parse_key(key)[0].partition(":")[0] for key in groups]
     table = {
         "kind": ", ".join(kinds),
         "made for": made_for(weights, groups) or "unknown",
@@ -265,7 +265,7 @@ def write_lora(
 ) -> None:
     """Write low-rank adapters, by module name, with kohya's keys and alpha; `metadata` holds what the training knows
     (`ss_…`). Every tool that reads LoRAs reads these."""
-    names = dressed_names(system)
+    names = kohya_names(system)
     tensors: dict[str, Tensor] = {}
     for module, adapter in adapters.items():
         if not isinstance(adapter, LowRank):

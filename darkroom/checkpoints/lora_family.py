@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from darkroom.checkpoints.lora_names import undress
+from darkroom.checkpoints.lora_names import parse_key
 from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
@@ -62,7 +62,7 @@ def _token_width(groups: Groups) -> int | None:
 def _said_family(weights: Weights, keys: Iterable[str]) -> Family | None:
     """What metadata or the keys of a second text encoder say."""
     found = _by_word(" ".join(weights.metadata.get(name, "") for name in _SAID))
-    if found is None and any(undress(key)[0].startswith("te2:") for key in keys):
+    if found is None and any(parse_key(key)[0].startswith("te2:") for key in keys):
         return next(family for family in FAMILIES if family.second_tower)
     return found
 

@@ -1,4 +1,4 @@
-"""A LoRA key is a base key in disguise: undress it and look it up in the same tables."""
+"""A LoRA key is a base key in disguise: parse_key it and look it up in the same tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from darkroom.nn.lora import Layer
 from darkroom.systems.build import build
 from darkroom.systems.system import System
 
-__all__ = ["adaptable_layers", "dressed_names", "layers_by_key", "split_key", "undress"]
+__all__ = ["adaptable_layers", "kohya_names", "layers_by_key", "parse_key", "split_key"]
 
 # What follows the name of a layer, by everybody's habits, and what it means here.
 _PARTS = {
@@ -68,7 +68,7 @@ _PREFIXES = (
 _EARLY_TEXT = re.compile(r"self_attn_to_(q|k|v|out)$")  # of Diffusers 0.14 to 0.17, in text encoders
 
 
-def undress(key: str) -> list[str]:
+def parse_key(key: str) -> list[str]:
     """The names by which a layer may be found in `layers_by_key`: network and path, dots as underscores."""
     networks: tuple[str, ...] = ("unet", "te1")
     key = key.removeprefix("base_model.model.")  # PEFT's, before whatever its model calls its parts
@@ -120,7 +120,7 @@ def _networks(system: System) -> Iterator[tuple[str, Part]]:
 
 
 @cache
-def dressed_names(system: System) -> dict[str, str]:
+def kohya_names(system: System) -> dict[str, str]:
     """Our module → its key in a LoRA file, without the part, as kohya's scripts write it.
 
     For SDXL they keep the original names of the UNet, for the others those of Diffusers.

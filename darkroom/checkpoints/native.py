@@ -85,12 +85,23 @@ def describe_system(folder: Path) -> LatentDiffusion:
         raise InputError(f"{path} describes networks that cannot be built: {error}") from None
 
 
+# Fields of descriptions by the names that they had in earlier exports, below the field that holds them.
+FORMER = {
+    "": {"stage_overflows": "force_upcast"},
+    "unet": {"head_width": "head_dim", "cross_only": "only_cross_attention"},
+    "defaults": {"guidance": "guidance_scale"},
+}
+
+
 def _renamed(described: object) -> object:
-    """A description with the former name of the guidance scale, of systems exported before it was renamed, mended."""
-    if isinstance(described, Mapping) and isinstance(defaults := described.get("defaults"), Mapping):
-        renamed = {"guidance_scale" if name == "guidance" else name: value for name, value in defaults.items()}
-        return {**described, "defaults": renamed}
-    return described
+    """A description whose fields have the names of today."""
+    if not isinstance(described, Mapping):
+        return described
+    now: dict[str, object] = {FORMER[""].get(str(name), str(name)): value for name, value in described.items()}
+    for field, names in FORMER.items():
+        if field and isinstance(inner := now.get(field), Mapping):
+            now[field] = {names.get(name, name): value for name, value in inner.items()}
+    return now
 
 
 def write_network(

@@ -29,7 +29,7 @@ __all__ = [
     "autoencoder",
     "ema_name",
     "holds",
-    "is_baggage",
+    "is_ignored",
     "is_of_generative_models",
     "modern_name",
     "modern_tensor",
@@ -233,7 +233,7 @@ def is_of_generative_models(names: Iterable[str]) -> bool:
     return any(name.startswith("conditioner.embedders.") for name in names)
 
 
-def is_baggage(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a tensor that no network reads is known and harmless."""
     return _BAGGAGE.fullmatch(name) is not None
 

@@ -53,7 +53,7 @@ def fit(
     available: Mapping[str, Stored],
     *,
     optional: Iterable[str] = (),
-    is_baggage: Callable[[str], bool],
+    is_ignored: Callable[[str], bool],
 ) -> Fit:
     """Compare `available` with what `rules` want for modules whose state dict is `ours` (device "meta" will do)."""
     wanted = wanted_shapes(rules, ours)
@@ -65,7 +65,7 @@ def fit(
         if name in available and _squeezed(available[name].shape) != _squeezed(shape)
     ]
     left = [name for name in available if name not in wanted]
-    unused = [name for name in left if is_baggage(name)]
+    unused = [name for name in left if is_ignored(name)]
     return Fit(missing, misshapen, [name for name in left if name not in set(unused)], unused)
 
 

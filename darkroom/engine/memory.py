@@ -30,7 +30,7 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     unet, stage = model.unet.config, model.autoencoder.config
     h, w = height // stage.factor, width // stage.factor
     size = model.dtype.itemsize
-    widened = model.system.stage_overflows and model.dtype == torch.float16
+    widened = model.system.force_upcast and model.dtype == torch.float16
     finest = unet.model_channels * unet.channel_mult[0]
     places = h * w
     skips = sum(

@@ -31,14 +31,14 @@ class UNetConfig:
     depth: tuple[int, ...]  # transformer blocks behind each residual block (for "block": 0 or 1)
     mid_depth: int
     heads: int | None  # either the number of heads …
-    head_width: int | None  # … or the width of each
+    head_dim: int | None  # … or the width of each
     context_dim: int | None  # width of the tokens
     vector: Literal["none", "linear", "table"]  # how the vector slot enters: not, by two linear layers, as class index
     vector_dim: int  # its width for "linear", the number of rows for "table"
     linear_projections: bool  # in and out of the transformers: linear layers or 1×1 convolutions
     scale_shift: bool = False
     resblock_updown: bool = False  # resample inside residual blocks instead of by convolutions
-    cross_only: tuple[bool, ...] = ()  # levels whose first attention reads the tokens, too
+    only_cross_attention: tuple[bool, ...] = ()  # levels whose first attention reads the tokens, too
     upcast: bool = False  # attention scores in float32
     dropout: float = 0.0
 
@@ -49,13 +49,13 @@ class UNetConfig:
     @property
     def merging_level(self) -> int | None:
         """The finest level whose transformers attend to the picture itself: there tokens can be merged."""
-        cross_only = self.cross_only or (False,) * len(self.depth)
-        levels = [i for i, (depth, cross) in enumerate(zip(self.depth, cross_only)) if depth and not cross]
+        only_cross_attention = self.only_cross_attention or (False,) * len(self.depth)
+        levels = [i for i, (depth, cross) in enumerate(zip(self.depth, only_cross_attention)) if depth and not cross]
         return levels[0] if levels and self.attention == "transformer" else None
 
     def head_count(self, channels: int) -> int:
-        if self.head_width is not None:
-            return channels // self.head_width
+        if self.head_dim is not None:
+            return channels // self.head_dim
         assert self.heads is not None, "a UNet needs a head count or a head width"
         return self.heads
 
@@ -235,7 +235,7 @@ def _attention(c: UNetConfig, channels: int, depth: int, level: int | None) -> n
         heads,
         depth,
         linear=c.linear_projections,
-        cross_only=level is not None and bool(c.cross_only) and c.cross_only[level],
+        only_cross_attention=level is not None and bool(c.only_cross_attention) and c.only_cross_attention[level],
         upcast=c.upcast,
         dropout=c.dropout,
     )

@@ -102,7 +102,7 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, cross-attention, feed-forward, each on a normed branch.
 
-    `cross_only`: the first attention reads the context as well (x4 upscaler).
+    `only_cross_attention`: the first attention reads the context as well (x4 upscaler).
     """
 
     def __init__(
@@ -112,14 +112,14 @@ class TransformerBlock(nn.Module):
         heads: int,
         head_dim: int,
         *,
-        cross_only: bool = False,
+        only_cross_attention: bool = False,
         upcast: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.cross_only = cross_only
+        self.only_cross_attention = only_cross_attention
         self.norm1 = nn.LayerNorm(dim)
-        first = context_dim if cross_only else None
+        first = context_dim if only_cross_attention else None
         self.attn1 = Attention(dim, first, heads, head_dim, upcast=upcast, dropout=dropout)
         self.norm2 = nn.LayerNorm(dim)
         self.attn2 = Attention(dim, context_dim, heads, head_dim, upcast=upcast, dropout=dropout)
@@ -127,7 +127,7 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim, dropout=dropout)
 
     def forward(self, x: Tensor, context: Context | Tensor | None) -> Tensor:  # (B, N, dim), (B, M, context_dim)
-        x = x + self.attn1(self.norm1(x), context if self.cross_only else None)
+        x = x + self.attn1(self.norm1(x), context if self.only_cross_attention else None)
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
@@ -147,7 +147,7 @@ class SpatialTransformer(nn.Module):
         depth: int,
         *,
         linear: bool,
-        cross_only: bool = False,
+        only_cross_attention: bool = False,
         upcast: bool = False,
         dropout: float = 0.0,
     ) -> None:
@@ -157,7 +157,13 @@ class SpatialTransformer(nn.Module):
         self.proj_in = Linear(channels, channels) if linear else Conv2d(channels, channels, 1)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                channels, context_dim, heads, channels // heads, cross_only=cross_only, upcast=upcast, dropout=dropout
+                channels,
+                context_dim,
+                heads,
+                channels // heads,
+                only_cross_attention=only_cross_attention,
+                upcast=upcast,
+                dropout=dropout,
             )
             for _ in range(depth)
         )

@@ -146,7 +146,7 @@ class LatentDiffusion(nn.Module):
 
     def widen_overflowing_stage(self) -> None:
         """Make the autoencoder float32 where float16 would give black pictures; done by its first use, too."""
-        if self.system.stage_overflows and self.autoencoder.quant_conv.weight.dtype == torch.float16:
+        if self.system.force_upcast and self.autoencoder.quant_conv.weight.dtype == torch.float16:
             self.autoencoder.float()
 
 

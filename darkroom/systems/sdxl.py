@@ -27,7 +27,7 @@ SDXL_BASE = System(
         depth=(0, 2, 10),
         mid_depth=10,
         heads=None,
-        head_width=64,
+        head_dim=64,
         context_dim=2048,
         vector="linear",
         vector_dim=2816,  # pooled text 1280, six numbers of 256
@@ -44,7 +44,7 @@ SDXL_BASE = System(
     prediction="noise",
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
-    stage_overflows=True,
+    force_upcast=True,
     layouts=("sdxl-base",),
 )
 SYSTEMS.add("sdxl-base", SDXL_BASE)
@@ -63,7 +63,7 @@ SDXL_REFINER = System(
         depth=(0, 4, 4, 0),
         mid_depth=4,
         heads=None,
-        head_width=64,
+        head_dim=64,
         context_dim=1280,
         vector="linear",
         vector_dim=2560,  # pooled text 1280, five numbers of 256
@@ -80,7 +80,7 @@ SDXL_REFINER = System(
     prediction="noise",
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
-    stage_overflows=True,
+    force_upcast=True,
     layouts=("sdxl-refiner",),
 )
 SYSTEMS.add("sdxl-refiner", SDXL_REFINER)

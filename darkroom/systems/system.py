@@ -73,7 +73,7 @@ class System:
     prediction: Prediction
     latent_scale: float
     defaults: Defaults
-    stage_overflows: bool = False  # in float16; the first stage then runs in float32
+    force_upcast: bool = False  # in float16; the first stage then runs in float32
     scale_in_file: bool = False  # `latent_scale` stands only for what the checkpoint says
     layouts: tuple[str, ...] = ()  # names of the published single-file layouts that hold it
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from darkroom.checkpoints.lora import write_lora
-from darkroom.checkpoints.lora_names import adaptable_layers, dressed_names
+from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names
 from darkroom.errors import InputError, insist
 from darkroom.nn.lora import Adapter, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
@@ -41,7 +41,7 @@ class AdapterConfig:
 
 def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:
     """Adapters that change nothing yet, live on `model`, by the names of the layers that they adapt."""
-    names = dressed_names(model.system)
+    names = kohya_names(model.system)
     chosen = [
         name
         for name, layer in adaptable_layers(model.system).items()

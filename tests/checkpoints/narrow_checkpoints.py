@@ -49,7 +49,7 @@ def narrow(name: str) -> System:
         depth=tuple(min(d, 2) for d in system.unet.depth),
         mid_depth=min(system.unet.mid_depth, 2),
         heads=system.unet.heads and min(system.unet.heads, 4),
-        head_width=system.unet.head_width and 16,
+        head_dim=system.unet.head_dim and 16,
         context_dim=system.unet.context_dim and context,
         vector_dim=vector,
     )

@@ -223,7 +223,7 @@ def test_a_folder_says_whether_its_first_stage_bears_half_precision() -> None:
     tensors = fake_weights({modern_name(n): s for n, s in names.items()})
     for vae, overflows in (({}, True), ({"force_upcast": True}, True), ({"force_upcast": False}, False)):
         found = identify(Source(Path("x"), "diffusers", tensors, {}, {"vae": vae}))
-        assert found.system.stage_overflows == overflows
+        assert found.system.force_upcast == overflows
 
 
 def test_first_stages_with_names_left_by_converters() -> None:

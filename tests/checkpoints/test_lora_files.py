@@ -16,7 +16,7 @@ from torch import Tensor
 from darkroom.checkpoints import diffusers
 from darkroom.checkpoints.diffusers_config import component_configs
 from darkroom.checkpoints.lora import apply_loras, describe_lora, read_lora, write_lora
-from darkroom.checkpoints.lora_names import dressed_names, layers_by_key, split_key, undress
+from darkroom.checkpoints.lora_names import kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.part import complete
 from darkroom.errors import InputError
@@ -86,15 +86,15 @@ def test_every_tradition_of_keys(system: str, keys: dict[str, str]) -> None:
     for key, wanted in keys.items():
         split = split_key(key)
         assert split is not None, key
-        assert {table[name] for name in undress(split[0]) if name in table} == {wanted}, key
+        assert {table[name] for name in parse_key(split[0]) if name in table} == {wanted}, key
 
 
 @pytest.mark.parametrize("system", ["sd-v1-5", "sd-v2-1-base", "sdxl-base", "sdxl-refiner"])
 def test_every_linear_and_convolution_has_a_key_that_leads_back(system: str) -> None:
-    table, names = layers_by_key(SYSTEMS[system]), dressed_names(SYSTEMS[system])
+    table, names = layers_by_key(SYSTEMS[system]), kohya_names(SYSTEMS[system])
     layers = set(table.values())
     assert len(layers) > 300
-    assert all(table[undress(names[layer])[0]] == layer for layer in layers)
+    assert all(table[parse_key(names[layer])[0]] == layer for layer in layers)
 
 
 def inputs(name: str) -> tuple[Tensor, ...]:
@@ -238,7 +238,7 @@ def test_unequal_ranks_saved_again_by_diffusers(tmp_path: Path, kohya: bool) -> 
     peer.save_lora_adapter(tmp_path / "again", adapter_name="default_0")
     again = read_lora(tmp_path / "again" / "pytorch_lora_weights.safetensors", narrow(name))
     table = layers_by_key(narrow(name))
-    applied = {table[undress(n)[0]]: m.scaling["default_0"] for n, m in peer.named_modules() if hasattr(m, "scaling")}
+    applied = {table[parse_key(n)[0]]: m.scaling["default_0"] for n, m in peer.named_modules() if hasattr(m, "scaling")}
     assert {n: a.scale for n, a in again.adapters.items()} == pytest.approx(applied)
     assert set(applied) == set(unet)
     assert set(applied.values()) == ({2.0, 1.0} if kohya else {1.0})

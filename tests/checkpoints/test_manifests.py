@@ -60,7 +60,7 @@ def test_single_files(layout: str) -> None:
     model = empty_model(name)
     parts = original.parts(SYSTEMS[name], generative_models=original.is_of_generative_models(available))
     table = complete(parts, model.state_dict())
-    found = fit(table, model.state_dict(), available, optional=original.OPTIONAL, is_baggage=original.is_baggage)
+    found = fit(table, model.state_dict(), available, optional=original.OPTIONAL, is_ignored=original.is_ignored)
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     read = {their_name for rule in table for their_name in rule.theirs}
     necessary = [n for n in available if not any(re.fullmatch(o.replace("*", ".*"), n) for o in facts["optional"])]
@@ -78,7 +78,7 @@ def test_folders(repository: str) -> None:
     assert len(available) == len(names)
     model = empty_model(FOLDERS[repository])
     table = complete(diffusers.parts(model.system), model.state_dict())
-    found = fit(table, model.state_dict(), available, is_baggage=diffusers.is_baggage)
+    found = fit(table, model.state_dict(), available, is_ignored=diffusers.is_ignored)
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     assert all(name.endswith("position_ids") for name in found.unused)
 
@@ -92,7 +92,7 @@ def test_first_stages_alone(name: str) -> None:
     with torch.device("meta"):
         ours = Autoencoder(stage.autoencoder).state_dict()
     table = rules(original.autoencoder(stage.autoencoder), ours)
-    found = fit(table, ours, fake_weights(inside), is_baggage=original.is_baggage)
+    found = fit(table, ours, fake_weights(inside), is_ignored=original.is_ignored)
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     assert all(n.startswith("loss.") for n in found.unused)
 
@@ -112,7 +112,7 @@ def test_a_file_of_another_system_is_described() -> None:
     available = fake_weights(manifests()["original"]["sd-v2-base"]["tensors"])
     model = empty_model("sd-v1-5")
     table = complete(original.parts(model.system, generative_models=False), model.state_dict())
-    found = fit(table, model.state_dict(), available, is_baggage=original.is_baggage)
+    found = fit(table, model.state_dict(), available, is_ignored=original.is_ignored)
     assert len(found.missing) == 196
     assert any("768" in text and "1024" in text for text in found.misshapen)
     assert any(n.startswith("cond_stage_model.model.") for n in found.unknown)

@@ -22,7 +22,7 @@ from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.lora import read_lora, write_lora
-from darkroom.checkpoints.lora_names import dressed_names
+from darkroom.checkpoints.lora_names import kohya_names
 from darkroom.checkpoints.native import read_network
 from darkroom.checkpoints.open_file import open_weights, read_weights
 from darkroom.checkpoints.source import Source, open_source
@@ -171,13 +171,13 @@ PARTS = (
 
 def loras(folder: Path) -> Case:
     system, model = narrow(NAME), random_model(NAME)
-    keys = [f"{key}.{part}" for key in list(dressed_names(system).values())[:40:4] for part in PARTS]
+    keys = [f"{key}.{part}" for key in list(kohya_names(system).values())[:40:4] for part in PARTS]
     ends = (".to_q", "conv1", "ff_in")
     chosen = [n for n, m in model.named_modules() if n.endswith(ends) and n.startswith(("unet.down", "conditioner"))]
     given = {n: LowRank.fresh(model.get_submodule(n), 2) for n in chosen[:6]}  # type: ignore[arg-type]
     write_lora(folder / "good.safetensors", given, system, {})
     good = {n: s.load().clone() for n, s in open_weights(folder / "good.safetensors").items()}
-    good |= {f"{dressed_names(system)[chosen[0]]}.dora_scale": torch.ones(32, 1)}
+    good |= {f"{kohya_names(system)[chosen[0]]}.dora_scale": torch.ones(32, 1)}
     good |= {"bundle_emb.x.string_to_param.*": torch.ones(1, 32)}
 
     assert len(read_lora(_written(folder / "good.safetensors", good), system).adapters) == 6

@@ -32,13 +32,13 @@ SD1 = UNetConfig(
     depth=(1, 1, 1, 0),
     mid_depth=1,
     heads=2,
-    head_width=None,
+    head_dim=None,
     context_dim=24,
     vector="none",
     vector_dim=0,
     linear_projections=False,
 )
-SD2 = replace(SD1, heads=None, head_width=16, linear_projections=True)
+SD2 = replace(SD1, heads=None, head_dim=16, linear_projections=True)
 SDXL = replace(SD2, channel_mult=(1, 2, 2), depth=(0, 1, 2), mid_depth=2, vector="linear", vector_dim=20)
 FAMILIES = {"SD1": SD1, "SD2": SD2, "SDXL": SDXL}
 

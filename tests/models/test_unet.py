@@ -23,18 +23,18 @@ SD1 = UNetConfig(
     depth=(1, 1, 1, 0),
     mid_depth=1,
     heads=8,
-    head_width=None,
+    head_dim=None,
     context_dim=768,
     vector="none",
     vector_dim=0,
     linear_projections=False,
 )
-SD2 = replace(SD1, heads=None, head_width=64, context_dim=1024, linear_projections=True)
+SD2 = replace(SD1, heads=None, head_dim=64, context_dim=1024, linear_projections=True)
 SDXL = replace(
     SD2, channel_mult=(1, 2, 4), depth=(0, 2, 10), mid_depth=10, context_dim=2048, vector="linear", vector_dim=2816
 )
 LDM = replace(
-    SD1, in_channels=3, out_channels=3, channel_mult=(1, 2, 3, 4), depth=(0, 1, 1, 1), heads=None, head_width=32
+    SD1, in_channels=3, out_channels=3, channel_mult=(1, 2, 3, 4), depth=(0, 1, 1, 1), heads=None, head_dim=32
 )
 PLAIN = replace(LDM, attention="block", context_dim=None)
 
@@ -62,7 +62,7 @@ COUNTS = [
             vector="table",
             vector_dim=1000,
             linear_projections=True,
-            cross_only=(True, True, True, False),
+            only_cross_attention=(True, True, True, False),
         ),
         473_398_020,
     ),
@@ -70,23 +70,23 @@ COUNTS = [
     (
         replace(
             PLAIN, in_channels=4, out_channels=4, model_channels=192, channel_mult=(1, 2, 2, 4, 4),
-            depth=(1, 1, 1, 1, 0), heads=8, head_width=None, scale_shift=True, resblock_updown=True,
+            depth=(1, 1, 1, 1, 0), heads=8, head_dim=None, scale_shift=True, resblock_updown=True,
         ),
         294_966_916,
     ),
     (
-        replace(PLAIN, in_channels=7, model_channels=256, heads=8, head_width=None, resblock_updown=True),
+        replace(PLAIN, in_channels=7, model_channels=256, heads=8, head_dim=None, resblock_updown=True),
         387_245_827,
     ),
     (replace(PLAIN, in_channels=6, model_channels=160, channel_mult=(1, 2, 2, 4), depth=(0, 0, 0, 1)), 113_622_563),
     (
         replace(
-            PLAIN, in_channels=6, model_channels=128, channel_mult=(1, 4, 8), depth=(0, 0, 0), heads=8, head_width=None
+            PLAIN, in_channels=6, model_channels=128, channel_mult=(1, 4, 8), depth=(0, 0, 0), heads=8, head_dim=None
         ),
         215_229_315,
     ),
     (
-        replace(LDM, model_channels=192, channel_mult=(1, 2, 3, 5), heads=1, head_width=None, context_dim=512),
+        replace(LDM, model_channels=192, channel_mult=(1, 2, 3, 5), heads=1, head_dim=None, context_dim=512),
         400_920_579,
     ),
     (replace(LDM, model_channels=128, depth=(0, 3, 3, 3), mid_depth=3, context_dim=512), 246_277_379),
@@ -109,7 +109,7 @@ def randomise(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-SMALL = replace(SDXL, model_channels=32, channel_mult=(1, 2), depth=(0, 1), mid_depth=1, head_width=16, context_dim=24,
+SMALL = replace(SDXL, model_channels=32, channel_mult=(1, 2), depth=(0, 1), mid_depth=1, head_dim=16, context_dim=24,
                 vector_dim=20)  # fmt: skip
 
 
@@ -174,7 +174,7 @@ def test_agrees_with_diffusers_by_parameter_order() -> None:
     "config",
     [
         SMALL,
-        replace(SMALL, linear_projections=False, cross_only=(False, True), vector="none", scale_shift=True),
+        replace(SMALL, linear_projections=False, only_cross_attention=(False, True), vector="none", scale_shift=True),
         replace(SMALL, attention="block", vector="table", resblock_updown=True),
     ],
 )
@@ -239,7 +239,7 @@ def test_tokens_are_merged_at_the_finest_level_that_attends_to_the_picture() -> 
         (SD1, 0),
         (SDXL, 1),
         (PLAIN, None),
-        (replace(SD1, depth=(1, 1, 1, 1), cross_only=(True, True, False, False)), 2),
+        (replace(SD1, depth=(1, 1, 1, 1), only_cross_attention=(True, True, False, False)), 2),
     ):
         assert config.merging_level == level
     config = replace(SMALL, channel_mult=(1, 1, 1), depth=(0, 1, 1))

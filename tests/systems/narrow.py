@@ -35,7 +35,7 @@ def narrow(name: str) -> System:
         num_res_blocks=1,
         depth=tuple(min(d, 1) for d in u.depth),
         mid_depth=min(u.mid_depth, 1),
-        head_width=16 if u.head_width is not None else None,
+        head_dim=16 if u.head_dim is not None else None,
         heads=2 if u.heads is not None else None,
         context_dim=None if u.context_dim is None else WIDTH * max(towers, 1),
         vector_dim=vector_dim,
