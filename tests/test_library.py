@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from narrow_checkpoints import narrow, random_model, write_vocabulary
 from PIL import Image
+from safetensors.torch import save_file
 
 import darkroom
+from darkroom.checkpoints.convert import Content, write_original
+from darkroom.models import vocabulary
 from darkroom.requests.records import read_picture
+from darkroom.systems import SYSTEMS
 
 
 def test_importing_imports_nothing_heavy() -> None:
@@ -59,3 +65,22 @@ def test_the_three_lines_of_the_readme(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     exec("\n".join(lines), {})
     assert Image.open(tmp_path / "snowman.png").size == (128, 128)
+
+
+def test_embeddings_are_found_by_their_names_in_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = narrow("sd-v1-5")
+    monkeypatch.setitem(SYSTEMS._entries, system.name, system)  # so that the file is recognised
+    monkeypatch.setattr(vocabulary, "CLIP_PACKAGES", ())
+    write_vocabulary(tmp_path)
+    write_original(Content.of_model(random_model("sd-v1-5")), tmp_path / "model.safetensors")
+    (tmp_path / "embeddings").mkdir()
+    vectors = torch.randn(2, system.unet.context_dim or 0)
+    save_file({"emb_params": vectors}, tmp_path / "embeddings" / "mystyle.safetensors")
+    file = tmp_path / "model.safetensors"
+    model = darkroom.load(file, dtype=torch.float32, embedding_folders=[tmp_path / "embeddings"])
+    styled, plain = (model.draw(p, steps=1, width=64, height=64) for p in ("a cat mystyle", "a cat"))
+    assert not np.array_equal(np.asarray(styled.image), np.asarray(plain.image))
+    without = darkroom.load(file, dtype=torch.float32)
+    assert np.array_equal(
+        np.asarray(without.draw("a cat", steps=1, width=64, height=64).image), np.asarray(plain.image)
+    )

@@ -95,15 +95,15 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     plans = [plan(request, system) for request in requests]
     for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, system))):
         print(remark, file=sys.stderr)
-    folders = tuple(job.additions.folders or ())
-    pipeline = Pipeline(base.model, folders)
+    folders = (job.additions.folders or (), job.additions.embedding_folders or ())
+    pipeline = Pipeline(base.model, *folders)
     if job.additions.refiner is not None:
         from dataclasses import replace
 
         from darkroom.engine.refine import refine
 
         writer.refiner = replace(job.models, name=job.additions.refiner, vae=None, prediction=None).load()
-        events = refine(pipeline, Pipeline(writer.refiner.model, folders), requests, job.additions.switch)
+        events = refine(pipeline, Pipeline(writer.refiner.model, *folders), requests, job.additions.switch)
     else:
         events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
     return events, pipeline

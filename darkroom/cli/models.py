@@ -126,6 +126,16 @@ class Additions:
         typer.Option("--lora-dir", metavar="FOLDER", help="Where LoRAs are looked for.", rich_help_panel=PANEL),
         Also("--lora-model-dir"),
     ] = None
+    embedding_folders: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--embeddings-dir",
+            metavar="FOLDER",
+            help="Where textual-inversion embeddings that prompts name are looked for.",
+            rich_help_panel=PANEL,
+        ),
+        Also("--embedding-dir"),
+    ] = None
     refiner: Annotated[
         str | None,
         typer.Option("--refiner", metavar="MODEL", help="A model that draws the end.", rich_help_panel=PANEL),
