@@ -78,8 +78,7 @@ def test_bad_input_gets_one_sentence_and_status_2(
     arguments: list[str], message: str, tiny_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.toml").write_text(
-        'kind = "judge"\nwidth = 8\n[loop]\nstepz = 3\nbatch_size = 1\nlearning_rate = 0.1\n'
-        "[data]\nsize = 64\ncount = 9\n"
+        'kind = "judge"\nwidth = 8\n[loop]\nstepz = 3\nbatch_size = 1\nlr = 0.1\n[data]\nsize = 64\ncount = 9\n'
     )
     (tmp_path / "unkind.toml").write_text('kind = "difusion"\n')
     (tmp_path / "empty.jsonl").write_text("\n")

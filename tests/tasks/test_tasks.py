@@ -288,7 +288,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"image": PICTURE, "mask": MASK[None]}, "the mask has shape"),
         ({"image": PICTURE, "mask": MASK * 0}, "the mask is empty"),
         ({"image": PICTURE.astype(float)}, "the image has shape"),
-        ({"denoising_start": 0.5, "denoising_end": 0.2}, "the stretch 0.5 to 0.2"),
+        ({"denoising_start": 0.5, "denoising_end": 0.2}, "the part 0.5 to 0.2 of the schedule is wrong"),
         ({"latent": torch.full((8, 4, 4), float("nan"))}, "not finite"),
         ({"latent": torch.zeros(8, 3, 4)}, "the latent has shape"),
         ({"hires": HighResolution(0.5)}, "enlarges by 0.5"),
