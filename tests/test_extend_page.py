@@ -76,6 +76,13 @@ pipeline = Pipeline(load_model("picturebook", dtype=torch.float32).model)
 own, plain = pipeline.generate([Request(p, steps=1, seed=4) for p in ("grey cat", "a grey cat")])
 assert abs(own.pixels.astype(int) - plain.pixels).max() > 1
 """,
+    "Ramps": """
+from darkroom.data.dataset import Joined
+both = Joined([Ramps(3, 8), Ramps(2, 4)], [1, 2], [1.0, 0.5])
+sample = both.sample(4, np.random.default_rng(0))
+assert len(both) == 7 and both.size(6) == Size(4, 4) and sample.image.shape == (4, 4, 3)
+assert sample.conditions == {"caption": "ramp 1"} and both.key(0) != both.key(3)
+""",
     "Spread": """
 import numpy as np
 from darkroom.evaluation.compare import compare
