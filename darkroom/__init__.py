@@ -15,12 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from darkroom.engine.engine import Engine
     from darkroom.errors import InputError
     from darkroom.library import Drawn, Model, load, sampler_names, schedule_names, system_names
     from darkroom.types import Guidance, HighResolution, Region, Request, Size
 
 __all__ = [
     "Drawn",
+    "Engine",
     "Guidance",
     "HighResolution",
     "InputError",
@@ -45,6 +47,7 @@ _HOMES = {
     **dict.fromkeys(("Guidance", "HighResolution", "Region", "Request", "Size"), "types"),
     **dict.fromkeys(("Drawn", "Model", "load", "sampler_names", "schedule_names", "system_names"), "library"),
     "InputError": "errors",
+    "Engine": "engine.engine",
 }
 
 

@@ -312,5 +312,5 @@ def test_the_running_mean_follows_its_formula_and_swaps_in_and_out() -> None:
         decay = min(0.9, (1 + n) / (10 + n))
         mean = decay * mean + (1 - decay) * n
         with ema.in_place():
-            assert float(net.weight) == pytest.approx(mean, rel=1e-5)
-        assert float(net.weight) == n
+            assert float(net.weight.detach()) == pytest.approx(mean, rel=1e-5)
+        assert float(net.weight.detach()) == n
