@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.objective import Objective
 from darkroom.training.world import World
 
-__all__ = ["Piece", "feed"]
+__all__ = ["Piece", "feed", "naming_dead_workers"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,29 @@ def feed(objective: Objective, config: LoopConfig, world: World, first: int) -> 
     )
     try:
         yield from loader
-    except (RuntimeError, OSError, EOFError) as error:
-        # A dead worker breaks the loader in many places; an error that it raised comes with its own class and text.
-        if not workers or (isinstance(error, RuntimeError) and "DataLoader worker" not in str(error)):
+    except (OSError, EOFError) as error:  # a dead worker breaks the loader in many places
+        if not workers:
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"a process that made batches has died ({reason}); the same command goes on") from None
+        raise _died(error) from None
+
+
+@contextmanager
+def naming_dead_workers() -> Iterator[None]:
+    """`InputError` for a worker process that dies while this is open.
+
+    PyTorch raises that out of the handler of a signal, so it may come anywhere in the main thread.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise _died(error) from None
+
+
+def _died(error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return InputError(f"a process that made batches has died ({reason}); the same command goes on")
 
 
 def _workers(config: LoopConfig) -> int:

@@ -21,7 +21,7 @@ from darkroom.errors import InputError
 from darkroom.nn.device import find_device
 from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
-from darkroom.training.feed import Piece, feed
+from darkroom.training.feed import Piece, feed, naming_dead_workers
 from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
@@ -67,7 +67,8 @@ def train(
         objective.frozen.eval().requires_grad_(False)
         state = TrainingState(objective, config)
         run = _Run(objective, state, config, folder, world, interrupt)
-        run.to_the_end(minutes)
+        with naming_dead_workers():
+            run.to_the_end(minutes)
         if state.step >= config.steps and world.first:
             state.require_finite()
             with _finished(objective, state):
