@@ -127,27 +127,9 @@ def plan(request: Request, system: System) -> Plan:
     check_guidance(guidance_scale, request.target_strength, request.guidance)
     check_regions(request.regions)
     check_seeds(request)
-    sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
-    sampler = SAMPLERS.name(sampler)
-    schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
-    options = dict(request.sampler_options)
-    if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
-        options["eta"] = d.eta
-    steps_like = stepping(sampler, schedule, request.seed_mode, _spacing(system))
-    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, A1111, Diffusers).
-    first_level = ("leading",) if SEED_MODES.name(request.seed_mode) == "comfy" else ("leading", "ddim_uniform")
-    ends_early = d.sampler == "DDIM" and steps_like.schedule in first_level and request.sigmas is None
-    if ends_early and "end" not in options and "end" in options_of(sampler):
-        alpha_bar = float(system.schedule.alphas_cumprod()[0])
-        options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
+    sampler, stepped, options = _sampling(request, system)
     sample = with_options(sampler, options)
-    # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
-    starts = request.image is not None and not any(e.takes_image for e in system.embedders)
-    starts = starts or (request.image is not None and request.strength is not None)
-    usual = d.strength if d.strength is not None else 1.0 if request.mask is not None else 0.75
-    strength = usual if request.strength is None else request.strength
-    if not 0 <= strength <= 1:
-        raise InputError(f"the strength is {strength}, expected is 0 to 1")
+    starts, strength = _strength(request, system)
     EMPHASES.name(request.emphasis)
     if request.deepcache_interval < 1:
         raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
@@ -156,16 +138,11 @@ def plan(request: Request, system: System) -> Plan:
     if request.tome_ratio and system.unet.merging_level is None:
         raise InputError(f"{system.name} has no transformers whose tokens could be merged")
     process = _process(system)
-    if request.sigmas is None:
-        whole = steps_like.levels(process, steps, request.schedule_options)
-    else:
-        whole = given(request.sigmas)
-        if request.schedule_options:
-            raise InputError(f"sigmas are given; {', '.join(request.schedule_options)} of a schedule says nothing then")
+    whole = _whole(request, stepped, process, steps)
     sigmas = whole
     if (request.denoising_start, request.denoising_end) != (0.0, 1.0):
         sigmas = between(process, whole, request.denoising_start, request.denoising_end)
-    if starts and strength < 1:
+    if strength < 1:
         sigmas = for_strength(sigmas, strength)
     first = Plan(
         request=request,
@@ -177,18 +154,59 @@ def plan(request: Request, system: System) -> Plan:
         steps=steps,
         guidance_scale=guidance_scale,
         sampler=sampler,
-        schedule=steps_like.schedule,
-        stepping=steps_like,
+        schedule=stepped.schedule,
+        stepping=stepped,
         sampler_options=options,
         sample=sample,
         whole=whole,
         sigmas=sigmas,
         step=side_step(system),
-        strength=strength if starts else 1.0,
+        strength=strength,
         starts_from_image=starts,
         remarks=remarks_on(request),
     )
     return first if request.hires is None else replace(first, second=_second_pass(first, request.hires, process))
+
+
+def _sampling(request: Request, system: System) -> tuple[str, Stepping, dict[str, Any]]:
+    """The sampler's own name, the levels that it steps on, and its options with the system's where nothing is said."""
+    d = system.defaults
+    sampler, carried = split_name(d.sampler if request.sampler is None else request.sampler)
+    sampler = SAMPLERS.name(sampler)
+    schedule = request.schedule or carried or (d.schedule if request.sampler is None else "automatic")
+    options = dict(request.sampler_options)
+    if d.eta and "eta" not in options and "eta" in options_of(sampler) and request.sampler is None:
+        options["eta"] = d.eta
+    stepped = stepping(sampler, schedule, request.seed_mode, _spacing(system))
+    # Systems whose own sampler is DDIM end it, and PLMS, at the first level (CompVis, A1111, Diffusers).
+    first_level = ("leading",) if SEED_MODES.name(request.seed_mode) == "comfy" else ("leading", "ddim_uniform")
+    ends_early = d.sampler == "DDIM" and stepped.schedule in first_level and request.sigmas is None
+    if ends_early and "end" not in options and "end" in options_of(sampler):
+        alpha_bar = float(system.schedule.alphas_cumprod()[0])
+        options["end"] = ((1 - alpha_bar) / alpha_bar) ** 0.5
+    return sampler, stepped, options
+
+
+def _strength(request: Request, system: System) -> tuple[bool, float]:
+    """Whether drawing starts from the request's picture, and the share of the schedule that is run then."""
+    # Upscalers and image prompts read the picture through an embedder; drawing does not start from it.
+    starts = request.image is not None and not any(e.takes_image for e in system.embedders)
+    starts = starts or (request.image is not None and request.strength is not None)
+    own = system.defaults.strength
+    usual = own if own is not None else 1.0 if request.mask is not None else 0.75
+    strength = usual if request.strength is None else request.strength
+    if not 0 <= strength <= 1:
+        raise InputError(f"the strength is {strength}, expected is 0 to 1")
+    return starts, strength if starts else 1.0
+
+
+def _whole(request: Request, stepped: Stepping, process: DiffusionProcess, steps: int) -> Tensor:
+    """The levels of the whole schedule."""
+    if request.sigmas is None:
+        return stepped.levels(process, steps, request.schedule_options)
+    if request.schedule_options:
+        raise InputError(f"sigmas are given; {', '.join(request.schedule_options)} of a schedule says nothing then")
+    return given(request.sigmas)
 
 
 def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) -> Plan:
