@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.models.tower import TowerLayer
+from darkroom.models.tower import TowerLayer, stretched_positions
 from darkroom.nn.layers import Conv2d, Linear
 
 __all__ = ["DepthConfig", "DepthEstimator", "depth_input"]
@@ -162,7 +162,7 @@ class DepthEstimator(nn.Module):
         x = self.patch_embedding(x)
         height, width = x.shape[-2:]
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], dim=1)
-        x = x + self._positions(height, width)
+        x = x + stretched_positions(self.position_embedding, (height, width), mode="bilinear")
         tapped = []
         for i, layer in enumerate(self.layers):
             x = layer(x)
@@ -174,13 +174,6 @@ class DepthEstimator(nn.Module):
             y = F.gelu(readout(torch.cat([places, whole.expand_as(places)], dim=-1)))
             maps.append(project(y.transpose(1, 2).unflatten(2, (height, width))))
         return [maps[0], self.shrink(maps[1])]
-
-    def _positions(self, height: int, width: int) -> Tensor:
-        """The trained grid, stretched to other sizes."""
-        table, side = self.position_embedding, self.config.side
-        grid = table[:, 1:].transpose(1, 2).unflatten(2, (side, side))
-        grid = F.interpolate(grid, size=(height, width), mode="bilinear")
-        return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
 def depth_input(images: Tensor, size: int = 384) -> Tensor:
