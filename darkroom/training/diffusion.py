@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from darkroom.checkpoints.native import load_network, save_system
 from darkroom.data.buckets import BucketConfig
@@ -19,21 +18,19 @@ from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import insist
-from darkroom.pictures.images import grid
 from darkroom.requests.plan import side_step
 from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
-from darkroom.training.embedder_inputs import embedder_inputs, needs_pixels
-from darkroom.training.latent_cache import LatentCache, encode_pictures
+from darkroom.training.drawn_prompts import draw_prompts
+from darkroom.training.latent_rows import LatentBatch, LatentRows
 from darkroom.training.model_ref import load_model_ref, require_known, system_of
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
 from darkroom.training.things_head import ThingsHead, ThingsMaps
-from darkroom.types import Request, Sample
+from darkroom.types import Request
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe"]
 
@@ -74,13 +71,7 @@ class DiffusionRecipe:
 
 @dataclass(frozen=True)
 class DiffusionBatch:
-    """Rows of one size. `pixels` where latents must be encoded first."""
-
-    pictures: Sequence[tuple[int, bool]]  # number in the data set, and whether it is mirrored
-    pixels: Sequence[np.ndarray | None]  # uint8 (H, W, 3)
-    prepared: Mapping[str, Tensor]
-    weights: Tensor  # (B,)
-    mask: Tensor | None  # (B, 1, H, W)
+    rows: LatentBatch
     things: Tensor | None  # of `ThingsMaps`
 
 
@@ -92,19 +83,14 @@ class DiffusionObjective:
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
         self.embedders = self.model.conditioner.embedders
-        self.from_pixels = needs_pixels(self.embedders)
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
         self._share_out()
         precision = recipe.loop.precision
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
-        self.half = precision == "bf16"
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.latents = None
-        if recipe.latent_cache is not None:
-            self.latents = LatentCache(recipe.latent_cache, self.model.autoencoder, self.reader, half=self.half)
-            self.latents.check()
+        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, half=precision == "bf16")
 
     def _share_out(self) -> None:
         """What learns and what does not: the first stage never does, nor do text encoders that are frozen."""
@@ -139,52 +125,21 @@ class DiffusionObjective:
         return {name: [p for p in found if p.requires_grad] for name, found in parts.items()}
 
     def batch(self, places: Sequence[Place]) -> DiffusionBatch:
-        samples, pictures, pixels = [], [], []
-        for place in places:
-            sample, index, image = self._read(place)
-            samples.append(sample)
-            pictures.append((index, sample.flipped))
-            pixels.append(image)
-        masks = None
-        if any(s.loss_mask is not None for s in samples):
-            ones = np.ones((places[0].size.height, places[0].size.width), np.float32)
-            masks = torch.from_numpy(np.stack([ones if s.loss_mask is None else s.loss_mask for s in samples]))[:, None]
-        return DiffusionBatch(
-            pictures,
-            pixels,
-            self.model.conditioner.prepare([embedder_inputs(s, self.embedders) for s in samples]),
-            torch.tensor([s.weight for s in samples]),
-            masks,
-            None if self.things is None else self.things.get([index for index, _ in pictures]),
-        )
-
-    def _read(self, place: Place) -> tuple[Sample, int, np.ndarray | None]:
-        """The sample at `place`, its number in the data set, and its pixels where they are needed."""
-        if self.latents is not None and not self.from_pixels:
-            sample = self.reader.read(place, pixels=False)
-            index = self.reader.used[-1].index
-            if self.latents.has(place.size, index, flipped=sample.flipped):
-                return sample, index, None
-            self.reader.used.pop()  # read once more, with pixels: they may turn out to be damaged
-        sample = self.reader.read(place)
-        return sample, self.reader.used[-1].index, sample.image
+        rows = self.rows.batch(places)
+        return DiffusionBatch(rows, None if self.things is None else self.things.get([i for i, _ in rows.pictures]))
 
     def losses(self, batch: DiffusionBatch, context: StepContext) -> Iterator[Loss]:
         model, device = self.model, self.model.device
-        latents = self._latents(batch, context).to(device) * model.system.latent_scale
-        prepared = model.conditioner.drop(batch.prepared, context.draws.uniform)
-        conditioning = model.conditioner({k: t.to(device) for k, t in prepared.items()})
-        mask = None
-        if batch.mask is not None:
-            mask = F.interpolate(batch.mask.to(device), size=latents.shape[-2:], mode="area")
+        latents = self.rows.latents(batch.rows, context.places[0].size)
+        conditioning = self.rows.conditioning(batch.rows, context)
         loss, t = diffusion_loss(
             model.process,
             lambda x, t: model.network(x, t, conditioning),
             latents.contiguous(memory_format=torch.channels_last),
             self.recipe.loss,
             context.draws,
-            weights=batch.weights,
-            mask=mask,
+            weights=batch.rows.weights,
+            mask=self.rows.mask(batch.rows, latents),
         )
         log = {
             f"loss at t {low}-{high}": loss.detach()[among].mean()
@@ -198,33 +153,11 @@ class DiffusionObjective:
             total = total + self.recipe.things_weight * (kinds + colours)
         yield Loss("diffusion", total, log)
 
-    def _latents(self, batch: DiffusionBatch, context: StepContext) -> Tensor:
-        """Unscaled latents (B, C, h, w) of the batch's pictures."""
-        if self.latents is not None:
-            return self.latents.get(context.places[0].size, batch.pictures, batch.pixels)
-        images = [pixels for pixels in batch.pixels if pixels is not None]
-        return encode_pictures(self.model.autoencoder, np.stack(images), half=self.half)
-
     def samples(self) -> np.ndarray | None:
         """The recipe's prompts, always with the same noise."""
         recipe = self.recipe
-        if not recipe.prompts or "caption" not in self.embedders:
-            return None
-        size = max(self.reader.buckets, key=lambda s: len(self.reader.buckets[s]))
-        requests = [
-            Request(
-                prompt,
-                width=size.width,
-                height=size.height,
-                seed=recipe.loop.seed + i,
-                steps=SAMPLE_STEPS,
-                guidance_scale=recipe.guidance_scale,
-            )
-            for i, prompt in enumerate(recipe.prompts)
-        ]
-        pictures = Pipeline(self.model).generate(requests)
-        self.model.train()
-        return grid(np.stack([p.pixels for p in pictures]), 6)
+        asked = Request(seed=recipe.loop.seed, steps=SAMPLE_STEPS, guidance_scale=recipe.guidance_scale)
+        return draw_prompts(self.model, self.reader, recipe.prompts, asked)
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         if self.adapters is None:

@@ -1,0 +1,33 @@
+"""What a system in training draws now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from darkroom.data.reader import Reader
+from darkroom.engine.pipeline import Pipeline
+from darkroom.pictures.images import grid
+from darkroom.systems.build import LatentDiffusion
+from darkroom.types import Request
+
+__all__ = ["draw_prompts"]
+
+
+def draw_prompts(
+    model: LatentDiffusion, reader: Reader, prompts: Sequence[str], asked: Request, columns: int = 6
+) -> np.ndarray | None:
+    """A grid (H, W, 3) uint8 of `prompts` at the data's most frequent size, as `asked`; seeds count up from its own.
+
+    None without prompts or for a system that reads none.
+    """
+    if not prompts or "caption" not in model.conditioner.embedders:
+        return None
+    size = max(reader.buckets, key=lambda s: len(reader.buckets[s]))
+    asked = replace(asked, width=size.width, height=size.height)
+    requests = [replace(asked, prompt=prompt, seed=asked.seed + i) for i, prompt in enumerate(prompts)]
+    pictures = Pipeline(model).generate(requests)
+    model.train()
+    return grid(np.stack([p.pixels for p in pictures]), columns)
