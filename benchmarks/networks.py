@@ -31,7 +31,7 @@ def pair(system: System, component: str, dtype: torch.dtype, device: torch.devic
     randomise(ours)
     state = ours.state_dict()
     shared = {}
-    for rule in rules(part.places, state):
+    for rule in rules(part.scopes, state):
         shared.update(zip(rule.theirs, rule.change.to_theirs([state[name] for name in rule.ours])))
     config = component_configs(system)[component]
     kind = getattr(importlib.import_module("diffusers" if "_class_name" in config else "transformers"), _name(config))

@@ -1,6 +1,6 @@
 """The one exception that users see, and how texts from outside stand in it."""
 
-__all__ = ["InputError", "insist", "printable"]
+__all__ = ["InputError", "printable", "require"]
 
 LONGEST = 2000  # characters of a message; names inside are shortened sooner, where they are put in
 
@@ -16,7 +16,7 @@ class InputError(ValueError):
         super().__init__(printable(message, LONGEST))
 
 
-def insist(holds: bool, name: str, value: object, wanted: str) -> None:
+def require(holds: bool, name: str, value: object, wanted: str) -> None:
     """`InputError` that `name` has a `value` other than what is `wanted`, unless the condition `holds`."""
     if not holds:
         raise InputError(f"{name} is {value}, expected is {wanted}")

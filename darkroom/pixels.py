@@ -12,7 +12,7 @@ from torch import Tensor
 from darkroom.errors import InputError
 from darkroom.types import Size
 
-__all__ = ["as_tensor", "fitted", "picture_tensor", "sides", "to_bytes", "to_tensor"]
+__all__ = ["as_tensor", "picture_tensor", "resized", "sides", "to_bytes", "to_tensor"]
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -31,7 +31,7 @@ def picture_tensor(pixels: np.ndarray) -> Tensor:
     return to_tensor(pixels[None])[0].contiguous()
 
 
-def fitted(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """uint8 (H, W, 3) or mask (H, W) brought to height × width: pictures by Lanczos, masks to the nearest."""
     if pixels.shape[:2] == (height, width):
         return pixels

@@ -27,7 +27,7 @@ assert len(steps) == 20 and abs(float(steps[-1].x) - float(exact)) < 0.05
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.diffusion.sigma_schedules import spaced
-sigmas = spaced("Cubic", DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise"), 9)
+sigmas = spaced("Cubic", DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps"), 9)
 assert len(sigmas) == 10 and (sigmas[:-1] > sigmas[1:]).all()
 """,
     "HourConfig": """

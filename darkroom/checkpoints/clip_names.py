@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from darkroom.checkpoints.table import FUSED_QKV, TRANSPOSED, Place, Put, Table
+from darkroom.checkpoints.table import FUSED_QKV, TRANSPOSED, Entry, Scope, Table
 from darkroom.models.clip import ClipTextConfig
 from darkroom.models.vision import VisionConfig
 
@@ -12,7 +12,7 @@ __all__ = ["openclip_text", "openclip_vision", "transformers_text", "transformer
 
 OPENCLIP_LAYER: Table = {
     "norm1": "ln_1",
-    ("to_q", "to_k", "to_v"): Put("attn.in_proj_{}", FUSED_QKV),
+    ("to_q", "to_k", "to_v"): Entry("attn.in_proj_{}", FUSED_QKV),
     "to_out": "attn.out_proj",
     "norm2": "ln_2",
     "ff_in": "mlp.c_fc",
@@ -27,20 +27,20 @@ TRANSFORMERS_LAYER: Table = {
 }
 
 
-def openclip_text(config: ClipTextConfig) -> Iterator[Place]:
+def openclip_text(config: ClipTextConfig) -> Iterator[Scope]:
     """The text half of an OpenCLIP model. The projection is stored for x @ W, a linear layer holds its transpose."""
     ends: Table = {
         "token_embedding": "token_embedding",
         "position_embedding.weight": "positional_embedding",
         "norm": "ln_final",
-        "projection.weight": Put("text_projection", TRANSPOSED),
+        "projection.weight": Entry("text_projection", TRANSPOSED),
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"transformer.resblocks.{i}", OPENCLIP_LAYER)
+        yield Scope(f"layers.{i}", f"transformer.resblocks.{i}", OPENCLIP_LAYER)
 
 
-def openclip_vision(config: VisionConfig) -> Iterator[Place]:
+def openclip_vision(config: VisionConfig) -> Iterator[Scope]:
     """The part `visual` of an OpenCLIP or OpenAI model."""
     ends: Table = {
         "class_embedding": "class_embedding",
@@ -48,14 +48,14 @@ def openclip_vision(config: VisionConfig) -> Iterator[Place]:
         "position_embedding.weight": "positional_embedding",
         "norm_in": "ln_pre",
         "norm_out": "ln_post",
-        "projection.weight": Put("proj", TRANSPOSED),
+        "projection.weight": Entry("proj", TRANSPOSED),
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"transformer.resblocks.{i}", OPENCLIP_LAYER)
+        yield Scope(f"layers.{i}", f"transformer.resblocks.{i}", OPENCLIP_LAYER)
 
 
-def transformers_text(config: ClipTextConfig) -> Iterator[Place]:
+def transformers_text(config: ClipTextConfig) -> Iterator[Scope]:
     """CLIPTextModel, with or without projection."""
     ends: Table = {
         "token_embedding": "text_model.embeddings.token_embedding",
@@ -63,12 +63,12 @@ def transformers_text(config: ClipTextConfig) -> Iterator[Place]:
         "norm": "text_model.final_layer_norm",
         "projection": "text_projection",
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"text_model.encoder.layers.{i}", TRANSFORMERS_LAYER)
+        yield Scope(f"layers.{i}", f"text_model.encoder.layers.{i}", TRANSFORMERS_LAYER)
 
 
-def transformers_vision(config: VisionConfig) -> Iterator[Place]:
+def transformers_vision(config: VisionConfig) -> Iterator[Scope]:
     """CLIPVisionModelWithProjection."""
     ends: Table = {
         "class_embedding": "vision_model.embeddings.class_embedding",
@@ -78,6 +78,6 @@ def transformers_vision(config: VisionConfig) -> Iterator[Place]:
         "norm_out": "vision_model.post_layernorm",
         "projection": "visual_projection",
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"vision_model.encoder.layers.{i}", TRANSFORMERS_LAYER)
+        yield Scope(f"layers.{i}", f"vision_model.encoder.layers.{i}", TRANSFORMERS_LAYER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from darkroom.checkpoints.table import FUSED_QKV, Place, Put, Table
+from darkroom.checkpoints.table import FUSED_QKV, Entry, Scope, Table
 from darkroom.models.depth import DepthConfig
 
 __all__ = ["midas", "transformers_dpt"]
@@ -16,7 +16,7 @@ BOTTLENECK: Table = {
 }
 
 
-def midas(config: DepthConfig) -> Iterator[Place]:
+def midas(config: DepthConfig) -> Iterator[Scope]:
     """Below `depth_model.model`."""
     backbone = "pretrained.model.patch_embed.backbone"
     ends: Table = {
@@ -32,24 +32,24 @@ def midas(config: DepthConfig) -> Iterator[Place]:
         **{f"reduce.{i}": f"scratch.layer{i + 1}_rn" for i in range(4)},
         **{f"head{i + 1}": f"scratch.output_conv.{2 * i}" for i in range(3)},
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     yield from _stages(config, f"{backbone}.stages.{{}}.blocks.{{}}")
     layer: Table = {
         "norm1": "norm1",
-        ("to_q", "to_k", "to_v"): Put("attn.qkv", FUSED_QKV),
+        ("to_q", "to_k", "to_v"): Entry("attn.qkv", FUSED_QKV),
         "to_out": "attn.proj",
         "norm2": "norm2",
         "ff_in": "mlp.fc1",
         "ff_out": "mlp.fc2",
     }
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"pretrained.model.blocks.{i}", layer)
+        yield Scope(f"layers.{i}", f"pretrained.model.blocks.{i}", layer)
     units = {f"unit{u}.conv{c}": f"resConfUnit{u}.conv{c}" for u in (1, 2) for c in (1, 2)}
     for i in range(4):
-        yield Place(f"fusions.{i}", f"scratch.refinenet{i + 1}", {**units, "out": "out_conv"})
+        yield Scope(f"fusions.{i}", f"scratch.refinenet{i + 1}", {**units, "out": "out_conv"})
 
 
-def transformers_dpt(config: DepthConfig) -> Iterator[Place]:
+def transformers_dpt(config: DepthConfig) -> Iterator[Scope]:
     """DPTForDepthEstimation, the component `depth_estimator`. Its fusions are counted from the coarsest."""
     ends: Table = {
         "stem_conv": "dpt.embeddings.backbone.bit.embedder.convolution",
@@ -64,7 +64,7 @@ def transformers_dpt(config: DepthConfig) -> Iterator[Place]:
         **{f"reduce.{i}": f"neck.convs.{i}" for i in range(4)},
         **{f"head{i + 1}": f"head.head.{2 * i}" for i in range(3)},
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     yield from _stages(config, "dpt.embeddings.backbone.bit.encoder.stages.{}.layers.{}")
     layer: Table = {
         "norm1": "layernorm_before",
@@ -77,13 +77,13 @@ def transformers_dpt(config: DepthConfig) -> Iterator[Place]:
         "ff_out": "output.dense",
     }
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"dpt.encoder.layer.{i}", layer)
+        yield Scope(f"layers.{i}", f"dpt.encoder.layer.{i}", layer)
     units = {f"unit{u}.conv{c}": f"residual_layer{u}.convolution{c}" for u in (1, 2) for c in (1, 2)}
     for i in range(4):
-        yield Place(f"fusions.{i}", f"neck.fusion_stage.layers.{3 - i}", {**units, "out": "projection"})
+        yield Scope(f"fusions.{i}", f"neck.fusion_stage.layers.{3 - i}", {**units, "out": "projection"})
 
 
-def _stages(config: DepthConfig, theirs: str) -> Iterator[Place]:
+def _stages(config: DepthConfig, theirs: str) -> Iterator[Scope]:
     for i, count in enumerate(config.blocks):
         for j in range(count):
-            yield Place(f"stages.{i}.{j}", theirs.format(i, j), BOTTLENECK)
+            yield Scope(f"stages.{i}.{j}", theirs.format(i, j), BOTTLENECK)

@@ -8,7 +8,7 @@ from darkroom.checkpoints.clip_names import transformers_text, transformers_visi
 from darkroom.checkpoints.depth_names import transformers_dpt
 from darkroom.checkpoints.original import TRANSFORMER, TRANSFORMER_BLOCK
 from darkroom.checkpoints.part import Part
-from darkroom.checkpoints.table import ONE_ROW, Place, Put, Table
+from darkroom.checkpoints.table import ONE_ROW, Entry, Scope, Table
 from darkroom.conditioning.bert_text import BertTextConfig
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.depth import DepthMapConfig
@@ -32,7 +32,7 @@ RES_BLOCK: Table = {
 ATTENTION: Table = {"norm": "group_norm", "to_q": "to_q", "to_k": "to_k", "to_v": "to_v", "to_out": "to_out.0"}
 
 
-def unet(config: UNetConfig, vector: str = "class_embedding") -> Iterator[Place]:
+def unet(config: UNetConfig, vector: str = "class_embedding") -> Iterator[Scope]:
     """The component `unet`. `vector` is what the linear layers of the vector slot are called there."""
     c, last = config, len(config.channel_mult) - 1
     ends: Table = {
@@ -46,7 +46,7 @@ def unet(config: UNetConfig, vector: str = "class_embedding") -> Iterator[Place]
         ends = {**ends, "vector_embedding.0": f"{vector}.linear_1", "vector_embedding.2": f"{vector}.linear_2"}
     elif c.vector == "table":
         ends = {**ends, "vector_embedding": "class_embedding"}
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
 
     for i in range(last + 1):
         for ours, theirs, count, resample in (
@@ -54,50 +54,50 @@ def unet(config: UNetConfig, vector: str = "class_embedding") -> Iterator[Place]
             (f"up.{last - i}", f"up_blocks.{last - i}", c.num_res_blocks + 1, "upsamplers.0"),
         ):
             for j in range(count):
-                yield Place(f"{ours}.blocks.{j}", f"{theirs}.resnets.{j}", RES_BLOCK)
+                yield Scope(f"{ours}.blocks.{j}", f"{theirs}.resnets.{j}", RES_BLOCK)
                 yield from _attention(c, c.depth[i], f"{ours}.attentions.{j}", f"{theirs}.attentions.{j}")
-            yield Place(
+            yield Scope(
                 f"{ours}.resample", f"{theirs}.{resample}", RES_BLOCK if c.resblock_updown else {"conv": "conv"}
             )
-    yield Place("mid_block1", "mid_block.resnets.0", RES_BLOCK)
+    yield Scope("mid_block1", "mid_block.resnets.0", RES_BLOCK)
     yield from _attention(c, c.mid_depth, "mid_attention", "mid_block.attentions.0")
-    yield Place("mid_block2", "mid_block.resnets.1", RES_BLOCK)
+    yield Scope("mid_block2", "mid_block.resnets.1", RES_BLOCK)
 
 
-def _attention(c: UNetConfig, depth: int, ours: str, theirs: str) -> Iterator[Place]:
+def _attention(c: UNetConfig, depth: int, ours: str, theirs: str) -> Iterator[Scope]:
     if c.attention == "block":
-        yield Place(ours, theirs, ATTENTION)
+        yield Scope(ours, theirs, ATTENTION)
         return
-    yield Place(ours, theirs, TRANSFORMER)
+    yield Scope(ours, theirs, TRANSFORMER)
     for k in range(depth):
-        yield Place(f"{ours}.blocks.{k}", f"{theirs}.transformer_blocks.{k}", TRANSFORMER_BLOCK)
+        yield Scope(f"{ours}.blocks.{k}", f"{theirs}.transformer_blocks.{k}", TRANSFORMER_BLOCK)
 
 
-def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
+def autoencoder(config: AutoencoderConfig) -> Iterator[Scope]:
     """The component `vae` (`vqvae` in the older ones)."""
     c, last = config, len(config.channel_mult) - 1
-    yield Place("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
-    yield Place("quantizer", "quantize", {"embedding": "embedding"})
+    yield Scope("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
+    yield Scope("quantizer", "quantize", {"embedding": "embedding"})
     for half in ("encoder", "decoder"):
-        yield Place(half, half, {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"})
-        yield Place(f"{half}.mid.block1", f"{half}.mid_block.resnets.0", RES_BLOCK)
-        yield Place(f"{half}.mid.attention", f"{half}.mid_block.attentions.0", ATTENTION)
-        yield Place(f"{half}.mid.block2", f"{half}.mid_block.resnets.1", RES_BLOCK)
+        yield Scope(half, half, {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"})
+        yield Scope(f"{half}.mid.block1", f"{half}.mid_block.resnets.0", RES_BLOCK)
+        yield Scope(f"{half}.mid.attention", f"{half}.mid_block.attentions.0", ATTENTION)
+        yield Scope(f"{half}.mid.block2", f"{half}.mid_block.resnets.1", RES_BLOCK)
     for i in range(last + 1):
         for ours, theirs, count, resample in (
             (f"encoder.levels.{i}", f"encoder.down_blocks.{i}", c.num_res_blocks, "downsamplers.0"),
             (f"decoder.levels.{i}", f"decoder.up_blocks.{i}", c.decoder_res_blocks, "upsamplers.0"),
         ):
             for j in range(count):
-                yield Place(f"{ours}.blocks.{j}", f"{theirs}.resnets.{j}", RES_BLOCK)
-                yield Place(f"{ours}.attentions.{j}", f"{theirs}.attentions.{j}", ATTENTION)
-            yield Place(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
+                yield Scope(f"{ours}.blocks.{j}", f"{theirs}.resnets.{j}", RES_BLOCK)
+                yield Scope(f"{ours}.attentions.{j}", f"{theirs}.attentions.{j}", ATTENTION)
+            yield Scope(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
 
 
-def text_transformer(layers: int) -> Iterator[Place]:
+def text_transformer(layers: int) -> Iterator[Scope]:
     """The component `bert` of the text-to-image LDM."""
     ends: Table = {"token_embedding": "model.embed_tokens", "position_embedding": "model.embed_positions"}
-    yield Place("", "", {**ends, "norm": "model.layer_norm", "to_logits": "to_logits"})
+    yield Scope("", "", {**ends, "norm": "model.layer_norm", "to_logits": "to_logits"})
     layer: Table = {
         "norm1": "self_attn_layer_norm",
         **{f"attention.to_{x}": f"self_attn.{x}_proj" for x in ("q", "k", "v", "out")},
@@ -106,7 +106,7 @@ def text_transformer(layers: int) -> Iterator[Place]:
         "ff.2": "fc2",
     }
     for i in range(layers):
-        yield Place(f"layers.{i}", f"model.layers.{i}", layer)
+        yield Scope(f"layers.{i}", f"model.layers.{i}", layer)
 
 
 def parts(system: System) -> list[Part]:
@@ -122,16 +122,16 @@ def parts(system: System) -> list[Part]:
                 for i, (tower, name) in enumerate(zip(config.towers, text_components(config))):
                     result.append(Part(f"{at}caption.towers.{i}", f"{name}/", tuple(transformers_text(tower.tower))))
             case BertTextConfig():
-                places = tuple(text_transformer(config.layers))
-                result.append(Part(f"{at}caption.transformer", "bert/", places))
+                scopes = tuple(text_transformer(config.layers))
+                result.append(Part(f"{at}caption.transformer", "bert/", scopes))
             case ImagePromptConfig():
-                places = tuple(transformers_vision(config.tower))
-                result.append(Part(f"{at}image_prompt.tower", "image_encoder/", places))
-                statistics: Table = {name: Put(name, ONE_ROW) for name in ("mean", "std")}
-                result.append(Part(f"{at}image_prompt", "image_normalizer/", (Place("", "", statistics),)))
+                scopes = tuple(transformers_vision(config.tower))
+                result.append(Part(f"{at}image_prompt.tower", "image_encoder/", scopes))
+                statistics: Table = {name: Entry(name, ONE_ROW) for name in ("mean", "std")}
+                result.append(Part(f"{at}image_prompt", "image_normalizer/", (Scope("", "", statistics),)))
             case DepthMapConfig():
-                places = tuple(transformers_dpt(config.estimator))
-                result.append(Part(f"{at}depth.estimator", "depth_estimator/", places))
+                scopes = tuple(transformers_dpt(config.estimator))
+                result.append(Part(f"{at}depth.estimator", "depth_estimator/", scopes))
             case _:
                 pass  # embedders without parameters
     return result

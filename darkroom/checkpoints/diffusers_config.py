@@ -11,6 +11,7 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
+from darkroom.diffusion.process import Prediction
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import AutoencoderConfig
@@ -45,7 +46,7 @@ PIPELINES = {
     ("clip_text", "numbers"): "StableDiffusionXLPipeline",
     ("aesthetic_score", "clip_text", "numbers"): "StableDiffusionXLImg2ImgPipeline",
 }
-PREDICTIONS = {"noise": "epsilon", "velocity": "v_prediction", "data": "sample"}
+PREDICTIONS = {Prediction.EPS: "epsilon", Prediction.V: "v_prediction", Prediction.X0: "sample"}
 
 
 def pipeline_class(system: System) -> str:

@@ -49,7 +49,7 @@ def identify(
     prediction: Prediction | None = None,
     hint: str = "",
 ) -> Identity:
-    """Find the system whose networks are exactly these tensors; with `system`, insist on that one.
+    """Find the system whose networks are exactly these tensors; with `system`, require on that one.
 
     `ema`: "yes" reads the running average and insists on it, "no" never, "auto" where it is there. `hint` is how the
     user called the checkpoint; names tell apart what tensors cannot. Raises `InputError` describing the nearest system.

@@ -130,7 +130,7 @@ def kohya_names(system: System) -> dict[str, str]:
     names: dict[str, str] = {}
     state = [f"{name}.weight" for name in adaptable_layers(system)]
     for network, part in _networks(system):
-        if network == "unet" and (part.places == tuple(original.unet(system.unet))) != originally:
+        if network == "unet" and (part.scopes == tuple(original.unet(system.unet))) != originally:
             continue
         prefix = "lora_unet" if network == "unet" else f"lora_{network}" if len(towers) > 1 else "lora_te"
         for rule in complete([part], [n for n in state if n.startswith(f"{part.ours}.")]):

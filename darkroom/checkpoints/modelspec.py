@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from darkroom.diffusion.process import Prediction
 from darkroom.systems.system import System
 
 __all__ = ["architecture", "modelspec"]
@@ -40,5 +41,5 @@ def modelspec(system: System, notes: Mapping[str, str]) -> dict[str, str]:
         "modelspec.title": system.title,
         "modelspec.resolution": f"{system.defaults.width}x{system.defaults.height}",
     }
-    prediction = {"noise": "epsilon", "velocity": "v", "data": "sample"}[system.prediction]
+    prediction = {Prediction.EPS: "epsilon", Prediction.V: "v", Prediction.X0: "sample"}[system.prediction]
     return {**table, **notes, "modelspec.prediction_type": prediction}

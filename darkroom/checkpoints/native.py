@@ -46,14 +46,14 @@ def is_native(folder: Path) -> bool:
 
 
 def save_system(
-    model: LatentDiffusion, folder: Path, facts: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
+    model: LatentDiffusion, folder: Path, metadata: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
 ) -> None:
-    """Write `model` to `folder`, whole or not at all, in place of what was there; `facts` tell how the weights came
+    """Write `model` to `folder`, whole or not at all, in place of what was there; `metadata` tells how the weights came
     about. Raises `InputError` if the place refuses."""
     with whole_folder(folder, replace=True) as fresh:
         for name in COMPONENTS:
             write_safetensors(fresh / f"{name}.safetensors", _planned(getattr(model, name), dtype))
-        text = json.dumps({"system": to_dict(model.system), "training": dict(facts)}, indent=1)
+        text = json.dumps({"system": to_dict(model.system), "training": dict(metadata)}, indent=1)
         with whole_file(fresh / "system.json") as file:
             file.write(f"{text}\n".encode())
 
@@ -105,11 +105,11 @@ def _renamed(described: object) -> object:
 
 
 def write_network(
-    path: Path, network: nn.Module, config: Any, facts: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
+    path: Path, network: nn.Module, config: Any, metadata: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
 ) -> None:
-    """Write `network` with `config` and `facts` in the header, whole or not at all."""
-    metadata = {"config": json.dumps(to_dict(config)), "training": json.dumps(dict(facts))}
-    write_safetensors(path, _planned(network, dtype), metadata)
+    """Write `network` with `config` and `metadata` in the header, whole or not at all."""
+    header = {"config": json.dumps(to_dict(config)), "training": json.dumps(dict(metadata))}
+    write_safetensors(path, _planned(network, dtype), header)
 
 
 def read_network(path: Path, config_class: type[C]) -> tuple[C, dict[str, Tensor]]:

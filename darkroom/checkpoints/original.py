@@ -10,7 +10,7 @@ from darkroom.checkpoints.clip_names import openclip_text, openclip_vision, tran
 from darkroom.checkpoints.depth_names import midas
 from darkroom.checkpoints.part import Part
 from darkroom.checkpoints.stored import Stored
-from darkroom.checkpoints.table import CONV_1X1, CONV_1X1_1D, ONE_ROW, Place, Put, Table, heads_outermost
+from darkroom.checkpoints.table import CONV_1X1, CONV_1X1_1D, ONE_ROW, Entry, Scope, Table, heads_outermost
 from darkroom.conditioning.bert_text import BertTextConfig
 from darkroom.conditioning.boxes import BoxesConfig
 from darkroom.conditioning.class_label import ClassLabelConfig
@@ -84,14 +84,14 @@ FIRST_STAGE_BLOCK: Table = {
 }
 FIRST_STAGE_ATTENTION: Table = {
     "norm": "norm",
-    "to_q": Put("q", CONV_1X1),
-    "to_k": Put("k", CONV_1X1),
-    "to_v": Put("v", CONV_1X1),
-    "to_out": Put("proj_out", CONV_1X1),
+    "to_q": Entry("q", CONV_1X1),
+    "to_k": Entry("k", CONV_1X1),
+    "to_v": Entry("v", CONV_1X1),
+    "to_out": Entry("proj_out", CONV_1X1),
 }
 
 
-def unet(config: UNetConfig) -> Iterator[Place]:
+def unet(config: UNetConfig) -> Iterator[Scope]:
     """Below `model.diffusion_model`."""
     c, last = config, len(config.channel_mult) - 1
     ends: Table = {
@@ -105,12 +105,12 @@ def unet(config: UNetConfig) -> Iterator[Place]:
         ends = {**ends, "vector_embedding.0": "label_emb.0.0", "vector_embedding.2": "label_emb.0.2"}
     elif c.vector == "table":
         ends = {**ends, "vector_embedding": "label_emb"}
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
 
     n = 1
     for i in range(last + 1):
         for j in range(c.num_res_blocks):
-            yield Place(f"down.{i}.blocks.{j}", f"input_blocks.{n}.0", RES_BLOCK)
+            yield Scope(f"down.{i}.blocks.{j}", f"input_blocks.{n}.0", RES_BLOCK)
             if c.depth[i]:
                 yield from _attention(c, i, f"down.{i}.attentions.{j}", f"input_blocks.{n}.1")
             n += 1
@@ -118,14 +118,14 @@ def unet(config: UNetConfig) -> Iterator[Place]:
             yield _resample(c, f"down.{i}.resample", f"input_blocks.{n}.0", "op")
             n += 1
 
-    yield Place("mid_block1", "middle_block.0", RES_BLOCK)
+    yield Scope("mid_block1", "middle_block.0", RES_BLOCK)
     yield from _attention(c, None, "mid_attention", "middle_block.1")
-    yield Place("mid_block2", "middle_block.2", RES_BLOCK)
+    yield Scope("mid_block2", "middle_block.2", RES_BLOCK)
 
     n = 0
     for k, i in enumerate(reversed(range(last + 1))):
         for j in range(c.num_res_blocks + 1):
-            yield Place(f"up.{k}.blocks.{j}", f"output_blocks.{n}.0", RES_BLOCK)
+            yield Scope(f"up.{k}.blocks.{j}", f"output_blocks.{n}.0", RES_BLOCK)
             if c.depth[i]:
                 yield from _attention(c, i, f"up.{k}.attentions.{j}", f"output_blocks.{n}.1")
             n += 1
@@ -133,32 +133,32 @@ def unet(config: UNetConfig) -> Iterator[Place]:
             yield _resample(c, f"up.{k}.resample", f"output_blocks.{n - 1}.{2 if c.depth[i] else 1}", "conv")
 
 
-def _attention(c: UNetConfig, level: int | None, ours: str, theirs: str) -> Iterator[Place]:
+def _attention(c: UNetConfig, level: int | None, ours: str, theirs: str) -> Iterator[Scope]:
     if c.attention == "transformer":
-        yield Place(ours, theirs, TRANSFORMER)
+        yield Scope(ours, theirs, TRANSFORMER)
         for k in range(c.mid_depth if level is None else c.depth[level]):
-            yield Place(f"{ours}.blocks.{k}", f"{theirs}.transformer_blocks.{k}", TRANSFORMER_BLOCK)
+            yield Scope(f"{ours}.blocks.{k}", f"{theirs}.transformer_blocks.{k}", TRANSFORMER_BLOCK)
     else:
         channels = c.model_channels * c.channel_mult[-1 if level is None else level]
-        qkv = Put("qkv", heads_outermost(c.head_count(channels)))
-        projection = Put("proj_out", CONV_1X1_1D)
-        yield Place(ours, theirs, {"norm": "norm", ("to_q", "to_k", "to_v"): qkv, "to_out": projection})
+        qkv = Entry("qkv", heads_outermost(c.head_count(channels)))
+        projection = Entry("proj_out", CONV_1X1_1D)
+        yield Scope(ours, theirs, {"norm": "norm", ("to_q", "to_k", "to_v"): qkv, "to_out": projection})
 
 
-def _resample(c: UNetConfig, ours: str, theirs: str, convolution: str) -> Place:
-    return Place(ours, theirs, RES_BLOCK if c.resblock_updown else {"conv": convolution})
+def _resample(c: UNetConfig, ours: str, theirs: str, convolution: str) -> Scope:
+    return Scope(ours, theirs, RES_BLOCK if c.resblock_updown else {"conv": convolution})
 
 
-def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
+def autoencoder(config: AutoencoderConfig) -> Iterator[Scope]:
     """Below `first_stage_model`, or the whole of a stand-alone first stage."""
     c, last = config, len(config.channel_mult) - 1
-    yield Place("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
-    yield Place("quantizer", "quantize", {"embedding": "embedding"})
+    yield Scope("", "", {"quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv"})
+    yield Scope("quantizer", "quantize", {"embedding": "embedding"})
     for half in ("encoder", "decoder"):
-        yield Place(half, half, {name: name for name in ("conv_in", "norm_out", "conv_out")})
-        yield Place(f"{half}.mid.block1", f"{half}.mid.block_1", FIRST_STAGE_BLOCK)
-        yield Place(f"{half}.mid.attention", f"{half}.mid.attn_1", FIRST_STAGE_ATTENTION)
-        yield Place(f"{half}.mid.block2", f"{half}.mid.block_2", FIRST_STAGE_BLOCK)
+        yield Scope(half, half, {name: name for name in ("conv_in", "norm_out", "conv_out")})
+        yield Scope(f"{half}.mid.block1", f"{half}.mid.block_1", FIRST_STAGE_BLOCK)
+        yield Scope(f"{half}.mid.attention", f"{half}.mid.attn_1", FIRST_STAGE_ATTENTION)
+        yield Scope(f"{half}.mid.block2", f"{half}.mid.block_2", FIRST_STAGE_BLOCK)
     for i in range(last + 1):
         # theirs counts the decoder's levels by resolution, too; ours stand in the order of execution
         for ours, theirs, count, resample in (
@@ -166,19 +166,19 @@ def autoencoder(config: AutoencoderConfig) -> Iterator[Place]:
             (f"decoder.levels.{last - i}", f"decoder.up.{i}", c.decoder_res_blocks, "upsample"),
         ):
             for j in range(count):
-                yield Place(f"{ours}.blocks.{j}", f"{theirs}.block.{j}", FIRST_STAGE_BLOCK)
-                yield Place(f"{ours}.attentions.{j}", f"{theirs}.attn.{j}", FIRST_STAGE_ATTENTION)
-            yield Place(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
+                yield Scope(f"{ours}.blocks.{j}", f"{theirs}.block.{j}", FIRST_STAGE_BLOCK)
+                yield Scope(f"{ours}.attentions.{j}", f"{theirs}.attn.{j}", FIRST_STAGE_ATTENTION)
+            yield Scope(f"{ours}.resample", f"{theirs}.{resample}", {"conv": "conv"})
 
 
-def text_transformer(layers: int) -> Iterator[Place]:
+def text_transformer(layers: int) -> Iterator[Scope]:
     """Below `cond_stage_model.transformer`: attention and feed-forward alternate, each with its norm before it."""
     ends: Table = {"token_embedding": "token_emb", "position_embedding": "pos_emb.emb"}
-    yield Place("", "", {**ends, "norm": "norm", "to_logits": "to_logits"})
+    yield Scope("", "", {**ends, "norm": "norm", "to_logits": "to_logits"})
     attention: Table = {f"attention.{name}": f"1.{name}" for name in ("to_q", "to_k", "to_v", "to_out")}
     for i in range(layers):
-        yield Place(f"layers.{i}", f"attn_layers.layers.{2 * i}", {"norm1": "0", **attention})
-        yield Place(
+        yield Scope(f"layers.{i}", f"attn_layers.layers.{2 * i}", {"norm1": "0", **attention})
+        yield Scope(
             f"layers.{i}", f"attn_layers.layers.{2 * i + 1}", {"norm2": "0", "ff.0": "1.net.0.0", "ff.2": "1.net.2"}
         )
 
@@ -197,25 +197,25 @@ def parts(system: System, *, generative_models: bool) -> list[Part]:
                     # OpenAI's weights come under the names of transformers, OpenCLIP's under their own.
                     prefix = f"conditioner.embedders.{i}." if generative_models else "cond_stage_model."
                     if tower.tower.activation == "quick_gelu":
-                        places, prefix = transformers_text(tower.tower), f"{prefix}transformer."
+                        scopes, prefix = transformers_text(tower.tower), f"{prefix}transformer."
                     else:
-                        places, prefix = openclip_text(tower.tower), f"{prefix}model."
-                    result.append(Part(f"{at}caption.towers.{i}", prefix, tuple(places)))
+                        scopes, prefix = openclip_text(tower.tower), f"{prefix}model."
+                    result.append(Part(f"{at}caption.towers.{i}", prefix, tuple(scopes)))
             case BertTextConfig() | BoxesConfig():
                 key = "caption" if isinstance(config, BertTextConfig) else "boxes"
-                places = tuple(text_transformer(config.layers))
-                result.append(Part(f"{at}{key}.transformer", "cond_stage_model.transformer.", places))
+                scopes = tuple(text_transformer(config.layers))
+                result.append(Part(f"{at}{key}.transformer", "cond_stage_model.transformer.", scopes))
             case ClassLabelConfig():
-                result.append(Part(f"{at}class", "cond_stage_model.", (Place("", "", {"table": "embedding"}),)))
+                result.append(Part(f"{at}class", "cond_stage_model.", (Scope("", "", {"table": "embedding"}),)))
             case SegmentationConfig():
                 result.append(
-                    Part(f"{at}segmentation", "cond_stage_model.", (Place("", "", {"mix": "channel_mapper"}),))
+                    Part(f"{at}segmentation", "cond_stage_model.", (Scope("", "", {"mix": "channel_mapper"}),))
                 )
             case ImagePromptConfig():
-                places = tuple(openclip_vision(config.tower))
-                result.append(Part(f"{at}image_prompt.tower", "embedder.model.visual.", places))
-                statistics: Table = {name: Put(f"data_{name}", ONE_ROW) for name in ("mean", "std")}
-                result.append(Part(f"{at}image_prompt", "noise_augmentor.", (Place("", "", statistics),)))
+                scopes = tuple(openclip_vision(config.tower))
+                result.append(Part(f"{at}image_prompt.tower", "embedder.model.visual.", scopes))
+                statistics: Table = {name: Entry(f"data_{name}", ONE_ROW) for name in ("mean", "std")}
+                result.append(Part(f"{at}image_prompt", "noise_augmentor.", (Scope("", "", statistics),)))
             case DepthMapConfig():
                 result.append(Part(f"{at}depth.estimator", "depth_model.model.", tuple(midas(config.estimator))))
             case _:

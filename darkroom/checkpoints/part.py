@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from darkroom.checkpoints.table import Place, Rule, rules
+from darkroom.checkpoints.table import Rule, Scope, rules
 
 __all__ = ["Part", "complete"]
 
@@ -16,7 +16,7 @@ class Part:
 
     ours: str
     theirs: str  # with the separator: "first_stage_model." or, in a folder, "vae/"
-    places: tuple[Place, ...]
+    scopes: tuple[Scope, ...]
 
 
 def complete(parts: Iterable[Part], names: Iterable[str]) -> list[Rule]:
@@ -26,7 +26,7 @@ def complete(parts: Iterable[Part], names: Iterable[str]) -> list[Rule]:
     for part in parts:
         inside = [n.removeprefix(part.ours + ".") for n in remaining if n.startswith(part.ours + ".")]
         remaining = [n for n in remaining if not n.startswith(part.ours + ".")]
-        for rule in rules(part.places, inside):
+        for rule in rules(part.scopes, inside):
             ours = tuple(f"{part.ours}.{name}" for name in rule.ours)
             result.append(Rule(ours, tuple(part.theirs + name for name in rule.theirs), rule.change))
     if remaining:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard
 
 from darkroom.checkpoints.source import Source
-from darkroom.diffusion.process import PREDICTIONS, Prediction
+from darkroom.diffusion.process import Prediction, known_prediction
 from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json
 
@@ -40,7 +39,7 @@ def tell_prediction(source: Source, given: Prediction | None = None, *, ambiguou
     if given is not None:
         return Told(given, "the user's choice", zero)
     if "v_pred" in source.tensors:
-        return Told("velocity", "the key v_pred in the file", zero)
+        return Told(Prediction.V, "the key v_pred in the file", zero)
     found = _by_metadata(source) or _by_scheduler(source) or _by_sidecar(source.path) or _by_name(source, ambiguous)
     if found is not None and zero:
         return Told(found.prediction, found.by, True)
@@ -48,13 +47,13 @@ def tell_prediction(source: Source, given: Prediction | None = None, *, ambiguou
 
 
 def _by_metadata(source: Source) -> Told | None:
-    said = source.metadata.get("modelspec.prediction_type", "").lower()
-    if said in PREDICTIONS:
-        return Told(PREDICTIONS[said], "modelspec.prediction_type in its metadata")
+    said = known_prediction(source.metadata.get("modelspec.prediction_type"))
+    if said is not None:
+        return Told(said, "modelspec.prediction_type in its metadata")
     if "768-v" in source.metadata.get("modelspec.architecture", ""):
-        return Told("velocity", "modelspec.architecture in its metadata")
+        return Told(Prediction.V, "modelspec.architecture in its metadata")
     if source.metadata.get("ss_v_parameterization") in ("True", "true"):
-        return Told("velocity", "ss_v_parameterization in its metadata")
+        return Told(Prediction.V, "ss_v_parameterization in its metadata")
     return None
 
 
@@ -63,13 +62,13 @@ def _by_scheduler(source: Source) -> Told | None:
     if scheduler is None:
         return None
     said = scheduler.get("prediction_type")
-    said = "epsilon" if said is None else said
-    if not _is_prediction(said):
+    prediction = Prediction.EPS if said is None else known_prediction(said)
+    if prediction is None:
         raise InputError(
             f"{source.path}/scheduler/scheduler_config.json: prediction_type is {printable(said, 40)}, "
             "accepted are: epsilon, v_prediction, sample"
         )
-    return Told(PREDICTIONS[said], "scheduler_config.json", scheduler.get("rescale_betas_zero_snr") is True)
+    return Told(prediction, "scheduler_config.json", scheduler.get("rescale_betas_zero_snr") is True)
 
 
 def _by_sidecar(path: Path) -> Told | None:
@@ -84,22 +83,18 @@ def _by_sidecar(path: Path) -> Told | None:
         except OSError:
             continue
         said = re.search(r"^[ \t]*parameterization:[ \t]*[\"']?(\w+)", text, re.MULTILINE)
-        return Told(PREDICTIONS.get(said[1], "noise") if said else "noise", f"{beside.name} beside it")
+        return Told((said and known_prediction(said[1])) or Prediction.EPS, f"{beside.name} beside it")
     try:
-        said = read_json(path.with_suffix(".json"), MAX_SIDECAR).get("prediction_type")
+        said = known_prediction(read_json(path.with_suffix(".json"), MAX_SIDECAR).get("prediction_type"))
     except InputError:
         return None
-    return Told(PREDICTIONS[said], f"{path.stem}.json beside it") if _is_prediction(said) else None
-
-
-def _is_prediction(said: object) -> TypeGuard[str]:
-    return isinstance(said, str) and said in PREDICTIONS
+    return Told(said, f"{path.stem}.json beside it") if said else None
 
 
 def _by_name(source: Source, ambiguous: bool) -> Told | None:
     name = source.path.stem.lower()
     if _VELOCITY_NAME.search(name):
-        return Told("velocity", "the file's name")
+        return Told(Prediction.V, "the file's name")
     if ambiguous and _NOISE_NAME.search(name):
-        return Told("noise", "the file's name")
+        return Told(Prediction.EPS, "the file's name")
     return None

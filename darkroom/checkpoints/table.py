@@ -1,7 +1,7 @@
 """Name tables between our modules and a foreign layout: written once, read in both directions.
 
-A table maps module names to module names: `{"norm1": "in_layers.0"}`. A `Place` says where a table applies, and a walk
-along the configuration yields all places. `rules` completes them with our parameter names and checks that none is left
+A table maps module names to module names: `{"norm1": "in_layers.0"}`. A `Scope` says where a table applies, and a walk
+along the configuration yields all scopes. `rules` completes them with our parameter names and checks that none is left
 without a counterpart. Where shapes differ, the entry names a `Change`, a pair of functions that undo each other.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_QKV", "ONE_ROW", "SAME", "TRANSPOSED", "Change", "Place", "Put", "Rule"]
+__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_QKV", "ONE_ROW", "SAME", "TRANSPOSED", "Change", "Entry", "Rule", "Scope"]
 __all__ += ["Table", "heads_outermost", "rules"]
 
 Tensors = Sequence[Tensor]
@@ -70,7 +70,7 @@ def heads_outermost(heads: int) -> Change:
 
 
 @dataclass(frozen=True)
-class Put:
+class Entry:
     """Their name, and how the tensors change. `{}` in the name is the hole for "weight" or "bias"."""
 
     name: str
@@ -78,11 +78,11 @@ class Put:
 
 
 # Our module, or several modules that theirs holds as one, or one parameter by its full name.
-Table = Mapping[str | tuple[str, ...], str | Put]
+Table = Mapping[str | tuple[str, ...], str | Entry]
 
 
 @dataclass(frozen=True)
-class Place:
+class Scope:
     """`table` applies below the module `ours`, which they call `theirs`."""
 
     ours: str
@@ -99,14 +99,14 @@ class Rule:
     change: Change = SAME
 
 
-def rules(places: Iterable[Place], names: Iterable[str]) -> list[Rule]:
-    """One rule for every parameter in `names` (ours). A name without a place is a mistake in a table."""
+def rules(scopes: Iterable[Scope], names: Iterable[str]) -> list[Rule]:
+    """One rule for every parameter in `names` (ours). A name without a scope is a mistake in a table."""
     group: dict[str, tuple[tuple[str, ...], str, Change]] = {}
-    for place in places:
-        for ours, theirs in place.table.items():
-            put = theirs if isinstance(theirs, Put) else Put(theirs)
-            members = tuple(_join(place.ours, name) for name in ((ours,) if isinstance(ours, str) else ours))
-            group.update((member, (members, _join(place.theirs, put.name), put.change)) for member in members)
+    for scope in scopes:
+        for ours, theirs in scope.table.items():
+            entry = theirs if isinstance(theirs, Entry) else Entry(theirs)
+            members = tuple(_join(scope.ours, name) for name in ((ours,) if isinstance(ours, str) else ours))
+            group.update((member, (members, _join(scope.theirs, entry.name), entry.change)) for member in members)
     result: list[Rule] = []
     seen: set[str] = set()
     for name in names:

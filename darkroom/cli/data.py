@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 
 __all__ = ["app"]
 
@@ -67,7 +67,7 @@ def check(
     from darkroom.training.caption_fit import caption_fault
     from darkroom.whole_file import whole_file
 
-    insist(least >= 1, "least", least, "at least 1")
+    require(least >= 1, "least", least, "at least 1")
     settings = {"resolution": resolution, "shapes": shapes, "step": step}
     bucketing = Bucketing(from_dict(BucketConfig, settings, "the buckets"))
     fault = caption_fault(system) if system is not None else lambda text: None

@@ -18,7 +18,7 @@ from darkroom.cli.options import with_options
 from darkroom.cli.output import Output
 from darkroom.cli.prompts import Prompts
 from darkroom.config import from_text
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.requests.change import changed, check_needs
 from darkroom.requests.settings import SETTINGS, START
 from darkroom.types import Request
@@ -107,7 +107,7 @@ class Sheets:
             raise InputError("the axes of a grid go in the order -x, -y, -z")
         if self.x and self.frames is not None:
             raise InputError("frames are not drawn on a grid: take --frames or -x")
-        insist(0.02 <= self.rate <= 50, "--fps", self.rate, "0.02 to 50")
+        require(0.02 <= self.rate <= 50, "--fps", self.rate, "0.02 to 50")
 
 
 def _generate(

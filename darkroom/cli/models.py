@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkroom.cli.options import Also
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model import LoadedModel
@@ -87,7 +87,7 @@ class Models:
         for what, value, known in (("dtype", self.dtype, DTYPES), ("choice of averaged weights", self.ema, EMA)):
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; known are: {', '.join(known)}")
-        insist(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
+        require(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
 
     def load(self) -> LoadedModel:
         """The model, ready to run."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.requests.settings import DRAWING
 
 __all__ = ["Prompts", "parse_lines"]
@@ -48,7 +48,7 @@ class Prompts:
     ] = 1
 
     def __post_init__(self) -> None:
-        insist(self.batch >= 1, "the batch count", self.batch, "at least 1")
+        require(self.batch >= 1, "the batch count", self.batch, "at least 1")
         words = self.listed or []
         if len(words) > 1 and not any(" " in word or not word for word in words):
             text, each = " ".join(words), " ".join(f"-p {word}" for word in words)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.errors import insist
+from darkroom.errors import require
 
 __all__ = ["train"]
 
@@ -26,8 +26,8 @@ def train(
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="Processor threads.")] = None,
 ) -> None:
     """Train by a recipe. A run that was stopped or killed goes on when the same command is given again."""
-    insist(minutes is None or 0 <= minutes < math.inf, "minutes", minutes, "a number from 0 up")
-    insist(threads is None or threads >= 1, "threads", threads, "at least 1")
+    require(minutes is None or 0 <= minutes < math.inf, "minutes", minutes, "a number from 0 up")
+    require(threads is None or threads >= 1, "threads", threads, "at least 1")
     import torch
 
     from darkroom.training.loop import train as run

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from darkroom.conditioning.embedder import Embedder, EmbedderConfig
 from darkroom.errors import InputError
-from darkroom.pixels import fitted, picture_tensor
+from darkroom.pixels import picture_tensor, resized
 from darkroom.types import Request, Size
 
 __all__ = ["Masked", "MaskedImage", "MaskedImageConfig"]
@@ -65,8 +65,8 @@ class MaskedImage(Embedder):
     def read(self, request: Request, size: Size, generator: Generator) -> Masked | None:
         if request.image is None or request.mask is None:
             return None
-        image = picture_tensor(fitted(request.image, size.width, size.height))
-        mask = fitted(np.asarray(request.mask) > 0, size.width, size.height)
+        image = picture_tensor(resized(request.image, size.width, size.height))
+        mask = resized(np.asarray(request.mask) > 0, size.width, size.height)
         return Masked(image, torch.from_numpy(mask).float()[None])
 
     def prepare(self, values: Sequence[Masked | None]) -> Tensor:

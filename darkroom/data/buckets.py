@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom.data.dataset import Dataset
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.types import Sample, Size
 
 __all__ = ["SDXL_SIZES", "BucketConfig", "Bucketing", "fill_buckets"]
@@ -47,17 +47,17 @@ class BucketConfig:
     flip: bool = False  # mirror half of the samples left to right
 
     def __post_init__(self) -> None:
-        insist(1 <= self.step <= 1024, "step", self.step, "1 to 1024")
-        insist(8 <= self.resolution <= 8192, "resolution", self.resolution, "8 to 8192")
+        require(1 <= self.step <= 1024, "step", self.step, "1 to 1024")
+        require(8 <= self.resolution <= 8192, "resolution", self.resolution, "8 to 8192")
         fits = self.resolution % self.step == 0
-        insist(fits, "resolution", self.resolution, f"a multiple of step, which is {self.step}")
+        require(fits, "resolution", self.resolution, f"a multiple of step, which is {self.step}")
         if self.shapes == "aspect":
             low, high = self.sides
-            insist(self.step <= low <= self.resolution, "shortest", low, f"{self.step} to {self.resolution}")
-            insist(self.resolution <= high <= 32768, "longest", high, f"{self.resolution} to 32768")
+            require(self.step <= low <= self.resolution, "shortest", low, f"{self.step} to {self.resolution}")
+            require(self.resolution <= high <= 32768, "longest", high, f"{self.resolution} to 32768")
         if self.shapes == "sdxl":
             exact = self.resolution * 64 % (1024 * self.step) == 0
-            insist(exact, "resolution", self.resolution, f"a multiple of {16 * self.step} for SDXL's sizes")
+            require(exact, "resolution", self.resolution, f"a multiple of {16 * self.step} for SDXL's sizes")
 
     @property
     def sides(self) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.errors import insist
+from darkroom.errors import require
 
 __all__ = ["CaptionConfig", "draw_caption"]
 
@@ -27,9 +27,9 @@ class CaptionConfig:
 
     def __post_init__(self) -> None:
         for name in ("drop_rate", "tag_drop_rate"):
-            insist(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
-        insist(self.keep_tokens >= 0, "keep_tokens", self.keep_tokens, "0 or more")
-        insist(self.separator != "", "separator", "empty", "at least one character")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "a share from 0 to 1")
+        require(self.keep_tokens >= 0, "keep_tokens", self.keep_tokens, "0 or more")
+        require(self.separator != "", "separator", "empty", "at least one character")
 
 
 def draw_caption(text: str, config: CaptionConfig, rng: np.random.Generator) -> str:

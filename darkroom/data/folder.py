@@ -12,7 +12,7 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, draw_caption
 from darkroom.data.metadata import find_table, read_table
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
@@ -47,9 +47,9 @@ class FolderConfig:
     kind: Literal["folder"] = "folder"
 
     def __post_init__(self) -> None:
-        insist(0 <= self.unmasked_weight <= 1, "unmasked_weight", self.unmasked_weight, "a share from 0 to 1")
+        require(0 <= self.unmasked_weight <= 1, "unmasked_weight", self.unmasked_weight, "a share from 0 to 1")
         both = self.folder_classes and self.class_column is not None
-        insist(not both, "class_column", self.class_column, "nothing beside folder_classes = true")
+        require(not both, "class_column", self.class_column, "nothing beside folder_classes = true")
 
 
 class Folder:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.types import Size
 
 __all__ = ["Order", "Place"]
@@ -36,7 +36,7 @@ class Order:
     """
 
     def __init__(self, buckets: Mapping[Size, Sequence[int] | np.ndarray], batch_size: int, seed: int) -> None:
-        insist(batch_size >= 1, "batch_size", batch_size, "at least 1")
+        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
         self.buckets = {size: np.asarray(buckets[size], np.int64) for size in sorted(buckets) if len(buckets[size])}
         if not self.buckets:
             raise InputError("the data set is empty: there is no picture to train on")

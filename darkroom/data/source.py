@@ -13,7 +13,7 @@ from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.scene import Scene, Split, sample_scene
 from darkroom.data.picturebook.things import KINDS
 from darkroom.data.picturebook.truth import ground_truth
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.types import Sample, Size
 
 KIND_NAMES, COLOUR_NAMES = tuple(KINDS), tuple(COLOURS)
@@ -34,11 +34,11 @@ class PictureBookConfig:
     kind: Literal["picturebook"] = "picturebook"
 
     def __post_init__(self) -> None:
-        insist(8 <= self.size <= 8192, "size", self.size, "8 to 8192")
+        require(8 <= self.size <= 8192, "size", self.size, "8 to 8192")
         # Numbers beyond belong to prompts and to the judge's test.
-        insist(1 <= self.count <= 1_000_000, "count", self.count, "1 to 1000000")
-        insist(self.seed >= 0, "seed", self.seed, "0 or more")
-        insist(1 <= self.most_things <= 4, "most_things", self.most_things, "1 to 4")
+        require(1 <= self.count <= 1_000_000, "count", self.count, "1 to 1000000")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(1 <= self.most_things <= 4, "most_things", self.most_things, "1 to 4")
 
 
 class PictureBook:

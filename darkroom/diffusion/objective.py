@@ -11,7 +11,7 @@ from torch import Tensor
 
 from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.types import Network
 
 __all__ = ["DiffusionLossConfig", "diffusion_loss"]
@@ -33,11 +33,11 @@ class DiffusionLossConfig:
     late_timestep: int = 700
 
     def __post_init__(self) -> None:
-        insist(0 < self.huber_c < math.inf, "huber_c", self.huber_c, "a number above 0")
+        require(0 < self.huber_c < math.inf, "huber_c", self.huber_c, "a number above 0")
         both = self.min_snr_gamma is not None and self.weighting != "none"
-        insist(not both, "weighting", self.weighting, '"none" beside min_snr_gamma')
+        require(not both, "weighting", self.weighting, '"none" beside min_snr_gamma')
         for name in ("offset_noise", "input_perturbation"):
-            insist(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
         if not 0 <= self.min_timestep <= self.max_timestep:
             raise InputError(f"timesteps {self.min_timestep} … {self.max_timestep} are not a range")
         if min(self.last_share, self.late_share) < 0 or self.last_share + self.late_share > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -12,23 +12,45 @@ from darkroom.noise_schedule import NoiseSchedule
 from darkroom.registry import nearest
 from darkroom.types import Denoise, Network
 
-__all__ = ["PREDICTIONS", "DiffusionProcess", "Prediction", "find_prediction"]
+__all__ = ["DiffusionProcess", "Prediction", "find_prediction", "known_prediction"]
 
-Prediction = Literal["noise", "velocity", "data"]
 
-# What people call the three.
-PREDICTIONS: dict[str, Prediction] = {
-    **dict.fromkeys(("eps", "noise", "epsilon"), "noise"),
-    **dict.fromkeys(("v", "velocity", "v_prediction", "v-prediction", "vpred", "v_pred"), "velocity"),
-    **dict.fromkeys(("x0", "data", "sample"), "data"),
+class Prediction(StrEnum):
+    """What a network is trained to output: the noise, v = sqrt(a) eps − sqrt(1 − a) z0, or the clean latent.
+
+    `Prediction(word)` knows the words of other tools too.
+    """
+
+    EPS = "eps"
+    V = "v"
+    X0 = "x0"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Prediction | None:
+        return next((cls(name) for name, words in OTHER_WORDS.items() if str(value).lower() in words), None)
+
+
+OTHER_WORDS = {
+    "eps": ("noise", "epsilon"),
+    "v": ("velocity", "v_prediction", "v-prediction", "vpred", "v_pred"),
+    "x0": ("data", "sample"),
 }
+
+
+def known_prediction(word: object) -> Prediction | None:
+    """The prediction that `word` means in any tool's words; None where it means none."""
+    try:
+        return Prediction(word)
+    except ValueError:
+        return None
 
 
 def find_prediction(name: str) -> Prediction:
     """The prediction that `name` means in any tool's words; `InputError` for none."""
-    if name.lower() not in PREDICTIONS:
-        raise InputError(f"unknown prediction {name!r}; known are: {', '.join(nearest(name, list(PREDICTIONS)))}")
-    return PREDICTIONS[name.lower()]
+    if (found := known_prediction(name)) is None:
+        known = [*OTHER_WORDS, *(word for words in OTHER_WORDS.values() for word in words)]
+        raise InputError(f"unknown prediction {name!r}; known are: {', '.join(nearest(name, known))}")
+    return found
 
 
 class DiffusionProcess:
@@ -65,9 +87,9 @@ class DiffusionProcess:
         """
         variance = sigma.square() + 1
         c_in = variance.rsqrt()
-        if self.prediction == "noise":
+        if self.prediction == Prediction.EPS:
             return torch.ones_like(sigma), -sigma, c_in
-        if self.prediction == "velocity":
+        if self.prediction == Prediction.V:
             return 1 / variance, -sigma * c_in, c_in
         return torch.zeros_like(sigma), torch.ones_like(sigma), c_in
 

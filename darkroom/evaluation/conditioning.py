@@ -13,7 +13,7 @@ from torch import Tensor
 from darkroom.data.picturebook import COLOURS, KINDS, Facts, Group, Relation
 from darkroom.data.picturebook.caption import BACKGROUND, GROUND, NUMBERS, PHRASES, SKY
 from darkroom.diffusion.sigma_schedules import spaced
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.evaluation.judging import Findings, look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
@@ -99,7 +99,7 @@ def alternatives(sort: str, rng: np.random.Generator) -> list[Alternative]:
             Alternative(f"{owners} with a {c} {part}", Facts((Group(owner, color, 1, {part: c}),)))
             for c in chosen([c for c in colors if c != color])
         ]
-    insist(sort == "side", "the sort of word", sort, "one of " + ", ".join(WORDS))
+    require(sort == "side", "the sort of word", sort, "one of " + ", ".join(WORDS))
     groups = (thing, Group(b, other))
     return [
         Alternative(f"{one(a, color)} {PHRASES[side][0]} {one(b, other)}", Facts(groups, (Relation(0, side, 1),)))
@@ -140,9 +140,9 @@ def measure(
     Sampling is Euler's method on the system's own schedule with guidance at every level, so that nothing but the start
     differs between seeds. Raises `InputError` for fewer than two seeds, where words and seeds cannot be told apart.
     """
-    insist(prompts >= 1, "the number of prompts", prompts, "at least 1")
-    insist(seeds >= 2, "the number of seeds", seeds, "at least 2")
-    insist(steps >= 1, "the number of steps", steps, "at least 1")
+    require(prompts >= 1, "the number of prompts", prompts, "at least 1")
+    require(seeds >= 2, "the number of seeds", seeds, "at least 2")
+    require(steps >= 1, "the number of steps", steps, "at least 1")
     scale = model.system.defaults.guidance_scale if guidance_scale is None else guidance_scale
     sigmas = spaced(model.system.defaults.schedule, model.process, steps)
     jobs = [(sort, n) for sort in sorts for n in range(prompts)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from darkroom.data.picturebook import render, sample_scene
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.evaluation.judging import STREAM, Accuracy, judge_accuracy
 from darkroom.models.judge import Judge
 from darkroom.pixels import to_tensor
@@ -49,7 +49,7 @@ def grid_strength(error: Tensor, period: int) -> float:
 @torch.no_grad()
 def first_stage_ceiling(model: LatentDiffusion, judge: Judge, count: int = 256) -> Ceiling:
     """Encode and decode `count` held-out scenes. Raises `InputError` for fewer than one."""
-    insist(count >= 1, "the number of scenes", count, "at least 1")
+    require(count >= 1, "the number of scenes", count, "at least 1")
     size = model.system.defaults.height
 
     def through(images: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
-from darkroom.pixels import fitted, sides
+from darkroom.pixels import resized, sides
 from darkroom.prompts.grammar import Prompt, parse
 from darkroom.requests.checks import (
     check_guidance,
@@ -97,7 +97,7 @@ class Plan:
 
     def mask(self) -> np.ndarray:
         """The request's mask at the picture's size: bool (height, width)."""
-        return fitted(np.asarray(self.request.mask) > 0, self.width, self.height)
+        return resized(np.asarray(self.request.mask) > 0, self.width, self.height)
 
     def soft_mask(self) -> np.ndarray:
         """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.conditioning.word_text import WordTextConfig
+from darkroom.diffusion.process import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
 from darkroom.models.unet import UNetConfig
@@ -70,7 +71,7 @@ PICTUREBOOK = SYSTEMS.add(
             NumbersConfig(key="target_size", absent=(128, 128), width=32),
         ),
         schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True),
-        prediction="velocity",
+        prediction=Prediction.V,
         latent_scale=1.0,  # the first stage's own latents have unit variance, channel by channel
         defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="trailing", guidance_scale=4.0),
     ),

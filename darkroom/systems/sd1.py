@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darkroom.conditioning.masked_image import MaskedImageConfig
+from darkroom.diffusion.process import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8
@@ -37,7 +38,7 @@ SD1 = System(
     autoencoder=KL_F8,
     embedders=(SD1_TEXT,),
     schedule=SD_SCHEDULE,
-    prediction="noise",
+    prediction=Prediction.EPS,
     latent_scale=0.18215,
     defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance_scale=7.5, strength=0.75),
     layouts=("sd-v1-emaonly", "sd-v1-full-ema"),

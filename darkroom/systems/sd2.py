@@ -9,6 +9,7 @@ from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.noise_level import NoiseLevels
+from darkroom.diffusion.process import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.noise_schedule import NoiseSchedule
@@ -41,7 +42,7 @@ SD2_BASE = System(
     autoencoder=KL_F8,
     embedders=(SD2_TEXT,),
     schedule=SD_SCHEDULE,
-    prediction="noise",
+    prediction=Prediction.EPS,
     latent_scale=0.18215,
     defaults=Defaults(512, 512, steps=50, sampler="DDIM", schedule="leading", guidance_scale=9.0, strength=0.75),
     layouts=("sd-v2-base",),
@@ -62,7 +63,7 @@ SD2_V = replace(
     name="sd-v2-0-768-v",
     title="Stable Diffusion 2.0 at 768, velocity",
     unet=replace(SD2_BASE.unet, upcast=True),
-    prediction="velocity",
+    prediction=Prediction.V,
     defaults=replace(SD2_BASE.defaults, width=768, height=768),
     layouts=("sd-v2-768-v",),
 )
@@ -154,7 +155,7 @@ X4_UPSCALER = SYSTEMS.add(
             LowResolutionConfig(NoiseLevels("scaled_linear", 0.0001, 0.02, highest=349), default_level=20),
         ),
         schedule=X4_SCHEDULE,
-        prediction="velocity",
+        prediction=Prediction.V,
         latent_scale=0.08333,
         defaults=Defaults(512, 512, steps=75, sampler="DDIM", schedule="leading", guidance_scale=10.0),
         force_upcast=True,

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from darkroom.conditioning.aesthetic import AestheticScoreConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
+from darkroom.diffusion.process import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.autoencoders import KL_F8
 from darkroom.systems.sd1 import SD_SCHEDULE
@@ -41,7 +42,7 @@ SDXL_BASE = System(
         NumbersConfig("target_size", absent=(1024, 1024)),
     ),
     schedule=SD_SCHEDULE,
-    prediction="noise",
+    prediction=Prediction.EPS,
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
     force_upcast=True,
@@ -77,7 +78,7 @@ SDXL_REFINER = System(
         AestheticScoreConfig(wished=6.0, unwished=2.5),
     ),
     schedule=SD_SCHEDULE,
-    prediction="noise",
+    prediction=Prediction.EPS,
     latent_scale=0.13025,
     defaults=Defaults(1024, 1024, steps=50, sampler="Euler", schedule="leading", guidance_scale=5.0, strength=0.3),
     force_upcast=True,

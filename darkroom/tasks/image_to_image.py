@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from darkroom.pixels import fitted, picture_tensor
+from darkroom.pixels import picture_tensor, resized
 from darkroom.systems.tiling import tile_for
 from darkroom.tasks import text_to_image
 from darkroom.tasks.task import Situation, Start, Task
@@ -15,7 +15,7 @@ __all__ = ["IMAGE_TO_IMAGE", "SECOND_PASS", "encoded"]
 def encoded(s: Situation) -> Tensor:
     """The latent (1, C, h, w) of the picture that the request starts from."""
     plan, model = s.plan, s.model
-    image = picture_tensor(fitted(plan.request.image, plan.width, plan.height))[None]
+    image = picture_tensor(resized(plan.request.image, plan.width, plan.height))[None]
     return model.encode_images(image.to(model.device, model.dtype), tile=tile_for(*s.noise.shape[2:])).float()
 
 

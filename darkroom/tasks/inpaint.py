@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darkroom.diffusion.guidance import known_region
-from darkroom.pixels import fitted
+from darkroom.pixels import resized
 from darkroom.requests.plan import Plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks import continuation, text_to_image
@@ -33,7 +33,7 @@ def start(s: Situation) -> Start:
 
 def composited(plan: Plan, pixels: np.ndarray) -> np.ndarray:
     """The drawn pixels where the mask says so; where it is zero, exactly those of the picture that came in."""
-    original = fitted(plan.request.image, plan.width, plan.height)
+    original = resized(plan.request.image, plan.width, plan.height)
     soft = plan.soft_mask()[..., None]
     mixed = (original + soft * (pixels.astype(np.float32) - original)).round().astype(np.uint8)
     return np.where(soft == 0, original, mixed)

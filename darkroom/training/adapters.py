@@ -13,7 +13,7 @@ from torch import nn
 
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.nn.lora import Adapter, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
 
@@ -35,8 +35,8 @@ class AdapterConfig:
     kind: Literal["lora", "dora"] = "lora"
 
     def __post_init__(self) -> None:
-        insist(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
-        insist(self.alpha is None or self.alpha > 0, "alpha", self.alpha, "a number above 0")
+        require(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
+        require(self.alpha is None or self.alpha > 0, "alpha", self.alpha, "a number above 0")
 
 
 def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:

@@ -19,7 +19,7 @@ from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.draws import RowDraws
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
@@ -67,10 +67,10 @@ class AutoencoderRecipe:
             "discriminator_weight",
             "latent_noise",
         ):
-            insist(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
-        insist(self.discriminator_start >= 0, "discriminator_start", self.discriminator_start, "0 or more")
+            require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "a number from 0 up")
+        require(self.discriminator_start >= 0, "discriminator_start", self.discriminator_start, "0 or more")
         for name in ("discriminator_layers", "discriminator_channels"):
-            insist(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         # The discriminator's last two convolutions, the perceptual network's last pooling must have something left.
         factor, least = self.stage.factor, max(16, 3 * 2**self.discriminator_layers)
         check_sizes(self.data, self.buckets, factor, least)

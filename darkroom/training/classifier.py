@@ -17,7 +17,7 @@ from darkroom.data.order import Place
 from darkroom.data.picturebook import COLOURS, KINDS
 from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
@@ -36,8 +36,8 @@ class ClassifierRecipe:
     kind: Literal["classifier"] = "classifier"
 
     def __post_init__(self) -> None:
-        insist(self.width >= 1, "width", self.width, "at least 1")
-        insist(self.data.size % CELL == 0, "data.size", self.data.size, f"a multiple of {CELL}")
+        require(self.width >= 1, "width", self.width, "at least 1")
+        require(self.data.size % CELL == 0, "data.size", self.data.size, f"a multiple of {CELL}")
 
 
 class ClassifierObjective:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from darkroom.errors import insist
+from darkroom.errors import require
 
 __all__ = ["LoopConfig", "OptimizerConfig"]
 
@@ -49,12 +49,12 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "grad_accumulation", "log_every", "sample_every", "save_every"):
-            insist(1 <= getattr(self, name) < 2**31, name, getattr(self, name), "at least 1 and below 2³¹")
-        insist(self.grad_accumulation <= 4096, "grad_accumulation", self.grad_accumulation, "at most 4096")
-        insist(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
-        insist(0 <= self.seed < 2**63, "seed", self.seed, "0 or more and below 2⁶³")
-        insist(self.workers is None or 0 <= self.workers <= 256, "workers", self.workers, "0 to 256")
-        insist(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number from 0 to below 1")
+            require(1 <= getattr(self, name) < 2**31, name, getattr(self, name), "at least 1 and below 2³¹")
+        require(self.grad_accumulation <= 4096, "grad_accumulation", self.grad_accumulation, "at most 4096")
+        require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more and below 2⁶³")
+        require(self.workers is None or 0 <= self.workers <= 256, "workers", self.workers, "0 to 256")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number from 0 to below 1")
         _check("", self.lr, self.betas, self.weight_decay, self.max_grad_norm)
         for name, own in self.optimizers.items():
             _check(f"optimizers.{name}.", own.lr, own.betas, own.weight_decay, own.max_grad_norm)
@@ -80,10 +80,10 @@ def _check(
     weight_decay: float | None,
     max_grad_norm: float | None,
 ) -> None:
-    insist(lr is None or 0 < lr < math.inf, f"{prefix}lr", lr, "a number above 0")
+    require(lr is None or 0 < lr < math.inf, f"{prefix}lr", lr, "a number above 0")
     decays = weight_decay is None or 0 <= weight_decay < math.inf
-    insist(decays, f"{prefix}weight_decay", weight_decay, "a number from 0 up")
+    require(decays, f"{prefix}weight_decay", weight_decay, "a number from 0 up")
     shares = betas is None or all(0 <= b < 1 for b in betas)
-    insist(shares, f"{prefix}betas", betas and list(betas), "two numbers from 0 to below 1")
+    require(shares, f"{prefix}betas", betas and list(betas), "two numbers from 0 to below 1")
     clips = max_grad_norm is None or max_grad_norm > 0
-    insist(clips, f"{prefix}max_grad_norm", max_grad_norm, "a number above 0")
+    require(clips, f"{prefix}max_grad_norm", max_grad_norm, "a number above 0")

@@ -18,7 +18,7 @@ from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.requests.plan import side_step
 from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
@@ -58,12 +58,12 @@ class DiffusionRecipe:
     def __post_init__(self) -> None:
         require_known(self.model)
         scale = self.guidance_scale
-        insist(scale is None or math.isfinite(scale), "guidance_scale", scale, "a number")
-        insist(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
+        require(scale is None or math.isfinite(scale), "guidance_scale", scale, "a number")
+        require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
-        insist(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
+        require(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
         if self.latent_cache is not None and self.buckets is not None:
-            insist(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
+            require(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
         buckets_of(self.data, self.buckets)
         if (system := system_of(self.model)) is not None:
             check_sizes(self.data, self.buckets, side_step(system), side_step(system))

@@ -22,7 +22,7 @@ class EMA:
         self.networks = dict(networks)
         self.decay = decay
         self.updates = 0
-        self.means: dict[str, Tensor] = {
+        self.shadow: dict[str, Tensor] = {
             f"{k}.{n}": t.detach().clone() for k, m in networks.items() for n, t in m.state_dict().items()
         }
 
@@ -35,15 +35,15 @@ class EMA:
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         live = self._live()
         floats = [k for k, t in live.items() if t.is_floating_point()]
-        torch._foreach_lerp_([self.means[k] for k in floats], [live[k] for k in floats], share)
+        torch._foreach_lerp_([self.shadow[k] for k in floats], [live[k] for k in floats], share)
         for k in live.keys() - set(floats):
-            self.means[k].copy_(live[k])
+            self.shadow[k].copy_(live[k])
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def swapped_in(self) -> Iterator[None]:
         """Inside the block the networks hold the means."""
         live = {k: t.clone() for k, t in self._live().items()}
-        self._load(self.means)
+        self._load(self.shadow)
         try:
             yield
         finally:
@@ -55,10 +55,10 @@ class EMA:
             t.copy_(values[k])
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self.updates, "means": self.means}
+        return {"updates": self.updates, "means": self.shadow}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates = state["updates"]
-        for k, mean in self.means.items():
+        for k, mean in self.shadow.items():
             mean.copy_(state["means"][k])  # wherever the networks are

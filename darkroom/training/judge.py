@@ -19,7 +19,7 @@ from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.data.picturebook.backdrop import BACKGROUNDS, GROUNDS, SKIES
 from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
-from darkroom.errors import insist
+from darkroom.errors import require
 from darkroom.models.judge import STRIDE, Judge, JudgeConfig, JudgeOutput
 from darkroom.pixels import to_tensor
 from darkroom.training.config import LoopConfig
@@ -38,8 +38,8 @@ class JudgeRecipe:
     kind: Literal["judge"] = "judge"
 
     def __post_init__(self) -> None:
-        insist(self.width >= 1, "width", self.width, "at least 1")
-        insist(self.data.size % (2 * STRIDE) == 0, "data.size", self.data.size, f"a multiple of {2 * STRIDE}")
+        require(self.width >= 1, "width", self.width, "at least 1")
+        require(self.data.size % (2 * STRIDE) == 0, "data.size", self.data.size, f"a multiple of {2 * STRIDE}")
 
 
 @dataclass(frozen=True)

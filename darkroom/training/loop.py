@@ -201,7 +201,7 @@ def _autocast(config: LoopConfig) -> torch.autocast:
 @contextmanager
 def _finished(objective: Objective, state: TrainingState) -> Iterator[None]:
     """Inside the block the networks are as they would be used: running means in place, no dropout."""
-    with state.ema.in_place():
+    with state.ema.swapped_in():
         objective.trained.eval()
         yield
 

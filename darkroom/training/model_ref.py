@@ -11,7 +11,7 @@ from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.native import load_strict, read_network
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.nn.lean import make_lean
 from darkroom.systems.build import LatentDiffusion, build
@@ -58,7 +58,7 @@ def _first_stage(name: str, system: System) -> Autoencoder:
     config, state = read_network(path, AutoencoderConfig)
     for key in ("factor", "latent_channels"):
         found, expected = getattr(config, key), getattr(system.autoencoder, key)
-        insist(found == expected, f"the {key} of {path}", found, f"{expected} for {system.name}")
+        require(found == expected, f"the {key} of {path}", found, f"{expected} for {system.name}")
     stage = Autoencoder(config)
     load_strict(stage, state, path)
     return stage

@@ -12,7 +12,7 @@ from darkroom.data.kohya import KohyaConfig, kohya_buckets
 from darkroom.data.order import Place
 from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBookConfig
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.training.config import LoopConfig
 
 __all__ = ["buckets_of", "check_sizes", "first_pictures", "open_reader"]
@@ -23,7 +23,7 @@ def buckets_of(data: DatasetConfig, buckets: BucketConfig | None) -> BucketConfi
     if buckets is None and isinstance(data, KohyaConfig):
         buckets = kohya_buckets(data.path)
     if isinstance(data, PictureBookConfig):
-        insist(buckets is None, "buckets", "given", "nothing beside scenes, which are drawn at data.size")
+        require(buckets is None, "buckets", "given", "nothing beside scenes, which are drawn at data.size")
         return None
     if buckets is None:
         raise InputError("buckets is missing: pictures of any size need [buckets] with a resolution")
@@ -34,12 +34,12 @@ def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int
     """`InputError` unless all sizes are multiples of `multiple` from `least` up."""
     if isinstance(data, PictureBookConfig):
         fits = data.size % multiple == 0 and data.size >= least
-        insist(fits, "data.size", data.size, f"a multiple of {multiple} from {least} up")
+        require(fits, "data.size", data.size, f"a multiple of {multiple} from {least} up")
         return
     if buckets is not None:
-        insist(buckets.step % multiple == 0, "buckets.step", buckets.step, f"a multiple of {multiple}")
+        require(buckets.step % multiple == 0, "buckets.step", buckets.step, f"a multiple of {multiple}")
         fits = buckets.resolution % multiple == 0 and buckets.resolution >= least
-        insist(fits, "buckets.resolution", buckets.resolution, f"a multiple of {multiple} from {least} up")
+        require(fits, "buckets.resolution", buckets.resolution, f"a multiple of {multiple} from {least} up")
 
 
 def open_reader(data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig) -> Reader:

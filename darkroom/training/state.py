@@ -81,7 +81,7 @@ class TrainingState:
 
     def require_finite(self) -> None:
         """`InputError` that names the first parameter or running mean with a value that is no number."""
-        averaged = {f"the running mean of {k}": t for k, t in self.ema.means.items()}
+        averaged = {f"the running mean of {k}": t for k, t in self.ema.shadow.items()}
         for name, tensor in {**dict(self.networks.state_dict()), **averaged}.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise InputError(f"step {self.step}: {name} is not finite; lower the learning rate or the weight decay")

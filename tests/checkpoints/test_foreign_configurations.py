@@ -71,13 +71,13 @@ def test_a_folder_or_an_endless_configuration_beside_a_checkpoint(tmp_path: Path
     (tmp_path / "model.yml").write_text("\n" * 500_000 + "parameterization: v")
     found = tell_prediction(source)
     assert found is not None
-    assert found.prediction == "velocity"
+    assert found.prediction == "v"
     (tmp_path / "model.json").rmdir()
     (tmp_path / "model.yml").unlink()
     (tmp_path / "model.json").write_text('\ufeff{"prediction_type": "v_prediction"}', "utf-8")  # as editors save it
     found = tell_prediction(source)
     assert found is not None
-    assert (found.prediction, found.by) == ("velocity", "model.json beside it")
+    assert (found.prediction, found.by) == ("v", "model.json beside it")
     assert time.process_time() - started < 5
 
 

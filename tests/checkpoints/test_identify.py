@@ -27,32 +27,32 @@ def single(layout: str, name: str, *, extra: tuple[str, ...] = (), **metadata: s
 
 # Layout, file name as people have it → system, prediction.
 FILES = [
-    ("sd-v1-emaonly", "v1-5-pruned-emaonly.safetensors", "sd-v1-5", "noise"),
-    ("sd-v1-emaonly", "sd-v1-4.ckpt", "sd-v1-4", "noise"),
-    ("sd-v1-emaonly", "dreamshaper_8.safetensors", "sd-v1-5", "noise"),
-    ("sd-v1-full-ema", "sd-v1-1-full-ema.ckpt", "sd-v1-1", "noise"),
-    ("sd-v1-5-inpainting", "sd-v1-5-inpainting.ckpt", "sd-v1-5-inpainting", "noise"),
-    ("sd-v2-base", "512-base-ema.ckpt", "sd-v2-1-base", "noise"),
-    ("sd-v2-base", "v2-1_512-ema-pruned.safetensors", "sd-v2-1-base", "noise"),
-    ("sd-v2-768-v", "768-v-ema.ckpt", "sd-v2-1-768-v", "velocity"),
-    ("sd-v2-768-v", "v2-1_768-ema-pruned.safetensors", "sd-v2-1-768-v", "velocity"),
-    ("sd-v2-inpainting", "512-inpainting-ema.ckpt", "sd-v2-inpainting", "noise"),
-    ("sd-v2-depth", "512-depth-ema.ckpt", "sd-v2-depth", "noise"),
-    ("sd-x4-upscaler", "x4-upscaler-ema.ckpt", "sd-x4-upscaler", "velocity"),
-    ("sd-v2-1-unclip-l", "sd21-unclip-l.ckpt", "sd-v2-1-unclip-l", "velocity"),
-    ("sd-v2-1-unclip-h", "sd21-unclip-h.ckpt", "sd-v2-1-unclip-h", "velocity"),
-    ("sd-turbo", "sd_turbo.safetensors", "sd-turbo", "noise"),
-    ("sdxl-base", "sd_xl_base_1.0.safetensors", "sdxl-base", "noise"),
-    ("sdxl-base", "sd_xl_base_0.9.safetensors", "sdxl-0-9-base", "noise"),
-    ("sdxl-base", "someones_finetune.safetensors", "sdxl-base", "noise"),
-    ("sdxl-base", "noobaiXL_vPred10.safetensors", "sdxl-base", "velocity"),
-    ("sdxl-turbo", "sd_xl_turbo_1.0_fp16.safetensors", "sdxl-turbo", "noise"),
-    ("sdxl-refiner", "sd_xl_refiner_1.0.safetensors", "sdxl-refiner", "noise"),
-    ("ldm_celeba256", "celeba256/model.ckpt", "ldm_celeba256", "noise"),
-    ("ldm_ffhq256", "ffhq256.ckpt", "ldm_ffhq256", "noise"),
-    ("ldm_lsun_beds256", "lsun_beds256.ckpt", "ldm_lsun_beds256", "noise"),
+    ("sd-v1-emaonly", "v1-5-pruned-emaonly.safetensors", "sd-v1-5", "eps"),
+    ("sd-v1-emaonly", "sd-v1-4.ckpt", "sd-v1-4", "eps"),
+    ("sd-v1-emaonly", "dreamshaper_8.safetensors", "sd-v1-5", "eps"),
+    ("sd-v1-full-ema", "sd-v1-1-full-ema.ckpt", "sd-v1-1", "eps"),
+    ("sd-v1-5-inpainting", "sd-v1-5-inpainting.ckpt", "sd-v1-5-inpainting", "eps"),
+    ("sd-v2-base", "512-base-ema.ckpt", "sd-v2-1-base", "eps"),
+    ("sd-v2-base", "v2-1_512-ema-pruned.safetensors", "sd-v2-1-base", "eps"),
+    ("sd-v2-768-v", "768-v-ema.ckpt", "sd-v2-1-768-v", "v"),
+    ("sd-v2-768-v", "v2-1_768-ema-pruned.safetensors", "sd-v2-1-768-v", "v"),
+    ("sd-v2-inpainting", "512-inpainting-ema.ckpt", "sd-v2-inpainting", "eps"),
+    ("sd-v2-depth", "512-depth-ema.ckpt", "sd-v2-depth", "eps"),
+    ("sd-x4-upscaler", "x4-upscaler-ema.ckpt", "sd-x4-upscaler", "v"),
+    ("sd-v2-1-unclip-l", "sd21-unclip-l.ckpt", "sd-v2-1-unclip-l", "v"),
+    ("sd-v2-1-unclip-h", "sd21-unclip-h.ckpt", "sd-v2-1-unclip-h", "v"),
+    ("sd-turbo", "sd_turbo.safetensors", "sd-turbo", "eps"),
+    ("sdxl-base", "sd_xl_base_1.0.safetensors", "sdxl-base", "eps"),
+    ("sdxl-base", "sd_xl_base_0.9.safetensors", "sdxl-0-9-base", "eps"),
+    ("sdxl-base", "someones_finetune.safetensors", "sdxl-base", "eps"),
+    ("sdxl-base", "noobaiXL_vPred10.safetensors", "sdxl-base", "v"),
+    ("sdxl-turbo", "sd_xl_turbo_1.0_fp16.safetensors", "sdxl-turbo", "eps"),
+    ("sdxl-refiner", "sd_xl_refiner_1.0.safetensors", "sdxl-refiner", "eps"),
+    ("ldm_celeba256", "celeba256/model.ckpt", "ldm_celeba256", "eps"),
+    ("ldm_ffhq256", "ffhq256.ckpt", "ldm_ffhq256", "eps"),
+    ("ldm_lsun_beds256", "lsun_beds256.ckpt", "ldm_lsun_beds256", "eps"),
     *(
-        (layout, "model.ckpt", layout, "noise")
+        (layout, "model.ckpt", layout, "eps")
         for layout in (
             *("ldm_lsun_churches256", "ldm_cin256", "ldm_cin256-v2", "ldm_text2img256", "ldm_text2img-large"),
             *("ldm_layout2img-openimages256", "ldm_semantic_synthesis256", "ldm_bsr_sr", "ldm_inpainting_big"),
@@ -90,18 +90,18 @@ def told(layout: str, name: str, **options: object) -> Identity:
 
 
 def test_what_tells_the_prediction(tmp_path: Path) -> None:
-    found = told("sd-v2-base", "x.ckpt", prediction="velocity")
+    found = told("sd-v2-base", "x.ckpt", prediction="v")
     assert (found.system.name, found.prediction_told_by) == ("sd-v2-1-768-v", "the user's choice")
     found = told("sd-v2-base", "x.ckpt", metadata={"modelspec.prediction_type": "v"})
-    assert (found.system.prediction, "modelspec" in found.prediction_told_by) == ("velocity", True)
+    assert (found.system.prediction, "modelspec" in found.prediction_told_by) == ("v", True)
     found = told("sdxl-base", "x.safetensors", extra=("v_pred", "ztsnr"))
-    assert (found.system.prediction, found.prediction_told_by) == ("velocity", "the key v_pred in the file")
+    assert (found.system.prediction, found.prediction_told_by) == ("v", "the key v_pred in the file")
     assert found.system.schedule.zero_terminal_snr
     (tmp_path / "tuned.yaml").write_text('model:\n  params:\n    parameterization: "v"\n')
     found = told("sd-v2-base", str(tmp_path / "tuned.ckpt"))
     assert (found.system.name, found.prediction_told_by) == ("sd-v2-1-768-v", "tuned.yaml beside it")
     (tmp_path / "tuned.yaml").write_text("model:\n  params:\n    timesteps: 1000\n")
-    assert told("sd-v2-base", str(tmp_path / "tuned.ckpt")).system.prediction == "noise"
+    assert told("sd-v2-base", str(tmp_path / "tuned.ckpt")).system.prediction == "eps"
     found = told("sd-v2-base", "x.ckpt")
     assert (found.system.name, "habit" in found.prediction_told_by) == ("sd-v2-1-base", True)
     assert "sd-v2-1-768-v" in found.alternatives

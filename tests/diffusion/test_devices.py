@@ -13,7 +13,7 @@ from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Denoise
 
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "velocity")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "v")
 X = torch.empty(2, 4, 8, 8, device="meta")
 
 

@@ -13,7 +13,7 @@ from darkroom.noise_schedule import NoiseSchedule
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 SIGMA = torch.tensor(1.5)
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 
 
 def told(x: Tensor, sigma: Tensor) -> Tensor:

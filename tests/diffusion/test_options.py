@@ -14,7 +14,7 @@ from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.errors import InputError
 from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 
 

@@ -27,7 +27,7 @@ from darkroom.diffusion.seeds import PATHS
 from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
 START = torch.linspace(-20, 20, 8).view(1, 2, 2, 2)

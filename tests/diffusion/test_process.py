@@ -24,7 +24,7 @@ SD = NoiseSchedule("scaled_linear", 0.00085, 0.012)
 def test_published_tables(
     start: float, end: float, last_alpha_bar: float, last_sigma: float, first_sigma: float
 ) -> None:
-    process = DiffusionProcess(NoiseSchedule("scaled_linear", start, end), "noise")
+    process = DiffusionProcess(NoiseSchedule("scaled_linear", start, end), "eps")
     assert float(process.alphas_cumprod[-1]) == pytest.approx(last_alpha_bar, rel=1e-7)
     assert float(process.sigmas[-1]) == pytest.approx(last_sigma, rel=1e-6)
     assert float(process.sigmas[0]) == pytest.approx(first_sigma, rel=1e-6)
@@ -58,19 +58,19 @@ def test_zero_terminal_snr_agrees_with_diffusers_and_ends_in_noise() -> None:
 
 @given(st.floats(0, 999))
 def test_timestep_to_sigma_and_back(t: float) -> None:
-    process = DiffusionProcess(SD, "noise")
+    process = DiffusionProcess(SD, "eps")
     assert float(process.sigma_to_t(process.t_to_sigma(torch.tensor(t, dtype=torch.float64)))) == pytest.approx(
         t, abs=1e-6
     )
 
 
 def test_quantized_timesteps_are_the_nearest_levels() -> None:
-    process = DiffusionProcess(SD, "noise")
+    process = DiffusionProcess(SD, "eps")
     t = process.sigma_to_t(process.t_to_sigma(torch.tensor([3.4, 3.6, 998.9])), quantize=True)
     assert t.tolist() == [3, 4, 999]
 
 
-@pytest.mark.parametrize("prediction", ["noise", "velocity", "data"])
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
 def test_a_perfect_network_denoises_perfectly(prediction: Prediction) -> None:
     process = DiffusionProcess(SD, prediction)
     generator = torch.Generator().manual_seed(0)
@@ -92,7 +92,7 @@ def test_a_perfect_network_denoises_perfectly(prediction: Prediction) -> None:
 
 
 def test_the_loss_of_a_network_that_knows_the_noise_is_zero_and_weights_are_as_published() -> None:
-    process = DiffusionProcess(SD, "velocity")
+    process = DiffusionProcess(SD, "v")
     z0 = torch.randn(64, 2, 4, 4, generator=torch.Generator().manual_seed(1))
     config = DiffusionLossConfig(min_snr_gamma=5.0, min_timestep=100, max_timestep=199)
 

@@ -28,7 +28,7 @@ from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Sampler
 
 V = 1.69
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 

@@ -14,7 +14,7 @@ from darkroom.diffusion.stepping import Stepping, stepping
 from darkroom.errors import InputError
 from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
 

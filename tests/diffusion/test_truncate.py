@@ -11,7 +11,7 @@ from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.noise_schedule import NoiseSchedule
 
-PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "noise")
+PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 
 
 @pytest.mark.parametrize(

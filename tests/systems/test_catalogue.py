@@ -66,17 +66,17 @@ STAGES = {
 }
 # Latent channels and side, schedule, prediction and scale: papers A.2, B.3, C.1.
 NUMBERS = {
-    "ldm_celeba256": (3, 64, 0.0195, "noise", 1.0),
-    "ldm_lsun_churches256": (4, 32, 0.0155, "noise", 1.0),
-    "ldm_cin256": (4, 32, 0.0195, "noise", 1.0),
-    "ldm_text2img-large": (4, 32, 0.012, "noise", 0.18215),
-    "ldm_semantic_synthesis512": (3, 128, 0.0205, "noise", 1.0),
-    "ldm_rdm768x768": (16, 48, 0.015, "noise", 0.22765929),
-    "sd-v1-5": (4, 64, 0.012, "noise", 0.18215),
-    "sd-v2-768-v": (4, 96, 0.012, "velocity", 0.18215),
-    "sd-x4-upscaler": (4, 128, 0.02, "velocity", 0.08333),
-    "sdxl-base": (4, 128, 0.012, "noise", 0.13025),
-    "sdxl-turbo": (4, 64, 0.012, "noise", 0.13025),
+    "ldm_celeba256": (3, 64, 0.0195, "eps", 1.0),
+    "ldm_lsun_churches256": (4, 32, 0.0155, "eps", 1.0),
+    "ldm_cin256": (4, 32, 0.0195, "eps", 1.0),
+    "ldm_text2img-large": (4, 32, 0.012, "eps", 0.18215),
+    "ldm_semantic_synthesis512": (3, 128, 0.0205, "eps", 1.0),
+    "ldm_rdm768x768": (16, 48, 0.015, "eps", 0.22765929),
+    "sd-v1-5": (4, 64, 0.012, "eps", 0.18215),
+    "sd-v2-768-v": (4, 96, 0.012, "v", 0.18215),
+    "sd-x4-upscaler": (4, 128, 0.02, "v", 0.08333),
+    "sdxl-base": (4, 128, 0.012, "eps", 0.13025),
+    "sdxl-turbo": (4, 64, 0.012, "eps", 0.13025),
 }
 WIDTHS = {  # of the vector where it is a sum of embedders: papers D.5, D.6
     "sdxl-base": 1280 + 6 * 256,

@@ -311,6 +311,6 @@ def test_the_running_mean_follows_its_formula_and_swaps_in_and_out() -> None:
         ema.update()
         decay = min(0.9, (1 + n) / (10 + n))
         mean = decay * mean + (1 - decay) * n
-        with ema.in_place():
+        with ema.swapped_in():
             assert float(net.weight.detach()) == pytest.approx(mean, rel=1e-5)
         assert float(net.weight.detach()) == n

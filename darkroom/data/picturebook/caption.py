@@ -12,7 +12,7 @@ from darkroom.data.picturebook.colours import COLOURS
 from darkroom.data.picturebook.relations import OPPOSITE, box_relations, relations
 from darkroom.data.picturebook.scene import Scene, Thing
 from darkroom.data.picturebook.things import KINDS
-from darkroom.errors import insist
+from darkroom.errors import require
 
 __all__ = ["USUAL", "Chances", "Facts", "Group", "Relation", "describe", "vocabulary"]
 
@@ -85,7 +85,7 @@ class Chances:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
-            insist(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
 
 
 USUAL = Chances()
