@@ -9,7 +9,7 @@ import torch
 
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored
-from darkroom.checkpoints.table import FUSED_QKV, Place, Put, Table, rules
+from darkroom.checkpoints.table import FUSED_QKV, Entry, Scope, Table, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
 from darkroom.models.dino import Dino, DinoConfig
@@ -21,7 +21,7 @@ HEAD_DIM = 64  # of every size
 UNUSED = ("mask_token", "embeddings.mask_token")  # only training reads it
 
 
-def released_dino(config: DinoConfig) -> Iterator[Place]:
+def released_dino(config: DinoConfig) -> Iterator[Scope]:
     """`dinov2_vits14_pretrain.pth` and its siblings."""
     ends: Table = {
         "class_token": "cls_token",
@@ -32,7 +32,7 @@ def released_dino(config: DinoConfig) -> Iterator[Place]:
     }
     layer: Table = {
         "norm1": "norm1",
-        ("to_q", "to_k", "to_v"): Put("attn.qkv", FUSED_QKV),
+        ("to_q", "to_k", "to_v"): Entry("attn.qkv", FUSED_QKV),
         "to_out": "attn.proj",
         "norm2": "norm2",
         "ff_in": "mlp.fc1",
@@ -40,12 +40,12 @@ def released_dino(config: DinoConfig) -> Iterator[Place]:
         "scale1": "ls1.gamma",
         "scale2": "ls2.gamma",
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"blocks.{i}", layer)
+        yield Scope(f"layers.{i}", f"blocks.{i}", layer)
 
 
-def transformers_dino(config: DinoConfig) -> Iterator[Place]:
+def transformers_dino(config: DinoConfig) -> Iterator[Scope]:
     """Dinov2Model and Dinov2WithRegistersModel."""
     ends: Table = {
         "class_token": "embeddings.cls_token",
@@ -66,9 +66,9 @@ def transformers_dino(config: DinoConfig) -> Iterator[Place]:
         "scale1": "layer_scale1.lambda1",
         "scale2": "layer_scale2.lambda1",
     }
-    yield Place("", "", ends)
+    yield Scope("", "", ends)
     for i in range(config.layers):
-        yield Place(f"layers.{i}", f"encoder.layer.{i}", layer)
+        yield Scope(f"layers.{i}", f"encoder.layer.{i}", layer)
 
 
 def load_dino(path: Path, device: torch.device | str = "cpu") -> Dino:
