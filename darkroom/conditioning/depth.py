@@ -28,6 +28,7 @@ class DepthMapConfig(EmbedderConfig):
     key = "depth"
     reads = ("depth", "image")
     required = "a picture or a depth map"
+    tells_layout = True
 
     def is_given(self, request: Request) -> bool:
         return request.image is not None or super().is_given(request)

@@ -27,6 +27,9 @@ class EmbedderConfig:
     reads: tuple[str, ...]  # the entries of `Request.inputs` and the fields of `Request` that it looks at
     required: str = ""  # what a request must give, in words; empty: it may be absent
     takes_image: bool = False  # the request's image is for this embedder; drawing starts from it only if asked to
+    tells_layout: bool = False  # says enough of the image that, at full strength, drawing starts from noise alone
+    reads_mask: bool = False  # the network sees the known pixels: they need not be put back at each step
+    enlarges: bool = False  # the input is the whole picture, smaller
     drop_rate: float = 0.0  # share of training samples whose input is made absent
 
     def is_given(self, request: Request) -> bool:

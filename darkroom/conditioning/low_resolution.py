@@ -48,6 +48,7 @@ class LowResolutionConfig(EmbedderConfig):
     key = "low_resolution"
     required = "a small picture to enlarge"
     takes_image = True
+    enlarges = True
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class MaskedImageConfig(EmbedderConfig):
     key = "masked_image"
     reads = ("image", "mask")
     required = "a picture and a mask"
+    reads_mask = True
 
     def is_given(self, request: Request) -> bool:
         return request.image is not None and request.mask is not None

@@ -24,7 +24,7 @@ __all__ = ["enlarges", "upscale"]
 
 def enlarges(model: LatentDiffusion) -> bool:
     """Whether the system is one for super-resolution: it reads a small picture position by position."""
-    return "low_resolution" in model.conditioner.embedders
+    return any(e.enlarges for e in model.system.embedders)
 
 
 def upscale(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.models.tokenizer import WordTokenizer
 from darkroom.prompts.schedule import changes, flat
@@ -25,7 +24,7 @@ def remarks(plan: Plan, system: System) -> Iterator[str]:
         known = ", ".join(w for w in known_words(system) if len(w) > 2)
         yield f"{system.name} does not know: {words}; it knows: {known}"
     d, request = system.defaults, plan.request
-    enlarges = any(isinstance(e, LowResolutionConfig) for e in system.embedders)
+    enlarges = any(e.enlarges for e in system.embedders)
     if enlarges or plan.starts_from_image or request.latent is not None:
         return
     sides = (plan.width / d.width, plan.height / d.height)

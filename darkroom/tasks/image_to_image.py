@@ -21,9 +21,9 @@ def encoded(s: Situation) -> Tensor:
 
 def start(s: Situation) -> Start:
     """The picture's latent, or that of a first pass, under noise of the first level."""
-    # At full strength a depth map says enough (papers C.8). Plain image-to-image keeps the trace of the picture that
-    # the last level holds.
-    if s.plan.strength == 1 and "depth" in s.model.conditioner.embedders:
+    # At full strength a depth map says enough of the picture (papers C.8). Plain image-to-image keeps the trace of it
+    # that the last level holds.
+    if s.plan.strength == 1 and any(e.tells_layout for e in s.model.system.embedders):
         return text_to_image.start(s)
     known = encoded(s) if s.first_pass is None else s.first_pass
     return Start(known + s.plan.sigmas[0] * s.noise)

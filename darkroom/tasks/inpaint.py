@@ -25,7 +25,7 @@ def start(s: Situation) -> Start:
         x = continuation.start(s).x
     else:
         x = text_to_image.start(s).x if s.plan.strength == 1 else known + s.plan.sigmas[0] * s.noise
-    if "masked_image" in s.model.conditioner.embedders:
+    if any(e.reads_mask for e in s.model.system.embedders):
         return Start(x)
     mask = _latent_mask(s.plan, s.model)
     return Start(x, lambda denoise: known_region(denoise, known, mask, s.noise))

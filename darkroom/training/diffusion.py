@@ -19,6 +19,7 @@ from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.errors import require
+from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
@@ -51,14 +52,13 @@ class DiffusionRecipe:
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
     loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
-    guidance_scale: float | None = None  # of those; the system's own when not given
+    samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name; the seed is the run's
     things_weight: float = 0.0  # of `ThingsHead`'s loss; on scenes of the picture-book world only
     kind: Literal["diffusion"] = "diffusion"
 
     def __post_init__(self) -> None:
         require_known(self.model)
-        scale = self.guidance_scale
-        require(scale is None or math.isfinite(scale), "guidance_scale", scale, "a number")
+        changed(Request(), self.samples)  # refuses unknown names and wrong values before anything is read
         require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
         require(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
@@ -156,7 +156,7 @@ class DiffusionObjective:
     def samples(self) -> np.ndarray | None:
         """The recipe's prompts, always with the same noise."""
         recipe = self.recipe
-        asked = Request(seed=recipe.loop.seed, steps=SAMPLE_STEPS, guidance_scale=recipe.guidance_scale)
+        asked = changed(Request(seed=recipe.loop.seed, steps=SAMPLE_STEPS), recipe.samples)
         return draw_prompts(self.model, self.reader, recipe.prompts, asked)
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:

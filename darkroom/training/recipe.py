@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from darkroom.config import apply_override, from_dict, read_toml
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
 
@@ -38,7 +38,8 @@ RENAMED = {
     "loss.first_timestep": "loss.min_timestep",
     "loss.last_timestep": "loss.max_timestep",
     "cache": "latent_cache",
-    "guidance": "guidance_scale",
+    "guidance": "samples.guidance_scale",
+    "guidance_scale": "samples.guidance_scale",
     "autoencoder": "vae",
     "initial": "init_from",
 }
@@ -118,10 +119,13 @@ def _renamed(data: dict[str, Any], path: Path) -> dict[str, Any]:
         table, _, key = old.rpartition(".")
         place = data.get(table) if table else data
         if isinstance(place, dict) and key in place:
-            now = new.rpartition(".")[2]
-            if now in place:
+            table, _, now = new.rpartition(".")
+            target = data.setdefault(table, {}) if table else data
+            if not isinstance(target, dict):
+                raise InputError(f"{path}: {table} is {printable(target, 40)}, expected is a table")
+            if now in target:
                 raise InputError(f"{path}: {old} and {new} are given, which is one setting; {new} is its name now")
-            place[now] = place.pop(key)
+            target[now] = place.pop(key)
             print(f"{path}: {old} is called {new} now", file=sys.stderr)
     return data
 

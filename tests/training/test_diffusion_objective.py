@@ -47,7 +47,7 @@ def recipe(first_stage: Path, folder: Path, **changes: Any) -> DiffusionRecipe:
     plain = DiffusionRecipe(
         loop=LoopConfig(steps=2, batch_size=2, lr=1e-3, precision="fp32", log_every=1, ema_decay=0.5),
         data=PictureBookConfig(32, 6), model="picturebook:fresh", vae=str(first_stage), latent_cache=folder / "cache",
-        prompts=("a red house",), guidance_scale=2.0, things_weight=0.3,
+        prompts=("a red house",), samples={"guidance_scale": 2.0}, things_weight=0.3,
     )  # fmt: skip
     return replace(plain, **changes)
 

@@ -107,7 +107,7 @@ def test_keys_of_earlier_versions_are_taken_and_said(tmp_path: Path, capsys: pyt
     assert (loop.lr, loop.warmup_steps, loop.lr_schedule) == (0.5, 2, "cosine")
     assert (loop.grad_accumulation, loop.max_grad_norm) == (2, 0.5)
     assert (recipe.model, recipe.vae, recipe.latent_cache) == ("picturebook:fresh", "first.safetensors", Path("cache"))
-    assert (recipe.loss.loss_type, recipe.loss.min_snr_gamma, recipe.guidance_scale) == ("l1", 5.0, 3.0)
+    assert (recipe.loss.loss_type, recipe.loss.min_snr_gamma, recipe.samples) == ("l1", 5.0, {"guidance_scale": 3.0})
     said = capsys.readouterr().err
     assert "old.toml: loop.learning_rate is called loop.lr now" in said
     assert "system is part of model now: model = 'picturebook:fresh'" in said
