@@ -11,7 +11,7 @@ from pathlib import Path
 from darkroom.checkpoints.folders import LORAS, find_file
 from darkroom.checkpoints.lora import Lora, read_lora
 from darkroom.nn.lora import Adapters, merge
-from darkroom.prompts.grammar import LoraTag
+from darkroom.prompts.tree import LoraTag
 from darkroom.systems.build import LatentDiffusion
 
 __all__ = ["LoraShelf", "PromptLoras", "merged"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from darkroom.checkpoints.embeddings import EmbeddingFolders
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.errors import InputError, printable
-from darkroom.prompts.grammar import Alternate, Edit, Learned, Node, Prompt, Sentence, Text, Weighted
+from darkroom.prompts.tree import Alternate, Edit, Learned, Node, Prompt, Sentence, Text, Weighted
 from darkroom.registry import nearest
 
 __all__ = ["with_embeddings"]

@@ -9,119 +9,30 @@
     \\( \\) \\[ \\] \\: \\| \\< \\\\    the character itself
 
 As in A1111 a bracket that is never closed weighs all that follows, a closing one without its opening is text, and so
-are the signs in [a|b:c], which is neither editing nor alternation. Any other backslash vanishes; `A\\ND` and `B\\REAK`
-are thereby the words themselves. Unlike A1111, which splits first, AND within brackets is text.
+are the signs in [a|b:c], which is neither editing nor alternation. Round and square brackets may close across each
+other, as in `(a, [b:1.3) c]`: each weighs what stands between its ends, and such square brackets only weigh. Any other
+backslash vanishes; `A\\ND` and `B\\REAK` are thereby the words themselves. Unlike A1111, which splits first, AND within
+brackets is text.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 
-from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError
+from darkroom.prompts.tree import Alternate, Break, Edit, LoraTag, Node, Part, Prompt, Sentence, Text, Weighted
 
-__all__ = [
-    "Alternate",
-    "Break",
-    "Edit",
-    "Learned",
-    "LoraTag",
-    "Node",
-    "Part",
-    "Prompt",
-    "Sentence",
-    "Text",
-    "Weighted",
-    "parse",
-]
+__all__ = ["MAX_LENGTH", "MAX_WEIGHT", "parse"]
 
 MAX_LENGTH = 20_000  # characters
 MAX_DEPTH = 64  # brackets within brackets
 MAX_WEIGHT = 100.0
+MAX_TOTAL = 10_000.0  # of weights around one another
 
 ROUND = 1.1
 SQUARE = 1 / 1.1
-
-
-@dataclass(frozen=True)
-class Text:
-    text: str
-
-
-@dataclass(frozen=True)
-class Weighted:
-    nodes: tuple[Node, ...]
-    weight: float
-
-
-@dataclass(frozen=True)
-class Edit:
-    """`before` up to the step `when`, `after` from then on. With `share` it is that share of all steps."""
-
-    before: tuple[Node, ...]
-    after: tuple[Node, ...]
-    when: float
-    share: bool
-
-
-@dataclass(frozen=True)
-class Alternate:
-    options: tuple[tuple[Node, ...], ...]
-
-
-@dataclass(frozen=True)
-class Break:
-    """The rest begins a new chunk."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A word that an embedding stands for; `text`: as it is written. `parse` gives none: folders say what they are."""
-
-    text: str
-    embedding: Embedding
-
-
-Node = Text | Learned | Weighted | Edit | Alternate | Break
-
-
-@dataclass(frozen=True)
-class LoraTag:
-    name: str
-    unet: float = 1.0
-    text: float = 1.0
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A prompt without AND."""
-
-    nodes: tuple[Node, ...]
-
-    def __str__(self) -> str:
-        return _print(self.nodes)
-
-
-@dataclass(frozen=True)
-class Part:
-    prompt: Sentence
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Prompt:
-    parts: tuple[Part, ...]
-    loras: tuple[LoraTag, ...] = ()
-
-    def __str__(self) -> str:
-        """A text that parses to an equal prompt."""
-        parts = [str(p.prompt) + ("" if p.weight == 1 else f" :{_number(p.weight)}") for p in self.parts]
-        tags = [f"<lora:{tag.name}:{_number(tag.text)}:{_number(tag.unet)}>" for tag in self.loras]
-        return "".join(tags) + " AND ".join(parts)
 
 
 def parse(text: str, *, composed: bool = True) -> Prompt:
@@ -136,16 +47,15 @@ def parse(text: str, *, composed: bool = True) -> Prompt:
             f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; expected is valid Unicode"
         )
     bare, loras = _take_loras(text)
-    reader = _Reader(composed)
-    for token in TOKEN.findall(bare):
-        reader.read(token)
-    return Prompt(reader.finish(), loras)
+    return Prompt(_Reader(TOKEN.findall(bare), composed).read(), loras)
 
 
 TAG = re.compile(r"\\.|<(lora|lyco|lycoris|hypernet):([^<>]+)>", re.IGNORECASE | re.DOTALL)  # or an escaped character
 # Longest first: an escaped character, a bracket or mark, a word that commands, blanks, other text.
 TOKEN = re.compile(r"\\[()\[\]:|<\\]|[()\[\]:|]|\b(?:AND|BREAK)\b|\s+|\w+|[^\w\s()\[\]:|\\]+|\\", re.UNICODE)
 NUMBER = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*")
+# What no weight can be.
+ENDLESS = re.compile(r"\s*[+-]?(?:inf(?:inity)?|nan|\d+(?:\.\d*)?e\+?\d{3,})\s*", re.IGNORECASE)
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -195,26 +105,83 @@ class _Mark:
         self.sign = sign
 
 
+@dataclass
+class _Span:
+    """What has been read since the bracket at token `opening`. `weight`: its own; `total`: with those around it;
+    `nested`: by now all brackets inside closed in turn, so that editing and alternation are possible."""
+
+    opening: int
+    weight: float
+    inside: list[Node | _Mark] = field(default_factory=list)
+    nested: bool = True
+    total: float = 1.0
+
+
+def _pairs(tokens: Sequence[str]) -> dict[int, int]:
+    """The opening bracket of each closing one by their places, round and square ones apart from each other."""
+    stacks: dict[str, list[int]] = {")": [], "]": []}
+    pairs: dict[int, int] = {}
+    for i, token in enumerate(tokens):
+        if token in ("(", "["):
+            stacks[")" if token == "(" else "]"].append(i)
+            if len(stacks[")"]) + len(stacks["]"]) > MAX_DEPTH:
+                raise InputError(f"the prompt's brackets are nested more than {MAX_DEPTH} deep")
+        elif stacks.get(token):
+            pairs[i] = stacks[token].pop()
+    return pairs
+
+
+def _numbered(tokens: Sequence[str], closing: int) -> tuple[int, float] | None:
+    """Where the colon of a `:number` right before the round bracket at `closing` stands, and the number."""
+    colon = closing - 1
+    while colon >= 0 and not (len(tokens[colon]) == 1 and tokens[colon] in "()[]:|"):
+        colon -= 1
+    if colon < 0 or tokens[colon] != ":":
+        return None
+    number = _weight("".join(tokens[colon + 1 : closing]), f"({''.join(tokens[max(0, colon - 20) : closing])})")
+    return None if number is None else (colon, number)
+
+
+def _weight(written: str, where: str) -> float | None:
+    """The weight that is `written`; None if that is no number. `InputError` if no weight can be that."""
+    if NUMBER.fullmatch(written) or ENDLESS.fullmatch(written):
+        return _limited(float(written), where)
+    return None
+
+
 class _Reader:
     """Reads tokens with a stack of open brackets, each with what has been read inside it."""
 
-    def __init__(self, composed: bool) -> None:
-        self.composed = composed
-        self.open: list[tuple[str, list[Node | _Mark]]] = [("", [])]
+    def __init__(self, tokens: Sequence[str], composed: bool) -> None:
+        self.tokens, self.composed = tokens, composed
+        self.opened = _pairs(tokens)
+        self.weights: dict[int, float] = {}  # of round brackets that say one, by their places
+        self.silent: set[int] = set()  # tokens of such weights
+        for closing, opening in self.opened.items():
+            if tokens[closing] == ")" and (found := _numbered(tokens, closing)) is not None:
+                self.weights[opening] = found[1]
+                self.silent |= set(range(found[0], closing))
+        self.open = [_Span(-1, 1.0)]
         self.parts: list[Part] = []
 
-    def read(self, token: str) -> None:
-        kind, inside = self.open[-1]
+    def read(self) -> tuple[Part, ...]:
+        for i, token in enumerate(self.tokens):
+            if i not in self.silent:
+                self._read(i, token)
+        while len(self.open) > 1:  # never closed: weighs all that follows
+            self._close(self.open[-1].opening)
+        self._end_part()
+        return tuple(self.parts)
+
+    def _read(self, i: int, token: str) -> None:
+        inside = self.open[-1].inside
         if token in ("(", "["):
-            if len(self.open) > MAX_DEPTH:
-                raise InputError(f"the prompt's brackets are nested more than {MAX_DEPTH} deep")
-            self.open.append((token, []))
-        elif token == ")" and kind == "(":
-            self.open.pop()
-            self.open[-1][1].extend(_round(inside))
-        elif token == "]" and kind == "[":
-            self.open.pop()
-            self.open[-1][1].extend(_square(inside))
+            self._open(i, self.weights.get(i, ROUND) if token == "(" else SQUARE)
+        elif i in self.opened:
+            self._close(self.opened[i], whole=self.open[-1].opening == self.opened[i])
+        elif token in (")", "]"):
+            inside.append(Text(token))
+            self._cross()
         elif token in (":", "|"):
             inside.append(_Mark(token))
         elif token == "\\":
@@ -226,32 +193,47 @@ class _Reader:
         else:
             inside.append(Text(token[1] if len(token) == 2 and token[0] == "\\" else token))
 
+    def _open(self, i: int, weight: float) -> None:
+        span = _Span(i, weight, total=self.open[-1].total * weight)
+        if abs(span.total) > MAX_TOTAL:
+            inside = _short("".join(self.tokens[i : i + 20]))
+            raise InputError(f"the weights around {inside!r} multiply to {span.total:g}, accepted are {MAX_TOTAL:g}")
+        self.open.append(span)
+
+    def _close(self, opening: int, *, whole: bool = False) -> None:
+        """Close the bracket at `opening`; those inside it that are still open go on behind it."""
+        if not whole:
+            self._cross()
+        across: list[_Span] = []
+        while True:
+            span = self.open.pop()
+            closes = span.opening == opening
+            is_square = whole and self.tokens[opening] == "["
+            done = _square(span) if is_square else _weighted(_texts(span.inside), span.weight)
+            self.open[-1].inside.extend(done)
+            if closes:
+                break
+            across.append(_Span(span.opening, span.weight, nested=False, total=span.total))
+        self.open.extend(reversed(across))
+
+    def _cross(self) -> None:
+        for span in self.open:
+            span.nested = False
+
     def _end_part(self) -> None:
-        inside = self.open[0][1]
+        inside = self.open[0].inside
         weight = 1.0
         body, number = _trailing_number(inside)
         if number is not None and self.composed:
-            inside, weight = body, _limited(number, "AND")
+            inside, weight = body, number
         self.parts.append(Part(Sentence(_stripped(_texts(inside))), weight))
-        self.open[0] = ("", [])
-
-    def finish(self) -> tuple[Part, ...]:
-        while len(self.open) > 1:  # never closed: weighs all that follows
-            kind, inside = self.open.pop()
-            weight = ROUND if kind == "(" else SQUARE
-            self.open[-1][1].extend(_weighted(_texts(inside), weight))
-        self._end_part()
-        return tuple(self.parts)
+        self.open[0] = _Span(-1, 1.0)
 
 
-def _round(inside: list[Node | _Mark]) -> list[Node | _Mark]:
-    body, number = _trailing_number(inside)
-    if number is None:
-        return _weighted(_texts(inside), ROUND)
-    return _weighted(_texts(body), _limited(number, f"({_print(_texts(inside))})"))
-
-
-def _square(inside: list[Node | _Mark]) -> list[Node | _Mark]:
+def _square(span: _Span) -> list[Node | _Mark]:
+    inside = span.inside
+    if not span.nested:
+        return _weighted(_texts(inside), SQUARE)
     signs = {n.sign for n in inside if isinstance(n, _Mark)}
     if "|" in signs and ":" not in signs:
         return [Alternate(tuple(_texts(option) for option in _split(inside, "|")))]
@@ -284,8 +266,8 @@ def _trailing_number(inside: list[Node | _Mark]) -> tuple[list[Node | _Mark], fl
     for i in range(len(inside) - 1, -1, -1):
         node = inside[i]
         if isinstance(node, _Mark) and node.sign == ":":
-            found = NUMBER.fullmatch("".join(n.text for n in inside[i + 1 :] if isinstance(n, Text)))
-            return (inside[:i], float(found[1])) if found is not None else (inside, None)
+            number = _weight("".join(n.text for n in inside[i + 1 :] if isinstance(n, Text)), "AND")
+            return (inside[:i], number) if number is not None else (inside, None)
         if not isinstance(node, Text):
             break
     return inside, None
@@ -321,41 +303,3 @@ def _stripped(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     if result and isinstance(result[-1], Text):
         result[-1] = Text(result[-1].text.rstrip())
     return tuple(n for n in result if n != Text(""))
-
-
-SPECIAL = re.compile(r"[()\[\]:|<\\]|\b(?:AND|BREAK)\b")
-WORD = re.compile(r"\w")
-
-
-def _print(nodes: Sequence[Node]) -> str:
-    printed: list[str] = []
-    for text in filter(None, map(_print_node, nodes)):
-        if printed and WORD.match(printed[-1][-1]) and WORD.match(text):
-            printed.append("\\")  # vanishes again, and keeps BREAK a word of its own
-        printed.append(text)
-    return "".join(printed)
-
-
-def _escaped(found: re.Match[str]) -> str:
-    sign = found[0]
-    return f"\\{sign}" if len(sign) == 1 else f"{sign[0]}\\{sign[1:]}"
-
-
-def _print_node(node: Node) -> str:
-    match node:
-        case Text(text) | Learned(text):
-            return SPECIAL.sub(_escaped, text)
-        case Break():
-            return "BREAK"
-        case Weighted(nodes, weight):
-            return f"({_print(nodes)}:{_number(weight)})"
-        case Alternate(options):
-            return f"[{'|'.join(_print(o) for o in options)}]"
-        case Edit(before, after, when, share):
-            at = _number(when) if share else str(math.floor(when))
-            return f"[{_print(before)}:{_print(after)}:{at if '.' in at or not share else at + '.'}]"
-
-
-def _number(value: float) -> str:
-    """Digits without an exponent, as the grammar reads them, that give back the same number."""
-    return f"{Decimal(repr(float(value))):f}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import InputError
-from darkroom.prompts.grammar import Part, Prompt, parse
+from darkroom.prompts.grammar import parse
+from darkroom.prompts.tree import Part, Prompt
 from darkroom.types import Request
 
 __all__ = ["interpolated"]

@@ -21,7 +21,8 @@ from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.pixels import resized, sides
-from darkroom.prompts.grammar import Prompt, parse
+from darkroom.prompts.grammar import parse
+from darkroom.prompts.tree import Prompt
 from darkroom.requests.checks import (
     check_guidance,
     check_hires,

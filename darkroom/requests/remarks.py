@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.models.tokenizer import WordTokenizer
-from darkroom.prompts.schedule import changes, flat
+from darkroom.prompts.schedule import Wording
 from darkroom.requests.plan import Plan
 from darkroom.systems.system import System
 
 __all__ = ["known_words", "remarks"]
 
 FAR = 2.0  # times a system's own side, or that part of it, from which pictures fall apart
+LOOKED = 200  # texts of a prompt that changes over the steps whose words are looked up
 SHOWN = 8  # unknown words in one sentence
 
 
@@ -48,10 +50,13 @@ def known_words(system: System) -> list[str]:
 
 def _unknown(plan: Plan, system: System) -> list[str]:
     tokenizers = [WordTokenizer(e.words, e.length) for e in system.embedders if isinstance(e, WordTextConfig)]
-    found: dict[str, None] = {}
+    texts = dict.fromkeys(islice(_texts(plan), LOOKED if tokenizers else 0))
+    return list(dict.fromkeys(word for text in texts for t in tokenizers for word in t.unknown(text)))
+
+
+def _texts(plan: Plan) -> Iterator[str]:
+    """All that the prompts say over the steps."""
     for prompt in (plan.prompt, plan.negative, *plan.region_prompts):
-        for part in prompt.parts if tokenizers else ():
-            for step in (0, *changes(part.prompt, plan.steps)):
-                text = flat(part.prompt, step, plan.steps).text
-                found |= dict.fromkeys(word for tokenizer in tokenizers for word in tokenizer.unknown(text))
-    return list(found)
+        for part in prompt.parts:
+            wording = Wording(part.prompt, plan.steps)
+            yield from (wording.at(step).text for step in (0, *wording.changes()))

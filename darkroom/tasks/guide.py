@@ -14,8 +14,8 @@ from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.diffusion import guidance as g
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.nn.attention import Context
-from darkroom.prompts.grammar import Sentence
-from darkroom.prompts.schedule import changes, flat
+from darkroom.prompts.schedule import Wording
+from darkroom.prompts.tree import Sentence
 from darkroom.requests.plan import Plan
 from darkroom.types import Region
 
@@ -58,8 +58,8 @@ class Guides:
     ) -> None:
         self.plan, self.inputs, self.unconditional, self.encode, self.sides = plan, inputs, unconditional, encode, sides
         self.total = len(plan.whole) - 1
-        sentences = [part.prompt for p in (plan.prompt, plan.negative, *plan.region_prompts) for part in p.parts]
-        self.starts = sorted({0}.union(*(changes(s, self.total, plan.former_steps) for s in sentences)))
+        self.wordings = [Wording(s, self.total, plan.former_steps) for s in self._sentences()]
+        self.starts = sorted({0}.union(*(wording.changes() for wording in self.wordings)))
         self.projected = g.AdaptiveProjected() if plan.request.guidance.apg else None  # its state is the whole run's
         self._made: dict[tuple[tuple[WeightedText, ...], bool], Guide] = {}
 
@@ -68,7 +68,7 @@ class Guides:
         begun = max(start for start in self.starts if start <= step)
         shares = self.plan.request.guidance.interval
         guided = shares is None or self._within(shares, sigma)
-        said = tuple(self._said(s, begun) for s in self._sentences())
+        said = tuple(wording.at(begun) for wording in self.wordings)
         if (said, guided) not in self._made:
             self._made[said, guided] = self._make(said, guided=guided)
         return self._made[said, guided]
@@ -84,9 +84,6 @@ class Guides:
         plan = self.plan
         own = [p.prompt for p in plan.prompt.parts]
         return [*own, *(p.parts[0].prompt for p in plan.region_prompts), plan.negative.parts[0].prompt]
-
-    def _said(self, sentence: Sentence, step: int) -> WeightedText:
-        return flat(sentence, step, self.total, self.plan.former_steps)
 
     def _make(self, said: tuple[WeightedText, ...], *, guided: bool) -> Guide:
         plan, guidance = self.plan, self.plan.request.guidance

@@ -10,7 +10,7 @@ from darkroom.conditioning.weighted_text import Piece
 from darkroom.errors import InputError
 from darkroom.prompts.embeddings import with_embeddings
 from darkroom.prompts.grammar import parse
-from darkroom.prompts.schedule import changes, flat
+from darkroom.prompts.schedule import Wording, flat
 from darkroom.systems import SYSTEMS
 
 
@@ -52,7 +52,7 @@ def test_edited_and_alternating_prompts_and_the_text_of_a_prompt(folders: Embedd
     assert len(prompt.parts[1].prompt.nodes) == 1
     assert read("[mine:a:2]", folders) == [("mine", 1, 2)]
     assert read("[mine:a:2]", folders, step=3) == [("a", 1, 0)]
-    assert changes(prompt.parts[0].prompt, 4) == [2, 3]
+    assert Wording(prompt.parts[0].prompt, 4).changes() == [2, 3]
 
 
 def test_unknown_and_unfit_names_are_refused(folders: EmbeddingFolders, tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 import contextlib
+import re
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from darkroom.errors import InputError
-from darkroom.prompts.grammar import Alternate, Break, Edit, LoraTag, Part, Prompt, Sentence, Text, Weighted, parse
+from darkroom.prompts.grammar import parse
+from darkroom.prompts.schedule import flat
+from darkroom.prompts.tree import Alternate, Break, Edit, LoraTag, Part, Prompt, Sentence, Text, Weighted
 
 FRAGMENTS = ["(", ")", "[", "]", ":", "|", "\\", "<", ">", "AND", "BREAK", " ", "a", "cat", "1.3", "0.5", "7", ".", "-"]
 FRAGMENTS += ["()", "[]", "A", "ND", "_"]
@@ -50,6 +54,74 @@ def nodes(text: str) -> tuple[object, ...]:
 )
 def test_rules_one_by_one(text: str, expected: tuple[object, ...]) -> None:
     assert nodes(text) == expected
+
+
+def two_stacks(text: str) -> list[tuple[str, float]]:
+    """The weight of each letter by the definition of A1111's parser: brackets on a stack for each kind, a list of
+    pieces, and a closing bracket multiplies the weights of all pieces since its opening."""
+    pieces: list[list[Any]] = []
+    rounds: list[int] = []
+    squares: list[int] = []
+
+    def multiply(start: int, factor: float) -> None:
+        for piece in pieces[start:]:
+            piece[1] *= factor
+
+    for found in re.finditer(r"\(|\[|:\s*([+-]?[.\d]+)\s*\)|\)|]|[^()\[\]:]+|:", text):
+        token = found[0]
+        if token == "(":
+            rounds.append(len(pieces))
+        elif token == "[":
+            squares.append(len(pieces))
+        elif token[-1] == ")" and rounds:
+            multiply(rounds.pop(), float(found[1] or 1.1))
+        elif token == "]" and squares:
+            multiply(squares.pop(), 1 / 1.1)
+        else:
+            pieces.append([token, 1.0])
+    for start in rounds:
+        multiply(start, 1.1)
+    for start in squares:
+        multiply(start, 1 / 1.1)
+    return [(letter, weight) for token, weight in pieces for letter in token if letter.strip()]
+
+
+def letters(text: str) -> list[tuple[str, float]]:
+    (part,) = parse(text).parts
+    return [(x, p.weight) for p in flat(part.prompt, 0, 1).pieces for x in p.text if x.strip()]
+
+
+BRACKETS = ["(", ")", "[", "]", ":1.2)", ":0.7 )", "girl", "b", ",", " ", "[c]", "(d)"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(BRACKETS), max_size=16).map("".join))
+@example("(girl, :[, frown:1.2), sky")
+@example("[a (b] c:1.2) d")
+@example("[(a [b) c] d] e")
+@example("((a] b)) [")
+def test_brackets_weigh_across_each_other_as_in_a1111(text: str) -> None:
+    found, expected = letters(text), two_stacks(text)
+    assert [x for x, _ in found] == [x for x, _ in expected]
+    assert [w for _, w in found] == pytest.approx([w for _, w in expected], rel=1e-12)
+
+
+def test_square_brackets_that_others_close_across_only_weigh() -> None:
+    """As in A1111, where editing and alternation take whole pairs of brackets only."""
+    for text in ("([a):b:3]", "[a (b:c:3]", "[x) y:z:3]", "[x ([a) b] y:z:3]"):
+        assert not any(isinstance(n, Edit) for n in nodes(text)), text
+    assert isinstance(nodes("(a [b:c:3] [d) e]")[0], Weighted)
+    assert "Edit" in str(nodes("(a [b:c:3] [d) e]"))
+
+
+def test_weights_that_are_no_numbers_or_too_large_are_named() -> None:
+    for weight in ("inf", "-inf", "nan", "Infinity", "1e999", "1000", "9" * 400):
+        for text in (f"a (cat:{weight})", f"a [x (cat:{weight}) y]", f"a AND cat :{weight}"):
+            with pytest.raises(InputError, match=r"the weight in .* is out of range, expected is -100 to 100"):
+                parse(text)
+    with pytest.raises(InputError, match=r"the weights around .* multiply to 1e\+06, accepted are 10000"):
+        parse("(((cat:100):100):100)")
+    assert nodes("(a: inf love)") == (Weighted((Text("a: inf love"),), 1.1),)
 
 
 def test_and_splits_and_weighs() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from darkroom.prompts.grammar import MAX_WEIGHT, Node, Sentence, Text, Weighted
+from darkroom.prompts.grammar import MAX_WEIGHT
+from darkroom.prompts.tree import Node, Sentence, Text, Weighted
 
 __all__ = ["MAX_DEPTH", "Piece", "joined", "printed"]
 

@@ -11,7 +11,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from darkroom.errors import InputError
-from darkroom.prompts.grammar import LoraTag, parse
+from darkroom.prompts.grammar import parse
+from darkroom.prompts.tree import LoraTag
 from darkroom.requests.plan import plan
 from darkroom.requests.records.a1111 import parameters_text, parse_parameters
 from darkroom.requests.records.found import Found
