@@ -89,19 +89,28 @@ DRAWN_BY = tuple(s for s in SETTINGS if s.path in SAMPLING or (s.panel in (GUIDA
 app.command("picturebook", cls=Panels)(with_options(_picturebook, Models, Benchmark, settings=DRAWN_BY))
 
 
-@app.command()
-def conditioning(
-    model: Annotated[str, typer.Argument(help="Folder of a system, or its name.")] = "picturebook",
-    prompts: Annotated[int, typer.Option(help="Prompts for each sort of word.")] = 6,
-    seeds: Annotated[int, typer.Option(help="Seeds for each prompt.")] = 6,
-    steps: Annotated[int, typer.Option(help="Sampler steps.")] = 12,
-    guidance_scale: Annotated[float | None, typer.Option("--cfg-scale", help="Default: the system's.")] = None,
-    scenes: Annotated[int, typer.Option(help="True scenes to encode and decode.")] = 256,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …; the judge reads on the processor.")] = "cpu",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="JSON file for the report.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="SVG file for a drawing of the report.")] = None,
-) -> None:
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is drawn to tell words from seeds, and where the report goes."""
+
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", help="Folder of a system, or its name.")] = "picturebook"
+    prompts: Annotated[int, typer.Option("--prompts", help="Prompts for each sort of word.")] = 6
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds for each prompt.")] = 6
+    scenes: Annotated[int, typer.Option("--scenes", help="True scenes to encode and decode.")] = 256
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …; the judge reads on the processor.")
+    ] = "cpu"
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file for the report.")] = (
+        None
+    )
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="SVG file for a drawing of the report.")
+    ] = None
+
+
+def _conditioning(wanted: Diagnosis, said: dict[str, Any]) -> None:
     """How far pictures follow each sort of word, how far the seed, at which noise; what the first stage loses."""
+    request = changed(Request(steps=12), said)
     from contextlib import ExitStack
 
     from darkroom.checkpoints.model import load_model
@@ -112,18 +121,22 @@ def conditioning(
     from darkroom.nn.device import find_device
     from darkroom.whole_file import whole_file
 
-    find_device(device)
-    loaded, judge = load_model(model, device).model, load_judge()
+    find_device(wanted.device)
+    model, judge = load_model(wanted.model, wanted.device).model, load_judge()
     with ExitStack() as files:  # paths that cannot be written are refused before any work
-        report_file = None if output is None else files.enter_context(whole_file(output))
-        plot_file = None if plot is None else files.enter_context(whole_file(plot))
-        report = measure(loaded, judge, prompts=prompts, seeds=seeds, steps=steps, guidance_scale=guidance_scale)
-        ceiling = first_stage_ceiling(loaded, judge, scenes)
+        report_file = None if wanted.output is None else files.enter_context(whole_file(wanted.output))
+        plot_file = None if wanted.plot is None else files.enter_context(whole_file(wanted.plot))
+        report = measure(model, judge, request, prompts=wanted.prompts, seeds=wanted.seeds)
+        ceiling = first_stage_ceiling(model, judge, wanted.scenes)
         if report_file is not None:
             write_conditioning(report_file, report, ceiling)
         if plot_file is not None:
             draw_conditioning(plot_file, report)
     print_conditioning(report, ceiling)
+
+
+STEPPED_BY = tuple(s for s in SETTINGS if s.path in ("steps", "guidance_scale"))
+app.command("conditioning", cls=Panels)(with_options(_conditioning, Diagnosis, settings=STEPPED_BY))
 
 
 @app.command()

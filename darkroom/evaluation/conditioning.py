@@ -18,6 +18,7 @@ from darkroom.evaluation.judging import Findings, look
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.systems.build import LatentDiffusion
+from darkroom.types import Request
 
 __all__ = ["WORDS", "Alternative", "ConditioningReport", "Effect", "alternatives", "measure", "variance_shares"]
 
@@ -128,23 +129,25 @@ def variance_shares(estimates: Tensor) -> tuple[float, float]:
 def measure(
     model: LatentDiffusion,
     judge: Judge,
+    request: Request,
     *,
     prompts: int = 6,
     seeds: int = 6,
-    steps: int = 12,
-    guidance_scale: float | None = None,
     sorts: Sequence[str] = tuple(WORDS),
 ) -> ConditioningReport:
     """Draw `prompts` prompts of every sort in all alternatives from `seeds` seeds each, and take them apart.
 
-    Sampling is Euler's method on the system's own schedule with guidance at every level, so that nothing but the start
-    differs between seeds. Raises `InputError` for fewer than two seeds, where words and seeds cannot be told apart.
+    Sampling is Euler's method on the system's own schedule, in the request's steps and with its guidance scale at every
+    level, so that nothing but the start differs between seeds. Raises `InputError` for fewer than two seeds, where
+    words and seeds cannot be told apart.
     """
     require(prompts >= 1, "the number of prompts", prompts, "at least 1")
     require(seeds >= 2, "the number of seeds", seeds, "at least 2")
+    defaults = model.system.defaults
+    steps = defaults.steps if request.steps is None else request.steps
     require(steps >= 1, "the number of steps", steps, "at least 1")
-    scale = model.system.defaults.guidance_scale if guidance_scale is None else guidance_scale
-    sigmas = spaced(model.system.defaults.schedule, model.process, steps)
+    scale = defaults.guidance_scale if request.guidance_scale is None else request.guidance_scale
+    sigmas = spaced(defaults.schedule, model.process, steps)
     jobs = [(sort, n) for sort in sorts for n in range(prompts)]
     found: dict[str, list[Effect]] = {sort: [] for sort in sorts}
     pictures = 0

@@ -23,6 +23,7 @@ from darkroom.models.tokenizer import WordTokenizer
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.picturebook import WORDS as VOCABULARY
 from darkroom.training.judge import SURROUNDINGS
+from darkroom.types import Request
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_pictures_that_show_what_is_said_and_pictures_that_do_not_care() -> None
 
 
 def test_a_model_is_taken_apart_and_told(tiny_model: LatentDiffusion, judge: Judge) -> None:
-    leak = measure(tiny_model, judge, prompts=1, seeds=2, steps=2).signal[0]
+    leak = measure(tiny_model, judge, Request(steps=2), prompts=1, seeds=2).signal[0]
     assert leak == pytest.approx(0.068, abs=0.001)  # of the plain schedule
     zero = replace(
         tiny_model.system,
@@ -78,7 +79,7 @@ def test_a_model_is_taken_apart_and_told(tiny_model: LatentDiffusion, judge: Jud
     )
     model = build(zero).eval().requires_grad_(False)
     model.load_state_dict(tiny_model.state_dict())
-    report = measure(model, judge, prompts=1, seeds=2, steps=2)
+    report = measure(model, judge, Request(steps=2), prompts=1, seeds=2)
     assert set(report.effects) == set(WORDS)
     assert len(report.signal) == 2
     assert report.signal[0] < 0.01 < report.signal[1]  # the first level holds nothing but noise
@@ -98,7 +99,7 @@ def test_a_model_is_taken_apart_and_told(tiny_model: LatentDiffusion, judge: Jud
 
 def test_one_seed_tells_nothing(tiny_model: LatentDiffusion, judge: Judge) -> None:
     with pytest.raises(InputError, match="the number of seeds is 1"):
-        measure(tiny_model, judge, seeds=1)
+        measure(tiny_model, judge, Request(), seeds=1)
 
 
 def test_a_grid_stands_out_of_the_spectrum() -> None:
