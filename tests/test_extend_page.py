@@ -90,6 +90,22 @@ grey = [np.full((4, 32, 32, 3), v, np.uint8) for v in (100, 104)]
 noise = [np.random.default_rng(i).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8) for i in range(2)]
 assert compare(grey, noise, ["spread"]).numbers["spread"].value < 1
 """,
+    "Sharpen": """
+import json
+import tempfile
+from pathlib import Path
+from darkroom.data.source import PictureBook, PictureBookConfig
+from darkroom.training.config import LoopConfig
+from darkroom.training.loop import train
+class Written(Sharpen):
+    def export(self, folder, metadata):
+        folder.mkdir()
+loop = LoopConfig(steps=25, batch_size=4, lr=0.02, precision="fp32", log_every=1)
+folder = Path(tempfile.mkdtemp()) / "run"
+train(Written(PictureBook(PictureBookConfig(size=32, count=32)), loop), loop, folder)
+losses = [json.loads(line)["loss/net"] for line in (folder / "log.jsonl").open()]
+assert len(losses) == 25 and sum(losses[-5:]) < 0.6 * sum(losses[:5])
+""",
     "load_attention": """
 import tempfile
 from pathlib import Path
