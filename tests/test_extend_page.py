@@ -85,10 +85,14 @@ assert sample.conditions == {"caption": "ramp 1"} and both.key(0) != both.key(3)
 """,
     "Spread": """
 import numpy as np
-from darkroom.evaluation.compare import compare
-grey = [np.full((4, 32, 32, 3), v, np.uint8) for v in (100, 104)]
-noise = [np.random.default_rng(i).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8) for i in range(2)]
-assert compare(grey, noise, ["spread"]).numbers["spread"].value < 1
+from darkroom.evaluation.compare import see
+from darkroom.evaluation.features import open_features
+from darkroom.pixels import to_tensor
+network = open_features("judge")
+grey = np.stack([np.full((32, 32, 3), v, np.uint8) for v in (100, 104)])
+noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
+ours, theirs = (see([network(to_tensor(p))], network, ["spread"]).metrics["spread"] for p in (grey, noise))
+assert ours.result(theirs)["spread"].value < 1
 """,
     "Sharpen": """
 import json

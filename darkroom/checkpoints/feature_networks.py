@@ -56,7 +56,7 @@ class Clip:
 
 
 def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
-    """From a folder of transformers' CLIPModel (config.json beside the weights), as the hub has OpenAI's and LAION's."""
+    """From a folder of transformers' CLIPModel (config.json beside the weights), as the hub has OpenAI's."""
     if folder.is_file():
         folder = folder.parent
     config = read_json(folder / "config.json")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom.cli import evaluate_pictures
 from darkroom.cli.models import Models
 from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
@@ -137,31 +138,4 @@ def _conditioning(wanted: Diagnosis, said: dict[str, Any]) -> None:
 
 STEPPED_BY = tuple(s for s in SETTINGS if s.path in ("steps", "guidance_scale"))
 app.command("conditioning", cls=Panels)(with_options(_conditioning, Diagnosis, settings=STEPPED_BY))
-
-
-@app.command()
-def pictures(
-    folder: Annotated[Path, typer.Argument(help="The pictures to measure.")],
-    reference: Annotated[Path, typer.Argument(help="What they are measured against.")],
-    metrics: Annotated[str, typer.Option(help="frechet, kernel, neighbors, with commas.")] = "frechet,kernel,neighbors",
-    network: Annotated[str, typer.Option("--features", help="Whose features are compared.")] = "judge",
-) -> None:
-    """Fréchet and kernel distance, precision, recall, density and coverage of one folder against another."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from darkroom.evaluation.compare import compare, folder_batches
-
-    if folder.resolve() == reference.resolve():
-        raise InputError(f"both sets are {folder}: a folder against itself says nothing")
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
-    found = compare(folder_batches(folder), folder_batches(reference), names, network)
-    table = Table("metric", "value", "95 %")
-    for name, measured in found.numbers.items():
-        low_high = "" if measured.interval is None else " – ".join(f"{v:.4g}" for v in measured.interval)
-        table.add_row(name, f"{measured.value:.4g}", low_high)
-    Console().print(table)
-    print(
-        f"{found.pictures} pictures against {found.reference}; features of {found.network} [{found.digest}]; "
-        "distances compare only at equal counts and features"
-    )
+app.command()(evaluate_pictures.pictures)

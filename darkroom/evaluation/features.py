@@ -4,6 +4,7 @@ be told apart: the same distance through other weights or another resize is anot
     judge               the judge of the picture-book world, which ships; says little of other pictures
     inception=FILE      the network of the FID, pt_inception-2015-12-05 (pytorch-fid's or torch-fidelity's file)
     clip=FOLDER         a CLIP model of transformers; ViT-L/14 at 336 pixels is CMMD's
+    dinov2=FILE         a DINOv2 network, the release's file or transformers'; ViT-L/14 is FD-DINOv2's
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from darkroom.checkpoints.dino import load_dino
 from darkroom.checkpoints.feature_networks import load_clip, load_inception
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.locate import locate
@@ -25,6 +26,7 @@ from darkroom.errors import InputError
 from darkroom.evaluation.judging import load_judge
 from darkroom.models import inception as inception_network
 from darkroom.models.clip_tokenizer import ClipTokenizer
+from darkroom.models.dino import normalize_image
 from darkroom.models.vision import MEAN, STD
 from darkroom.registry import Registry
 
@@ -157,6 +159,20 @@ def clip(weights: str | None, device: str) -> FeatureNetwork:
     return FeatureNetwork("clip", model_hash(model.weights), law, of, texts=texts, device=device)
 
 
+def dinov2(weights: str | None, device: str) -> FeatureNetwork:
+    """The class token behind the last norm."""
+    path = locate(_given(weights, "dinov2", "a file such as dinov2_vitl14_pretrain.pth"))
+    file = path / "model.safetensors" if path.is_dir() else path
+    network = load_dino(file, device)
+    side = 16 * network.config.patch  # 224 for patches of 14
+
+    def of(images: Tensor) -> Tensor:
+        return network(normalize_image(resized(images, side, side).clamp(-1, 1)))
+
+    law = f"bicubic with antialiasing to {side}x{side}"
+    return FeatureNetwork("dinov2", model_hash(file), law, of, device=device)
+
+
 def _given(weights: str | None, name: str, what: str) -> str:
     if weights is None:
         raise InputError(f"the network {name} needs its weights, expected is {name}=PATH with {what}")
@@ -166,3 +182,4 @@ def _given(weights: str | None, name: str, what: str) -> str:
 FEATURES.add("judge", judge)
 FEATURES.add("inception", inception, "inception-v3", "fid")
 FEATURES.add("clip", clip)
+FEATURES.add("dinov2", dinov2, "dino")

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
 from darkroom.registry import Registry
 
-__all__ = ["METRICS", "Measured", "Metric"]
+__all__ = ["METRICS", "Measured", "Metric", "jackknife_reach", "mean_of"]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number and its 95 % interval; None where there is no honest one."""
+    """A number and its 95 % interval; None where there is no honest one, and `note` says why."""
 
     value: float
     interval: tuple[float, float] | None = None
+    note: str = ""
 
 
 class Metric(Protocol):
     """One set of pictures as the metric sees it. Two sets are compared by `result`; parts of one set by `merge`."""
+
+    reads: ClassVar[Literal["features", "classes"]]  # rows of features, or of probabilities of the network's classes
 
     def __init__(self, shard: int = 0) -> None:
         """`shard`: which part of the set this instance sees, another for each that will be merged."""
         ...
 
     def update(self, features: np.ndarray) -> None:
-        """Take in the features (B, D) of a batch."""
+        """Take in the rows (B, D) of a batch."""
         ...
 
     def merge(self, other: Self) -> None:
@@ -42,3 +45,19 @@ class Metric(Protocol):
 
 
 METRICS: Registry[type[Metric]] = Registry("metric")
+
+
+def mean_of(values: np.ndarray) -> Measured:
+    """The mean of one number a picture, with the 95 % interval of a mean."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Measured(mean, note="no interval from one picture")
+    reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return Measured(mean, (mean - reach, mean + reach))
+
+
+def jackknife_reach(*left_out: np.ndarray) -> float:
+    """Half a 95 % interval of a number that depends on several samples. Each array: the number's values with one block
+    of one sample left out after the other."""
+    variance = sum((len(v) - 1) / len(v) * np.square(v - v.mean()).sum() for v in left_out)
+    return 1.96 * float(variance) ** 0.5

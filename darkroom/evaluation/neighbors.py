@@ -8,54 +8,58 @@ whether it lies among the pictures. The first argument of `result` is always the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from darkroom.errors import InputError
-from darkroom.evaluation.metric import METRICS, Measured
+from darkroom.evaluation.metric import METRICS, Measured, mean_of
 from darkroom.evaluation.reservoir import Reservoir
 
-__all__ = ["Neighbors", "neighbor_shares"]
+__all__ = ["Neighbors", "distances", "neighbor_shares"]
 
-NEAREST, KEPT = 5, 10_000
+MANIFOLD, BALL, KEPT = 3, 5, 10_000  # neighbors for precision and recall, for density and coverage, as in the papers
 PIECE = 1000  # rows whose distances to all others are held at once
 
 
-def neighbor_shares(pictures: np.ndarray, reference: np.ndarray, nearest: int = NEAREST) -> dict[str, np.ndarray]:
+def neighbor_shares(
+    pictures: np.ndarray, reference: np.ndarray, manifold: int = MANIFOLD, ball: int = BALL
+) -> dict[str, np.ndarray]:
     """Per picture or reference row what is averaged: `precision`, `recall` (bool), `density`, `coverage`.
 
-    A ball around a row reaches to its `nearest`-th neighbor in its own set.
+    A ball around a row reaches to its `manifold`-th neighbor in its own set for the first two, to its `ball`-th for the
+    others.
     """
-    reach_p, reach_r = _reach(pictures, nearest), _reach(reference, nearest)
-    inside_r, inside_p = np.zeros(len(pictures)), np.zeros(len(reference), bool)
-    closest = np.full(len(reference), np.inf)
+    reach_p = _reach(pictures, (manifold,))[0]
+    reach_r, ball_r = _reach(reference, (manifold, ball))
+    inside, density = np.zeros(len(pictures), bool), np.zeros(len(pictures))
+    reached, closest = np.zeros(len(reference), bool), np.full(len(reference), np.inf)
     for start in range(0, len(pictures), PIECE):
         rows = slice(start, start + PIECE)
-        d = _distances(pictures[rows], reference)
-        inside_r[rows] = (d <= reach_r).sum(axis=1)
-        inside_p |= (d <= reach_p[rows, None]).any(axis=0)
+        d = distances(pictures[rows], reference)
+        inside[rows] = (d <= reach_r).any(axis=1)
+        density[rows] = (d <= ball_r).sum(axis=1) / ball
+        reached |= (d <= reach_p[rows, None]).any(axis=0)
         closest = np.minimum(closest, d.min(axis=0))
-    return {
-        "precision": inside_r > 0,
-        "recall": inside_p,
-        "density": inside_r / nearest,
-        "coverage": closest <= reach_r,
-    }
+    return {"precision": inside, "recall": reached, "density": density, "coverage": closest <= ball_r}
 
 
-def _reach(rows: np.ndarray, nearest: int) -> np.ndarray:
-    """The distance of each row to its `nearest`-th neighbor among the others."""
-    parts = [_distances(rows[i : i + PIECE], rows) for i in range(0, len(rows), PIECE)]
-    return np.concatenate([np.partition(d, nearest, axis=1)[:, nearest] for d in parts])  # itself is the 0-th
+def _reach(rows: np.ndarray, nearest: tuple[int, ...]) -> list[np.ndarray]:
+    """The distances of each row to its so many-th neighbors among the others."""
+    parts = [distances(rows[i : i + PIECE], rows) for i in range(0, len(rows), PIECE)]
+    return [np.concatenate([np.partition(d, n, axis=1)[:, n] for d in parts]) for n in nearest]  # itself is the 0-th
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean, of each row of (n, D) to each of (m, D): (n, m)."""
     squared = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1) - 2 * a @ b.T
     return np.sqrt(squared.clip(min=0))
 
 
 class Neighbors:
     """The four shares, each with the 95 % interval of a mean."""
+
+    reads: ClassVar[Literal["features", "classes"]] = "features"
 
     def __init__(self, shard: int = 0) -> None:
         self.sample = Reservoir(KEPT, shard)
@@ -68,17 +72,12 @@ class Neighbors:
 
     def result(self, reference: Neighbors) -> Mapping[str, Measured]:
         pictures, theirs = self.sample.rows, reference.sample.rows
-        if min(len(pictures), len(theirs)) <= NEAREST:
+        if min(len(pictures), len(theirs)) <= BALL:
             raise InputError(
-                f"{NEAREST} nearest neighbors need more than {NEAREST} pictures a side, there are {len(pictures)} and "
+                f"{BALL} nearest neighbors need more than {BALL} pictures a side, there are {len(pictures)} and "
                 f"{len(theirs)}"
             )
-        return {name: _mean(values) for name, values in neighbor_shares(pictures, theirs).items()}
-
-
-def _mean(values: np.ndarray) -> Measured:
-    mean, reach = float(values.mean()), 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return Measured(mean, (mean - reach, mean + reach))
+        return {name: mean_of(values) for name, values in neighbor_shares(pictures, theirs).items()}
 
 
 METRICS.add("neighbors", Neighbors, "prdc", "precision", "recall", "density", "coverage")

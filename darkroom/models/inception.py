@@ -1,7 +1,7 @@
 """The Inception network of the FID (Szegedy et al. 2015, in the weights of TensorFlow's graph of 2015-12-05).
 
-Two oddities of that graph are kept, as the weights were trained with them: its mean pools leave the border's padding out,
-and the last block pools by the maximum.
+Two oddities of that graph are kept, as the weights were trained with them: its mean pools leave the border's padding
+out, and the last block pools by the maximum.
 """
 
 from __future__ import annotations

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.linalg
-from PIL import Image
-from typer.testing import CliRunner
 
-from darkroom.cli.evaluate import app
 from darkroom.errors import InputError
-from darkroom.evaluation.compare import folder_batches
-from darkroom.evaluation.kernel import kernel_distance
+from darkroom.evaluation.inception_score import InceptionScore
+from darkroom.evaluation.kernel import gaussian_distance, kernel_distance
 from darkroom.evaluation.metric import METRICS, Metric
 from darkroom.evaluation.moments import Moments
 from darkroom.evaluation.neighbors import neighbor_shares
@@ -80,6 +75,55 @@ def test_the_kernel_distance_is_its_sum_over_pairs_and_has_no_bias() -> None:
     assert abs(np.mean(same)) < 4 * np.std(same) / 200**0.5
 
 
+def test_the_gaussian_distance_is_its_sum_over_pairs() -> None:
+    x, y = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (A[:7], B[:5]))
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(-np.square(a - b).sum() / 200))
+
+    xx = np.mean([k(x[i], x[j]) for i in range(7) for j in range(7) if i != j])
+    yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
+    xy = np.mean([k(a, b) for a in x for b in y])
+    assert gaussian_distance(A[:7], B[:5]) == pytest.approx(1000 * (xx + yy - 2 * xy), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["kernel", "gaussian"])
+def test_the_interval_of_kernel_distances_covers_what_repeats_give(name: str) -> None:
+    """Unlike sets; about 95 of 100 intervals should hold the mean of many repeats."""
+    rng = np.random.default_rng(5)
+    repeats = [
+        of(name, rng.normal(size=(150, 4)) + 1).result(of(name, rng.normal(size=(150, 4))))[name]  # type: ignore[arg-type]
+        for _ in range(60)
+    ]
+    mean = np.mean([r.value for r in repeats])
+    held = sum(r.interval[0] <= mean <= r.interval[1] for r in repeats if r.interval is not None)
+    assert 52 <= held <= 60
+    few = of(name, A[:50]).result(of(name, B[:50]))[name]  # type: ignore[arg-type]
+    assert few.interval is None
+    assert few.note == "no interval below 100 pictures a side"
+
+
+def test_the_inception_score_is_its_definition_however_it_is_cut() -> None:
+    rng = np.random.default_rng(6)
+    rows = rng.dirichlet(np.full(8, 0.3), size=200)
+    expected = []
+    for i in range(10):
+        part = rows[i::10]
+        divergence = (part * (np.log(part) - np.log(part.mean(axis=0)))).sum(axis=1)
+        expected.append(np.exp(divergence.mean()))
+    whole, cut = InceptionScore(), InceptionScore()
+    whole.update(rows)
+    for part in np.array_split(rows, 7):
+        cut.update(part)
+    assert whole.score.value == pytest.approx(np.mean(expected), abs=1e-6)
+    assert cut.score.value == pytest.approx(whole.score.value, abs=1e-9)
+    assert "low for so few" in whole.score.note
+    one_class = np.tile([1.0, 0.0], (50, 1))
+    assert of("is", one_class).result(of("is", one_class))["score"].value == pytest.approx(1)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="are no probabilities"):
+        whole.update(rows * 2)
+
+
 def test_shares_by_neighbors_are_their_definitions() -> None:
     p, r, k = A[:40], B[:30], 3
 
@@ -87,7 +131,7 @@ def test_shares_by_neighbors_are_their_definitions() -> None:
         return float(sorted(np.linalg.norm(rows - rows[i], axis=1))[k])
 
     inside = [[np.linalg.norm(x - r[j]) <= reach(r, j) for j in range(30)] for x in p]
-    shares = {name: float(v.mean()) for name, v in neighbor_shares(p, r, k).items()}
+    shares = {name: float(v.mean()) for name, v in neighbor_shares(p, r, k, k).items()}
     assert shares["precision"] == pytest.approx(np.mean([any(row) for row in inside]))
     assert shares["density"] == pytest.approx(np.sum(inside) / (k * 40))
     covered = [any(inside[i][j] for i in range(40)) for j in range(30)]
@@ -130,23 +174,3 @@ def test_too_few_pictures_are_told() -> None:
     ):
         with pytest.raises(InputError, match=message):
             of(name, rows).result(of(name, B))  # type: ignore[arg-type]
-
-
-def test_folders_are_compared_and_what_cannot_be_is_named(tmp_path: Path) -> None:
-    for name, shift in (("a", 0), ("b", 60)):
-        (tmp_path / name).mkdir()
-        for i in range(12):
-            pixels = np.random.default_rng((i, shift)).integers(0, 196, (32, 32, 3)) + shift
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
-    done = CliRunner().invoke(app, ["pictures", str(tmp_path / "a"), str(tmp_path / "b")])
-    assert done.exit_code == 0, done.output
-    for word in ("frechet", "kernel", "precision", "coverage", "12 pictures against 12"):
-        assert word in done.output
-    Image.new("RGB", (16, 16)).save(tmp_path / "b" / "z.png")
-    with pytest.raises(InputError, match=r"z\.png is 16x16, those before it are 32x32"):
-        list(folder_batches(tmp_path / "b"))
-    with pytest.raises(InputError, match="is no folder of pictures"):
-        list(folder_batches(tmp_path / "nosuch"))
-    result = CliRunner().invoke(app, ["pictures", str(tmp_path / "a"), str(tmp_path / "a")])
-    assert isinstance(result.exception, InputError)
-    assert "against itself" in str(result.exception)

@@ -1,0 +1,130 @@
+"""`darkroom evaluate pictures` and its kin: sets of pictures measured, whoever made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from darkroom.errors import InputError
+
+if TYPE_CHECKING:
+    from darkroom.evaluation.metric import Measured
+
+__all__ = ["FEATURES_HELP", "pictures", "print_numbers"]
+
+FEATURES_HELP = "judge, inception=FILE, clip=FOLDER, dinov2=FILE; may be given several times."
+CACHE_HELP = "Where features are kept; default: the user's cache."
+
+
+def print_numbers(numbers: Mapping[str, Measured], names: Mapping[str, str] | None = None) -> None:
+    """A table of values with their intervals; `names`: what papers call them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("metric", "value", "95 %", "")
+    for name, measured in numbers.items():
+        low_high = "–" if measured.interval is None else " – ".join(f"{v:.4g}" for v in measured.interval)
+        called = (names or {}).get(name, name)
+        shown = name if called == name else f"{called} ({name})"
+        table.add_row(shown, f"{measured.value:.4g}", low_high, measured.note)
+    Console(width=120).print(table)
+
+
+def pictures(
+    folder: Annotated[Path, typer.Argument(help="The pictures to measure: a folder or any other data set.")],
+    reference: Annotated[Path, typer.Argument(help="What they are measured against; .npz with mu and sigma will do.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="frechet, kernel, gaussian, score, neighbors, with commas; default: the usual ones."),
+    ] = None,
+    networks: Annotated[list[str] | None, typer.Option("--features", metavar="NETWORK", help=FEATURES_HELP)] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    processes: Annotated[int, typer.Option(help="Processes that compute features side by side.")] = 1,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Compute features of this share of the work only, and stop.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help=CACHE_HELP)] = None,
+    save_statistics: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An .npz for mu and sigma of the pictures (one network).")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
+) -> None:
+    """Fréchet and kernel distances, Inception score, precision, recall, density, coverage of one set against another.
+
+    An interrupted command goes on where it was. Processes on several machines that share a cache take a share each.
+    """
+    from darkroom.evaluation.compare import compare, published_name
+    from darkroom.evaluation.features import open_features
+    from darkroom.evaluation.picture_set import default_cache, open_pictures
+    from darkroom.evaluation.statistics import read_statistics, write_statistics
+    from darkroom.nn.device import find_device
+    from darkroom.whole_file import whole_file
+
+    specs, cache = networks or ["judge"], cache or default_cache()
+    if folder.resolve() == reference.resolve():
+        raise InputError(f"both sets are {folder}: a folder against itself says nothing")
+    if save_statistics is not None and len(specs) > 1:
+        raise InputError(f"--save-statistics takes one network, given are {len(specs)}")
+    find_device(device)
+    wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    known = read_statistics(reference) if reference.suffix == ".npz" else None
+    sets = [folder] if known is not None else [folder, reference]
+    _compute(sets, specs, device, cache, processes, shard)
+    if shard is not None:
+        print(f"share {shard} of the features is in {cache}; without --shard the numbers follow when all shares are")
+        return
+    report: list[dict[str, Any]] = []
+    with ExitStack() as files:  # a path that cannot be written is refused before any work
+        file = None if output is None else files.enter_context(whole_file(output))
+        for spec in specs:
+            network = open_features(spec, device)
+            found, seen = compare(open_pictures(folder), known or open_pictures(reference), network, wanted, cache)
+            print_numbers(found.numbers, {n: published_name(n, network.name) for n in found.numbers})
+            against = "statistics" if found.reference is None else str(found.reference)
+            print(f"{found.pictures} pictures against {against}; {network.name} [{network.digest}], {network.law}")
+            for note in found.notes:
+                print(f"note: {note}")
+            if save_statistics is not None:
+                write_statistics(save_statistics, seen.moments, network.identity)
+            report.append(
+                {
+                    "network": {"name": network.name, "digest": network.digest, "law": network.law},
+                    "pictures": found.pictures,
+                    "reference": found.reference,
+                    "notes": found.notes,
+                    "numbers": as_json(found.numbers),
+                }
+            )
+        if file is not None:
+            file.write((json.dumps(report, indent=1) + "\n").encode())
+
+
+def as_json(numbers: Mapping[str, Measured]) -> dict[str, Any]:
+    """Numbers as they stand in reports."""
+    return {name: {"value": m.value, "interval": m.interval, "note": m.note} for name, m in numbers.items()}
+
+
+def _compute(
+    sets: Sequence[Path], specs: Sequence[str], device: str, cache: Path, processes: int, shard: str | None
+) -> None:
+    """Put the features into the cache where that is more than this process does by itself in passing."""
+    from darkroom.evaluation.picture_set import compute_features
+
+    if processes == 1 and shard is None:
+        return
+    share = (0, 1) if shard is None else _share(shard)
+    for path in sets:
+        for spec in specs:
+            compute_features(path, spec, device, cache, processes=processes, shard=share)
+
+
+def _share(text: str) -> tuple[int, int]:
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise InputError(f"the shard is {text!r}, expected is 1/N to N/N")
+    return int(number) - 1, int(total)
