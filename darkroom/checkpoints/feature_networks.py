@@ -14,7 +14,7 @@ from darkroom.checkpoints.clip_names import transformers_text, transformers_visi
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Weights
-from darkroom.checkpoints.table import Place, Table, rules
+from darkroom.checkpoints.table import Scope, Table, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
 from darkroom.json_file import read_json
@@ -35,7 +35,7 @@ def load_inception(path: Path, device: torch.device | str = "cpu") -> Inception:
         network = Inception()
     available = open_weights(path)
     table: Table = {name: name for name in network.state_dict() if not name.endswith("num_batches_tracked")}
-    names = rules([Place("", "", table)], [str(name) for name in table])
+    names = rules([Scope("", "", table)], [str(name) for name in table])
     found = fit(names, network.state_dict(), available, is_ignored=lambda n: n.endswith("num_batches_tracked"))
     found.require(path, "the Inception network of the FID")
     assign(network, names, available, torch.float32, device)

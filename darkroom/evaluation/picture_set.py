@@ -18,7 +18,7 @@ import torch
 
 from darkroom.data.catalog import open_unchecked
 from darkroom.data.dataset import Dataset
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.evaluation.features import FeatureNetwork, open_features
 from darkroom.pixels import to_tensor
 from darkroom.types import Size
@@ -87,8 +87,8 @@ def compute_features(
 ) -> None:
     """Fill `cache` with the features of shard i of n of the set at `path`, in so many processes of their own."""
     first, shards = shard
-    insist(0 <= first < shards, "the shard", f"{first + 1}/{shards}", "1/N to N/N")
-    insist(1 <= processes <= 256, "the number of processes", processes, "1 to 256")
+    require(0 <= first < shards, "the shard", f"{first + 1}/{shards}", "1/N to N/N")
+    require(1 <= processes <= 256, "the number of processes", processes, "1 to 256")
     step, threads = shards * processes, max(1, torch.get_num_threads() // processes)
     work = [(path, spec, device, cache, first + shards * k, step, threads) for k in range(processes)]
     if processes == 1:
