@@ -111,10 +111,23 @@ class Encoder(nn.Module):
         self.conv_out = Conv2d(n, c.z_channels * (2 if isinstance(c.bottleneck, KLConfig) else 1), 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
+        x = self._enter(x)
         for layer in (layer for level in cast("Iterable[Level]", self.levels) for layer in level.layers()):
             x = layer(x)
         return self.out(self.mid(x))
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Maps of images (B, 3, H, W), one a level, before each is made coarser; the finest first."""
+        x, maps = self._enter(images), []
+        for level in cast("Iterable[Level]", self.levels):
+            for layer in level.layers():
+                if layer is level.resample:
+                    maps.append(x)
+                x = layer(x)
+        return [*maps, x]
+
+    def _enter(self, images: Tensor) -> Tensor:
+        return self.conv_in(F.pixel_unshuffle(images, self.patch_size) if self.patch_size > 1 else images)
 
     def out(self, x: Tensor) -> Tensor:
         return self.conv_out(F.silu(self.norm_out(x)))

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer
 
-__all__ = ["checkpoint_blocks"]
+__all__ = ["checkpoint_blocks", "recomputed"]
 
 BLOCKS = (ResBlock, SpatialTransformer, AttentionBlock)
 
@@ -21,8 +21,9 @@ def checkpoint_blocks(network: nn.Module) -> None:
     """Attach to the blocks of `network`; without gradients they run as before (Chen et al. 2016, arXiv:1604.06174)."""
     for block in network.modules():
         if isinstance(block, BLOCKS):
-            block.forward = partial(_recomputed, block.forward)  # type: ignore[method-assign]
+            block.forward = partial(recomputed, block.forward)  # type: ignore[method-assign]
 
 
-def _recomputed(forward: Callable[..., Any], *inputs: Any) -> Any:
+def recomputed(forward: Callable[..., Any], *inputs: Any) -> Any:
+    """`forward(*inputs)`, whose insides are computed again in the backward pass."""
     return checkpoint(forward, *inputs, use_reentrant=False) if torch.is_grad_enabled() else forward(*inputs)

@@ -78,6 +78,13 @@ class Checkpoints:
             raise InputError(f"no checkpoint in {self.folder} is sound; remove them to begin again")
         return None
 
+    def forget_after(self, step: int) -> int | None:
+        """Remove the checkpoints of later steps; the newest step that is left, None if there is none."""
+        for later in self._steps():
+            if later > step:
+                shutil.rmtree(self._place(later), ignore_errors=True)
+        return max(self._steps(), default=None)
+
     def sweep(self) -> None:
         """Remove what killed processes left half-written."""
         for left in self.folder.glob(".*.new"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from darkroom.training.feed import Piece, feed, naming_dead_workers
 from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
-from darkroom.training.objective import Objective, StepContext
+from darkroom.training.objective import Objective, StepContext, Watched
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.training.state import TrainingState
 from darkroom.training.world import World
@@ -110,6 +110,7 @@ class _Run:
                 log.step(state.step, numbers, config.lr * config.lr_share(state.step - 1), state.seconds)
                 used = self.world.gather([used for piece in pieces for used in piece.used])
                 ledger.add(sorted(used, key=lambda one: one.number))
+                self._require_sound(numbers, checkpoints)
                 last = state.step == config.steps
                 out_of_time = minutes is not None and time.monotonic() - begin > 60 * minutes
                 leaves = self.world.any(out_of_time or self.interrupt.signal is not None)
@@ -123,6 +124,17 @@ class _Run:
                     self.world.wait()
                 if leaves:
                     break
+
+    def _require_sound(self, numbers: Mapping[str, float], checkpoints: Checkpoints) -> None:
+        """`InputError` where a watched objective has collapsed; checkpoints of a time when it was not well are gone."""
+        objective, step = self.objective, self.state.step
+        if not isinstance(objective, Watched) or (trouble := objective.trouble(step, numbers)) is None:
+            return
+        kept = checkpoints.forget_after(objective.good_step) if self.world.first else None
+        stands = "no state of a time before that is left: save more often"
+        if kept is not None:
+            stands = f"the state of step {kept} stands, the last one that was sound"
+        raise InputError(f"step {step}: the run has collapsed and stops, {trouble}; {stands}")
 
     @torch.no_grad()
     def _sample(self, log: Log) -> None:

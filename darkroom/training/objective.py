@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from darkroom.data.order import Place
 from darkroom.data.reader import Reader
 from darkroom.diffusion.draws import RowDraws
 
-__all__ = ["Loss", "Objective", "StepContext"]
+__all__ = ["Loss", "Objective", "StepContext", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,18 @@ class Objective(Protocol):
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Write the finished networks, running means in place, to `folder`; `metadata` tell of the run."""
+        ...
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An objective whose networks may collapse: it looks at each step's numbers and ends a run that is lost."""
+
+    @property
+    def good_step(self) -> int:
+        """The last step at which all was sound."""
+        ...
+
+    def trouble(self, step: int, numbers: Mapping[str, float]) -> str | None:
+        """Why the run is lost, None while it is not; `numbers` of `step` (1-based) are those of the log."""
         ...

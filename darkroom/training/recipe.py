@@ -20,6 +20,7 @@ __all__ = ["RECIPE_KINDS", "LoadedRecipe", "load_recipe", "recipe_class"]
 
 # kind -> module, recipe class, objective class; imported when asked for.
 RECIPE_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
+RECIPE_KINDS.add("add", ("distillation.add", "AddRecipe", "AddObjective"))
 RECIPE_KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjective"))
 RECIPE_KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
 RECIPE_KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjective"))

@@ -1,0 +1,1 @@
+"""Few-step students from their teachers: adversarial diffusion distillation and its kin."""
