@@ -89,10 +89,9 @@ class Model:
         return [Drawn(picture, self._parameters(picture)) for picture in self.pipeline.generate(asked)]
 
     def _parameters(self, picture: Picture) -> str:
-        from darkroom import __version__
-        from darkroom.requests.records.a1111 import parameters_text
+        from darkroom.engine.parameters import made_with
 
-        return parameters_text(picture.plan, self.loaded.name, self.loaded.hash, f"darkroom {__version__}")
+        return made_with(self.loaded, picture.plan, self.pipeline.shelf.folders)
 
 
 def load(

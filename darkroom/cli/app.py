@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from darkroom import __version__
-from darkroom.cli import checkpoints, data, evaluate, generate, systems, train
+from darkroom.cli import checkpoints, data, evaluate, generate, serve, systems, train
 from darkroom.cli.options import Panels
 
 __all__ = ["app"]
 
 # Help in plain letters: boxes and colors would cut long names and double the time that `--help` takes.
 app = typer.Typer(
-    help="Train, distil, evaluate and run latent diffusion models.",
+    help="Train, distil, evaluate, run and serve latent diffusion models.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -39,10 +39,11 @@ def _main(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
-    """Train, distil, evaluate and run latent diffusion models."""
+    """Train, distil, evaluate, run and serve latent diffusion models."""
 
 
 app.command("generate", cls=Panels)(generate.command)
+app.command("serve", cls=Panels)(serve.command)
 app.command()(train.train)
 app.command()(systems.systems)
 app.command()(checkpoints.inspect)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from darkroom.cli.output import Output
     from darkroom.engine.pipeline import Events, Pipeline
     from darkroom.engine.run import Picture
-    from darkroom.requests.plan import Plan
     from darkroom.requests.records import Found
     from darkroom.requests.xyz import Axis
     from darkroom.types import Request, Step
@@ -156,11 +155,10 @@ class _Writer:
         print(self.written[-1], flush=True)
 
     def _parameters(self, picture: Picture) -> str:
-        from darkroom import __version__
-        from darkroom.requests.records.a1111 import parameters_text
+        from darkroom.engine.parameters import made_with
 
-        files = files_of(picture.plan, self.job, self.refiner)
-        return parameters_text(picture.plan, self.base.name, self.base.hash, f"darkroom {__version__}", files)
+        files = files_of(self.job, self.refiner)
+        return made_with(self.base, picture.plan, self.job.additions.folders or (), files)
 
 
 def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
@@ -174,10 +172,9 @@ def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
         print(f"not taken over: {thing}", file=sys.stderr)
 
 
-def files_of(plan: Plan, job: Job, refiner: LoadedModel | None) -> dict[str, object]:
-    """The files besides the model that a picture was made with, as A1111 writes them."""
-    from darkroom.checkpoints.fingerprint import lora_hash, model_hash
-    from darkroom.checkpoints.folders import LORAS, find_file
+def files_of(job: Job, refiner: LoadedModel | None) -> dict[str, object]:
+    """The files besides the model and LoRAs that pictures are made with, as A1111 writes them."""
+    from darkroom.checkpoints.fingerprint import model_hash
 
     files: dict[str, object] = {}
     if job.models.vae is not None:
@@ -188,10 +185,7 @@ def files_of(plan: Plan, job: Job, refiner: LoadedModel | None) -> dict[str, obj
         files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{job.additions.switch:g}"}
     if job.models.quantize is not None:
         files["Quantization"] = job.models.quantize
-    folders = job.additions.folders or ()
-    found = {tag.name: find_file(LORAS, tag.name, folders) for tag in plan.prompt.loras}
-    hashes = [f"{name}: {lora_hash(path)}" for name, path in found.items()]
-    return files | ({"Lora hashes": ", ".join(hashes)} if hashes else {})
+    return files
 
 
 def _preview(pipeline: Pipeline, job: Job) -> Callable[[Step], None] | None:

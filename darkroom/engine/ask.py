@@ -25,6 +25,7 @@ class Ask:
     """The estimates of one run at one step: a row for each of its guide's.
 
     `features` belong to the run and to an unchanging set of rows: an ask that has some shares its call with no other.
+    Neither does one that is `exact`: its rows get the same bits in any company.
     """
 
     model: LatentDiffusion
@@ -33,6 +34,7 @@ class Ask:
     guide: Guide
     loras: PromptLoras
     features: RunFeatures | None = None
+    exact: bool = False
 
     @property
     def rows(self) -> int:
@@ -53,7 +55,7 @@ class Ask:
         cond = self.guide.cond
         filled = (cond.tokens is not None, cond.channels is not None, cond.vector is not None)
         weights = id(self.loras.unet) if self.model.compiled and self.loras.unet is not None else None
-        alone = None if self.features is None else id(self.features)
+        alone = id(self) if self.exact else None if self.features is None else id(self.features)
         return (id(self.model), self.x.shape[1:], filled, weights, alone)
 
 

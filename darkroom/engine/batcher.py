@@ -24,8 +24,7 @@ class Batcher:
     The ask that has waited longest chooses the company, so none starves however many equals keep coming.
     """
 
-    def __init__(self, *, exact: bool = False) -> None:
-        self.exact = exact
+    def __init__(self) -> None:
         self.calls: list[int] = []  # rows of the last calls, for who measures
         self._most: dict[tuple[object, ...], int] = {}  # rows that memory held, after it once did not
         self._last: tuple[list[Guide], Told] | None = None  # calls of the same guides follow each other
@@ -64,8 +63,6 @@ class Batcher:
 
     def _chosen(self, asks: Sequence[Ask]) -> list[Ask]:
         first = asks[0]
-        if self.exact:
-            return [first]
         company = [a for a in asks if a.company == first.company]
         if len(company) == 1:
             return company

@@ -26,6 +26,7 @@ __all__ = ["Cancelled", "Draw", "Engine", "Ticket"]
 
 Draw = Callable[[Desk], Picture]  # the work of one picture
 Listener = Callable[[Step, int], None]  # (step, number of the pass)
+Finished = Callable[["Ticket"], None]
 
 
 class Cancelled(InputError):
@@ -35,8 +36,10 @@ class Cancelled(InputError):
 class Ticket:
     """A picture that is on its way. `steps` are those that it has finished."""
 
-    def __init__(self, engine: Engine, draw: Draw, listen: Listener | None) -> None:
-        self._engine, self._draw, self._listen = engine, draw, listen
+    def __init__(
+        self, engine: Engine, draw: Draw, listen: Listener | None = None, finished: Finished | None = None
+    ) -> None:
+        self._engine, self._draw, self._listen, self._finished = engine, draw, listen, finished
         self._over = threading.Event()
         self.cancelled = False
         self._picture: Picture | None = None
@@ -101,7 +104,7 @@ class Ticket:
             if not self._run.dead:
                 return
             self._picture = value
-        self._over.set()
+        self._end()
 
     def abandon(self, error: Exception | None = None) -> None:
         """End the run where it stands, with `error` as its own."""
@@ -113,20 +116,24 @@ class Ticket:
                 pass  # of another thread, or the interpreter is ending: it goes with its stack
         if not self.done:
             self.error = error or Cancelled("the engine was closed before the picture was finished")
-            self._over.set()
+            self._end()
+
+    def _end(self) -> None:
+        self._over.set()
+        if self._finished is not None:
+            self._finished(self)
 
 
 class Engine:
     """Draws what is submitted, at most `most` pictures at a time; others wait for their turn in order.
 
-    `exact`: every run's rows are computed alone, so that its picture is bitwise the same in any company.
     Submitting and cancelling may be done from any thread. The work is done by whoever calls `tick` (or waits for a
     result), or by the engine's own thread between `start` and `close`.
     """
 
-    def __init__(self, *, most: int = 8, exact: bool = False) -> None:
+    def __init__(self, *, most: int = 8) -> None:
         self.most = most
-        self.batcher = Batcher(exact=exact)
+        self.batcher = Batcher()
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []  # those that asked first come first
         self._wake = threading.Condition()
@@ -141,9 +148,10 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def submit(self, draw: Draw, listen: Listener | None = None) -> Ticket:
-        """`draw` gets its desk and returns its picture. `listen` hears every step, on the thread that does the work."""
-        ticket = Ticket(self, draw, listen)
+    def submit(self, draw: Draw, listen: Listener | None = None, finished: Finished | None = None) -> Ticket:
+        """`draw` gets its desk and returns its picture. `listen` hears every step, and `finished` the end however it
+        comes, on the thread that does the work."""
+        ticket = Ticket(self, draw, listen, finished)
         with self._wake:
             if self._closing:
                 raise InputError("the engine is closed and takes no more pictures")

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from darkroom.checkpoints.embeddings import EmbeddingFolders
+from darkroom.engine.desks import exact as alone
 from darkroom.engine.engine import Draw, Engine, Ticket
 from darkroom.engine.loras import LoraShelf
 from darkroom.engine.memory import check_memory
@@ -59,7 +60,8 @@ class Pipeline:
 
     def submit(self, engine: Engine, request: Request, listen: Callable[[Step, int], None] | None = None) -> Ticket:
         """`request` on an engine that others share; `InputError` at once where it cannot be drawn."""
-        return engine.submit(partial(self.draw, self.checked(request)), listen)
+        draw = partial(self.draw, self.checked(request))
+        return engine.submit(alone(draw) if self.exact else draw, listen)
 
     def checked(self, request: Request) -> Plan:
         """The plan of `request`; `InputError` where it is wrong or does not fit memory."""
@@ -79,8 +81,8 @@ def drawn(draws: Sequence[Draw], *, batch_size: int = 8, exact: bool = False) ->
     def listen(index: int, step: Step, pass_number: int) -> None:
         events.append(Progress(index, step, pass_number))
 
-    with Engine(most=batch_size, exact=exact) as engine:
-        tickets = [engine.submit(draw, partial(listen, i)) for i, draw in enumerate(draws)]
+    with Engine(most=batch_size) as engine:
+        tickets = [engine.submit(alone(draw) if exact else draw, partial(listen, i)) for i, draw in enumerate(draws)]
         told: set[int] = set()
         while engine.busy:
             engine.tick()

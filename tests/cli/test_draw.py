@@ -5,33 +5,25 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from darkroom.checkpoints.fingerprint import lora_hash, model_hash
+from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.model import LoadedModel
 from darkroom.cli.draw import Job, files_of
 from darkroom.cli.models import Additions, Models
 from darkroom.cli.output import Output
-from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
-from darkroom.types import Request
 
 
 def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        save_file({"w": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
     vae = tmp_path / "stage.safetensors"
     save_file({"w": torch.ones(1)}, vae)
     models = Models("m", str(vae), quantize="int8")
     job = Job(models, Additions(folders=[tmp_path], refiner="r"), Output(tmp_path))
-    made = plan(Request("a <lora:one:0.5> and <lora:two:1> and <lora:one:1>"), tiny_model.system)
-    found = files_of(made, job, LoadedModel(tiny_model, "refiner_1.0", vae))
-    digest = lora_hash(tmp_path / "one.safetensors")
-    assert found == {
+    assert files_of(job, LoadedModel(tiny_model, "refiner_1.0", vae)) == {
         "VAE hash": model_hash(vae),
         "VAE": "stage.safetensors",
         "Refiner": f"refiner_1.0 [{model_hash(vae)}]",
         "Refiner switch at": "0.8",
         "Quantization": "int8",
-        "Lora hashes": f"one: {digest}, two: {digest}",
     }
     plain = Job(Models("m"), Additions(), Output(tmp_path))
-    assert files_of(plan(Request("a cat"), tiny_model.system), plain, None) == {}
+    assert files_of(plain, None) == {}

@@ -1,0 +1,190 @@
+"""`darkroom serve`: the server, on this machine's loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from darkroom.cli.models import Models, known_models
+from darkroom.cli.options import with_options
+from darkroom.errors import InputError, require
+
+if TYPE_CHECKING:
+    from darkroom.serve.residents import Load
+
+__all__ = ["command"]
+
+PANEL, MODELS = "Server", "Models"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server listens, and who may ask."""
+
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.", rich_help_panel=PANEL)
+    ] = "127.0.0.1"
+    port: Annotated[int, typer.Option("--port", metavar="INTEGER", help="Port; 0: any.", rich_help_panel=PANEL)] = 7860
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host-name",
+            metavar="NAME",
+            help="A name under which it is reached, besides addresses and localhost.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    token: Annotated[
+        str | None,
+        typer.Option(
+            "--token",
+            metavar="TEXT",
+            envvar="DARKROOM_TOKEN",
+            help="What clients must know; default: one made at the first start.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    browser: Annotated[bool, typer.Option("--open", help="Open the page.", rich_help_panel=PANEL)] = False
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 65_536, "the port", self.port, "0 to 65535")
+        require(self.token is None or len(self.token) >= 8, "the token's length", len(self.token or ""), "at least 8")
+
+    def secret(self, folder: Path) -> str:
+        """The token: as given, else the one kept in `folder`, which only its owner can read."""
+        if self.token is not None:
+            return self.token
+        path = folder / "token"
+        try:
+            return path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            token = secrets.token_urlsafe(24)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(token)
+            return token
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What it draws with, and where it keeps it."""
+
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="MODEL",
+            help="A checkpoint's file or folder, a hub id, or a name; several times for several.",
+            rich_help_panel=MODELS,
+            autocompletion=known_models,
+        ),
+    ] = None
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=MODELS)
+    ] = "cpu"
+    dtype: Annotated[
+        str,
+        typer.Option(
+            "--dtype",
+            metavar="auto|bf16|fp16|fp32",
+            help="Precision; auto: what is fast here.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        typer.Option("-t", "--threads", metavar="INTEGER", help="Cores to use; default: all.", rich_help_panel=MODELS),
+    ] = None
+    loras: Annotated[
+        list[Path] | None,
+        typer.Option("--lora-dir", metavar="FOLDER", help="Where LoRAs are looked for.", rich_help_panel=MODELS),
+    ] = None
+    embeddings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--embeddings-dir", metavar="FOLDER", help="Where embeddings are looked for.", rich_help_panel=MODELS
+        ),
+    ] = None
+    resident: Annotated[
+        int,
+        typer.Option("--resident", metavar="INTEGER", help="Models in memory at once.", rich_help_panel=MODELS),
+    ] = 2
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder", metavar="FOLDER", help="For jobs and pictures; default: of the user.", rich_help_panel=PANEL
+        ),
+    ] = None
+    most: Annotated[
+        int, typer.Option("--together", metavar="INTEGER", help="Pictures under way at once.", rich_help_panel=PANEL)
+    ] = 8
+
+    def __post_init__(self) -> None:
+        require(self.most >= 1, "--together", self.most, "at least 1")
+        require(self.resident >= 1, "--resident", self.resident, "at least 1")
+
+    def loaders(self) -> Mapping[str, Load]:
+        """What loads each model, by the name that clients use: a path's last part, else as given."""
+        common = Models(device=self.device, dtype=self.dtype, threads=self.threads)
+        found: dict[str, Load] = {}
+        for model in self.models or [common.name]:
+            path = Path(model)
+            name = path.stem if path.suffix else path.name
+            if name in found:
+                raise InputError(f"two models are called {name!r}; clients could not tell them apart")
+            found[name] = partial(Models.load, replace(common, name=model))
+        return found
+
+    def home(self) -> Path:
+        """The folder, made where it is missing."""
+        data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
+        folder = self.folder or data / "darkroom" / "server"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+        return folder
+
+
+def _serve(serving: Serving, address: Address) -> None:
+    """Serve pictures over HTTP: a page, jobs that survive, OpenAI's and AUTOMATIC1111's shapes.
+
+    darkroom serve
+    """
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise InputError("the server needs more packages: pip install 'darkroom-diffusion[serve]'") from None
+
+    from darkroom.serve.run import run
+    from darkroom.serve.service import ServiceConfig
+
+    folder = serving.home()
+    config = ServiceConfig(
+        folder,
+        most=serving.most,
+        models=serving.resident,
+        lora_folders=tuple(serving.loras or ()),
+        embedding_folders=tuple(serving.embeddings or ()),
+    )
+    run(
+        config,
+        serving.loaders(),
+        address.secret(folder),
+        host=address.host,
+        port=address.port,
+        names=address.names or (),
+        browser=address.browser,
+    )
+
+
+command = with_options(_serve, Serving, Address)

@@ -1,0 +1,121 @@
+"""What the server keeps of a job and of its pictures, and how both are shown as JSON. No torch."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["OVER", "STATES", "Job", "PictureRecord", "State", "Submission", "new_id"]
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
+OVER: tuple[State, ...] = ("done", "failed", "cancelled")
+
+
+def new_id() -> str:
+    """Sixteen hex digits and more that sort by the time of making: milliseconds, then 40 random bits."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a client asks for: `count` pictures of one request, their seeds one after another.
+
+    `request`: settings by their paths, as `requests.change.changed` takes them; `images`: ids of uploads by the paths
+    of the settings that are pictures. `deadline`: seconds since the epoch by which the job must be done. `exact`: each
+    picture computed by itself, to the same bits as alone. `key`: a client's second job of one key is its first one.
+    """
+
+    model: str
+    request: Mapping[str, Any]
+    images: Mapping[str, str] = field(default_factory=dict)
+    count: int = 1
+    priority: int = 0  # higher ones first
+    deadline: float | None = None
+    exact: bool = False
+    client: str = ""
+    key: str | None = None
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What two submissions of one key must have in common."""
+        return (self.model, dict(self.request), dict(self.images), self.count)
+
+
+@dataclass(frozen=True)
+class Job(Submission):
+    """A submission that was accepted. Times are seconds since the epoch."""
+
+    id: str = field(default_factory=new_id)
+    state: State = "queued"
+    place: float = 0.0  # in the queue: lower ones first among those of one priority
+    created: float = field(default_factory=time.time)
+    started: float | None = None
+    finished: float | None = None
+    error: str | None = None
+    code: str | None = None  # of the error
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in OVER
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON, without what only a running server knows."""
+        error = None if self.error is None else {"message": self.error, "type": "job_error", "code": self.code}
+        return {
+            "id": self.id,
+            "object": "job",
+            "state": self.state,
+            "model": self.model,
+            "request": dict(self.request),
+            "images": dict(self.images),
+            "count": self.count,
+            "priority": self.priority,
+            "deadline": self.deadline,
+            "exact": self.exact,
+            "created": self.created,
+            "started": self.started,
+            "finished": self.finished,
+            "error": error,
+        }
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """A finished picture: number `number` of its job. `request`: the settings that repeat it, gaps filled."""
+
+    job: str
+    number: int
+    model: str
+    model_hash: str
+    request: Mapping[str, Any]
+    images: Mapping[str, str]
+    width: int
+    height: int
+    bytes: int
+    created: float = field(default_factory=time.time)
+
+    @property
+    def id(self) -> str:
+        """Sorts by the time of the job, then by number."""
+        return f"{self.job}-{self.number:04d}"
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "id": self.id,
+            "job": self.job,
+            "url": f"/v1/pictures/{self.id}.png",
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "request": dict(self.request),
+            "images": dict(self.images),
+            "seed": self.request.get("seed", 0),
+            "width": self.width,
+            "height": self.height,
+            "bytes": self.bytes,
+            "created": self.created,
+        }

@@ -1,0 +1,266 @@
+"""The server's own shape: jobs, uploads, pictures, events, and what can be asked for. docs/serve.md shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, HTTPException, Query, Request
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from darkroom.requests.change import schema
+from darkroom.serve.jobs import STATES, State, Submission
+from darkroom.serve.service import Service
+
+__all__ = ["router"]
+
+IMMUTABLE = {"cache-control": "private, max-age=31536000, immutable"}
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return schema()
+
+
+class JobBody(BaseModel):
+    """A job to submit."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"request": {"prompt": "a red house left of a yellow tree", "seed": 7}, "count": 2}]
+        },
+    )
+    model: str | None = Field(None, description="A name of /v1/models; default: the first.")
+    request: dict[str, Any] = Field(
+        default_factory=dict, description="Settings by their paths, see /v1/schema.", json_schema_extra=_schema()
+    )
+    images: dict[str, str] = Field(default_factory=dict, description="Ids of uploads: init, mask, target …")
+    count: int = Field(1, description="Pictures, of seeds one after another.")
+    priority: int = Field(0, description="Higher ones first.")
+    deadline: float | None = Field(None, gt=0, description="Seconds from now; the job fails if it is not done by then.")
+    exact: bool = Field(False, description="Compute each picture by itself, to the same bits as alone.")
+
+
+class MoveBody(BaseModel):
+    """Where a waiting job goes."""
+
+    model_config = ConfigDict(extra="forbid")
+    before: str | None = Field(None, description="The waiting job that it goes before; null: to the end.")
+
+
+class QueueBody(BaseModel):
+    """What is done to the queue."""
+
+    model_config = ConfigDict(extra="forbid")
+    paused: bool
+
+
+router = APIRouter(prefix="/v1")
+
+
+def service_of(request: Request) -> Service:
+    """The service behind the app."""
+    return request.app.state.service
+
+
+def client_of(request: Request, part: str | None = None) -> str:
+    """Whose queue a request belongs to: the token's owner and, of one token, who is said to use it."""
+    owner = request.scope.get("client_name", "")
+    return f"{owner}/{part[:64]}" if part else owner
+
+
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+ClientName = Annotated[str | None, Header(alias="X-Client", max_length=64)]
+LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+@router.get("/schema")
+async def request_schema() -> dict[str, Any]:
+    """The JSON schema of a job's `request`."""
+    return _schema()
+
+
+@router.get("/models")
+async def models(request: Request) -> dict[str, Any]:
+    """The models that can be asked for."""
+    return _listed(service_of(request).residents.shown())
+
+
+@router.get("/samplers")
+async def samplers() -> dict[str, Any]:
+    """Names of the samplers."""
+    from darkroom.library import sampler_names
+
+    return _listed(await asyncio.to_thread(sampler_names))
+
+
+@router.get("/schedules")
+async def schedules() -> dict[str, Any]:
+    """Names of the schedules of noise levels."""
+    from darkroom.library import schedule_names
+
+    return _listed(await asyncio.to_thread(schedule_names))
+
+
+@router.get("/loras")
+async def loras(request: Request) -> dict[str, Any]:
+    """Names of the LoRAs that prompts may name."""
+    return _listed(await asyncio.to_thread(service_of(request).lora_names))
+
+
+@router.get("/embeddings")
+async def embeddings(request: Request) -> dict[str, Any]:
+    """Names of the embeddings that prompts may name."""
+    return _listed(await asyncio.to_thread(service_of(request).embedding_names))
+
+
+@router.post("/jobs", status_code=202)
+async def submit(request: Request, body: JobBody, key: Key = None, client: ClientName = None) -> dict[str, Any]:
+    """Submit a job. The same `Idempotency-Key` again answers with the first job."""
+    service = service_of(request)
+    asked = Submission(
+        model=body.model or "",
+        request=body.request,
+        images=body.images,
+        count=body.count,
+        priority=body.priority,
+        deadline=None if body.deadline is None else time.time() + body.deadline,
+        exact=body.exact,
+        client=client_of(request, client),
+        key=key,
+    )
+    job = await asyncio.to_thread(service.submit, asked)
+    return await asyncio.to_thread(service.shown, job)
+
+
+@router.get("/jobs")
+async def jobs(
+    request: Request, state: str | None = None, limit: Limit = 50, before: str | None = None
+) -> dict[str, Any]:
+    """The newest jobs first; `state`: one or more, between commas."""
+    states = [s for s in (state or "").split(",") if s]
+    if unknown := [s for s in states if s not in STATES]:
+        raise HTTPException(400, f"unknown state {unknown[0]!r}; known are: {', '.join(STATES)}")
+    service = service_of(request)
+    known: list[State] = [s for s in STATES if s in states]
+    found = await asyncio.to_thread(service.store.jobs, known, limit, before)
+    return _listed([await asyncio.to_thread(service.shown, job) for job in found])
+
+
+@router.get("/jobs/{id}")
+async def job(request: Request, id: str) -> dict[str, Any]:
+    """One job."""
+    service = service_of(request)
+    if (found := await asyncio.to_thread(service.store.job, id)) is None:
+        raise HTTPException(404, f"there is no job {id!r}")
+    return await asyncio.to_thread(service.shown, found)
+
+
+@router.delete("/jobs/{id}")
+async def cancel(request: Request, id: str) -> dict[str, Any]:
+    """Cancel a job: at once where it waits, else before its next step. Finished pictures stay."""
+    service = service_of(request)
+    if (found := await asyncio.to_thread(service.cancel, id)) is None:
+        raise HTTPException(404, f"there is no job {id!r}")
+    return await asyncio.to_thread(service.shown, found)
+
+
+@router.post("/jobs/{id}/move")
+async def move(request: Request, id: str, body: MoveBody) -> dict[str, Any]:
+    """Move a waiting job."""
+    service = service_of(request)
+    if not await asyncio.to_thread(service.move, id, body.before):
+        raise HTTPException(409, f"the job {id!r}, or the one that it is to go before, does not wait")
+    return await job(request, id)
+
+
+@router.get("/jobs/{id}/events")
+async def job_events(request: Request, id: str, last: LastEvent = None) -> StreamingResponse:
+    """What happens to one job, until it is over."""
+    service = service_of(request)
+    if (found := await asyncio.to_thread(service.store.job, id)) is None:
+        raise HTTPException(404, f"there is no job {id!r}")
+    return _stream(service, found.id, last)
+
+
+@router.get("/events")
+async def events(request: Request, last: LastEvent = None) -> StreamingResponse:
+    """What happens to all jobs; it begins with those that are not over."""
+    return _stream(service_of(request), None, last)
+
+
+@router.get("/queue")
+async def queue(request: Request) -> dict[str, Any]:
+    """What waits, in order."""
+    return await asyncio.to_thread(service_of(request).queue)
+
+
+@router.post("/queue")
+async def change_queue(request: Request, body: QueueBody) -> dict[str, Any]:
+    """Pause the queue, pictures under way go on; or let it go on."""
+    await asyncio.to_thread(service_of(request).pause, body.paused)
+    return await queue(request)
+
+
+@router.post("/uploads", status_code=201)
+async def upload(
+    request: Request, content: Annotated[bytes, Body(media_type="application/octet-stream")]
+) -> dict[str, Any]:
+    """Send a picture's file; jobs name it by the id."""
+    id, size = await asyncio.to_thread(service_of(request).uploads.add, content)
+    return {"id": id, "width": size.width, "height": size.height}
+
+
+@router.get("/pictures")
+async def pictures(request: Request, limit: Limit = 50, before: str | None = None) -> dict[str, Any]:
+    """The newest pictures first, each with the request that repeats it."""
+    found = await asyncio.to_thread(service_of(request).store.pictures, limit, before)
+    return _listed([picture.shown() for picture in found])
+
+
+@router.get("/pictures/{id}.png", response_class=FileResponse)
+async def picture(request: Request, id: str) -> FileResponse:
+    """A picture's file, its parameters inside."""
+    path = await asyncio.to_thread(service_of(request).picture_path, id)
+    if path is None:
+        raise HTTPException(404, f"there is no picture {id!r}")
+    return FileResponse(
+        path, media_type="image/png", headers=IMMUTABLE, filename=f"{id}.png", content_disposition_type="inline"
+    )
+
+
+@router.get("/pictures/{id}/request")
+async def picture_request(request: Request, id: str) -> dict[str, Any]:
+    """What to send to /v1/jobs for the same picture."""
+    found = await asyncio.to_thread(service_of(request).store.picture, id)
+    if found is None:
+        raise HTTPException(404, f"there is no picture {id!r}")
+    return {"model": found.model, "request": dict(found.request), "images": dict(found.images)}
+
+
+def _listed(data: list[Any]) -> dict[str, Any]:
+    return {"object": "list", "data": data}
+
+
+def _stream(service: Service, job: str | None, last: str | None) -> StreamingResponse:
+    listener = service.events.listening(job, last)
+
+    async def lines() -> AsyncIterator[str]:
+        now = await asyncio.to_thread(service.present, job)
+        for event in [] if last is not None else now:
+            yield event.line()
+        if job is not None and all(event.data["finished"] is not None for event in now):
+            service.events.drop(listener)
+            return
+        async for event in service.events.heard_by(listener):
+            yield ": keep-alive\n\n" if event is None else event.line()
+            if event is not None and job is not None and event.kind == "job" and event.data["finished"] is not None:
+                return
+
+    return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-store"})

@@ -1,0 +1,215 @@
+"""What every HTTP shape asks of the server: submit, look, cancel, wait. No torch before a picture is drawn."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from darkroom.checkpoints.folders import EMBEDDINGS, LORAS, Kept, named_files
+from darkroom.errors import InputError
+from darkroom.serve.events import Event, Events
+from darkroom.serve.intake import Limits, check_plan, taken_in
+from darkroom.serve.jobs import Job, Submission
+from darkroom.serve.residents import Load, Residents
+from darkroom.serve.store import Store
+from darkroom.serve.uploads import Uploads
+from darkroom.serve.worker import Worker
+
+__all__ = ["Busy", "Service", "ServiceConfig"]
+
+log = logging.getLogger("darkroom.serve")
+
+
+class Busy(Exception):
+    """The queue is full. `after`: seconds until it may not be."""
+
+    def __init__(self, message: str, after: float) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """Where the server keeps things, and how much it does at once."""
+
+    folder: Path
+    limits: Limits = field(default_factory=Limits)
+    most: int = 8  # pictures under way at once
+    models: int = 2  # in memory at once
+    lora_folders: tuple[Path, ...] = ()
+    embedding_folders: tuple[Path, ...] = ()
+    drain: float = 30.0  # seconds that pictures under way get when the server ends
+    keep_days: float | None = None  # of pictures and jobs; None: for ever
+    keep_bytes: int | None = None  # of all pictures; the oldest go
+    upload_days: float = 2.0  # of uploads that no job names
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if f.name in ("keep_days", "upload_days", "drain") and (getattr(self, f.name) or 0) < 0:
+                raise InputError(f"{f.name} is {getattr(self, f.name)}, expected is at least 0")
+
+
+class Service:
+    """The jobs of one server over one engine."""
+
+    def __init__(self, config: ServiceConfig, models: Mapping[str, Load]) -> None:
+        self.config = config
+        for name in ("pictures", "uploads"):
+            (config.folder / name).mkdir(parents=True, exist_ok=True)
+        self.pictures = config.folder / "pictures"
+        self.store = Store(config.folder / "jobs.db")
+        self.events = Events()
+        self.uploads = Uploads(config.folder / "uploads", config.limits.upload_pixels)
+        self.residents = Residents(
+            models,
+            lambda: self.worker.wake(),
+            most=config.models,
+            lora_folders=config.lora_folders,
+            embedding_folders=config.embedding_folders,
+        )
+        self.worker = Worker(
+            self.store,
+            self.events,
+            self.uploads,
+            self.residents,
+            config.limits,
+            self.pictures,
+            self._tell,
+            most=config.most,
+        )
+        self.draining = False
+
+    def start(self) -> None:
+        """Take up jobs that are left, and have the first model loaded."""
+        self.tidy()
+        self.worker.start()
+        self.residents.prepare(self.residents.name(None))
+
+    def stop(self) -> None:
+        """Let pictures under way end, for so long as the configuration says, and stop."""
+        self.draining = True
+        self.worker.stop(self.config.drain)
+        self.residents.close()
+        self.events.close()
+        self.store.close()
+
+    def submit(self, asked: Submission) -> Job:
+        """Accept a job. `InputError` for what cannot be drawn, `Busy` where too many wait."""
+        if self.draining:
+            raise Busy("the server is ending and takes no more jobs", 10)
+        asked = replace(asked, model=self.residents.name(asked.model))
+        asked = taken_in(asked, self.uploads, self.config.limits)
+        if (resident := self.residents.there(asked.model)) is not None:
+            check_plan(resident.pipeline.checked(self.uploads.request(asked.request, asked.images)), self.config.limits)
+        waiting = self.worker.order()
+        mine = sum(job.client == asked.client for job in waiting)
+        if len(waiting) >= self.config.limits.queue or mine >= self.config.limits.client_queue:
+            raise Busy(f"{len(waiting)} jobs wait, {mine} of them yours; try again later", 30)
+        job = Job(**{f.name: getattr(asked, f.name) for f in fields(Submission)})
+        kept = self.store.add(job)
+        if kept.id == job.id:
+            log.info("queued", extra={"job": kept.id, "client": kept.client, "model": kept.model})
+            self.worker.add(kept)
+            self._tell(kept)
+        return kept
+
+    def cancel(self, id: str) -> Job | None:
+        """End the job; None if there is none. Of one that is over nothing changes."""
+        self.worker.cancel(id)
+        return self.store.job(id)
+
+    def move(self, id: str, before: str | None) -> bool:
+        """Put a waiting job before another one, or at the end of those of its priority; whether both wait."""
+        order = self.worker.order()
+        moved = next((job for job in order if job.id == id), None)
+        if moved is None:
+            return False
+        rest = [job for job in order if job.id != id]
+        if before is None:
+            last = max((job.place for job in rest), default=0.0)
+            return self._moved(id, moved.priority, last + 1)
+        at = next((i for i, job in enumerate(rest) if job.id == before), None)
+        if at is None:
+            return False
+        after = rest[at]
+        same = at > 0 and rest[at - 1].priority == after.priority
+        place = (rest[at - 1].place + after.place) / 2 if same else after.place - 1
+        return self._moved(id, after.priority, place)
+
+    def _moved(self, id: str, priority: int, place: float) -> bool:
+        if not self.worker.move(id, priority, place):
+            return False
+        for job in self.worker.order():  # all positions may have changed
+            self._tell(job)
+        return True
+
+    def pause(self, paused: bool) -> None:
+        self.worker.pause(paused)
+        self.events.tell("queue", "", self.queue())
+
+    def queue(self) -> dict[str, Any]:
+        """What waits, as JSON."""
+        waiting = [job.id for job in self.worker.order()]
+        return {"paused": self.worker.paused, "running": self.worker.running(), "waiting": waiting}
+
+    def shown(self, job: Job) -> dict[str, Any]:
+        """A job as JSON: with its position, progress and pictures."""
+        order = [] if job.is_over else [j.id for j in self.worker.order()]
+        step, steps = self.worker.progress(job.id)
+        pictures = [p.shown() for p in self.store.pictures_of(job.id)]
+        position = order.index(job.id) + 1 if job.state == "queued" and job.id in order else None
+        return {**job.shown(), "position": position, "step": step, "steps": steps, "pictures": pictures}
+
+    def _tell(self, job: Job) -> None:
+        self.events.tell("job", job.id, self.shown(job))
+
+    def present(self, id: str | None = None) -> list[Event]:
+        """The state of the job, or of all that are not over, as events for who begins to listen."""
+        jobs = self.store.unfinished() if id is None else [j for j in [self.store.job(id)] if j is not None]
+        return [Event("job", job.id, self.shown(job)) for job in jobs]
+
+    def lora_names(self) -> list[str]:
+        """LoRAs that prompts may name, by the shortest of their names."""
+        return _names(LORAS, self.config.lora_folders)
+
+    def embedding_names(self) -> list[str]:
+        """Embeddings that prompts may name, by the shortest of their names."""
+        return _names(EMBEDDINGS, self.config.embedding_folders)
+
+    async def wait(self, job: Job) -> Job:
+        """The job once it is over."""
+        listener = self.events.listening(job.id)
+        if (now := self.store.job(job.id) or job).is_over:
+            self.events.drop(listener)
+            return now
+        async for event in self.events.heard_by(listener):
+            if event is None or event.kind == "job":
+                now = self.store.job(job.id) or job
+                if now.is_over:
+                    break
+        return now
+
+    def picture_path(self, id: str) -> Path | None:
+        """The file of a picture that there is."""
+        record = self.store.picture(id)
+        path = None if record is None else self.pictures / f"{record.id}.png"
+        return path if path is not None and path.exists() else None
+
+    def tidy(self) -> None:
+        """Remove what is kept no longer."""
+        c, now = self.config, time.time()
+        before = 0.0 if c.keep_days is None else now - c.keep_days * 86_400
+        if c.keep_days is not None or c.keep_bytes is not None:
+            for id in self.store.forget(pictures_before=before, bytes_at_most=c.keep_bytes):
+                (self.pictures / f"{id}.png").unlink(missing_ok=True)
+            self.store.forget_jobs(before)
+        self.uploads.forget(self.store.used_uploads(), now - c.upload_days * 86_400)
+
+
+def _names(kept: Kept, folders: Sequence[Path]) -> list[str]:
+    found = named_files(kept, folders)
+    return sorted({path: name for name, path in reversed(found.items())}.values(), key=str.lower)

@@ -1,0 +1,87 @@
+"""Pictures that clients send: looked at within limits, kept by the hash of their bytes, named by it alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from darkroom.errors import InputError, require
+from darkroom.requests.change import changed
+from darkroom.requests.settings import find_setting
+from darkroom.types import Request, Size
+from darkroom.whole_file import whole_file
+
+__all__ = ["PICTURES", "Uploads", "picture_setting"]
+
+PICTURES = ("picture", "mask", "classes", "depth")  # kinds of settings that an upload can be
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def picture_setting(name: str) -> str:
+    """The path of the setting that `name` means, `init` and `image` alike; `InputError` if it takes no picture."""
+    setting = find_setting("image" if name == "init" else name)
+    if setting.kind not in PICTURES:
+        raise InputError(f"the setting {name!r} takes no picture")
+    return setting.path
+
+
+class Uploads:
+    """The pictures in `folder`, of at most `max_pixels` each."""
+
+    def __init__(self, folder: Path, max_pixels: int) -> None:
+        self.folder, self.max_pixels = folder, max_pixels
+
+    def add(self, content: bytes) -> tuple[str, Size]:
+        """(Id, size) of a picture's file; the same bytes have the same id. `InputError` if it is no sound picture."""
+        from darkroom.pictures.reading import opened, read_size
+
+        size = read_size(BytesIO(content), "the upload")
+        require(size.height * size.width <= self.max_pixels, "the upload", size, f"at most {self.max_pixels} pixels")
+        with opened(BytesIO(content), "the upload"):
+            pass  # decodes it whole
+        id = hashlib.sha256(content).hexdigest()[:32]
+        if not self._path(id).exists():
+            with whole_file(self._path(id)) as file:
+                file.write(content)
+        return id, size
+
+    def check(self, images: Mapping[str, str]) -> dict[str, str]:
+        """`images` by the paths of their settings; `InputError` for a setting or an upload that there is not."""
+        found: dict[str, str] = {}
+        for name, id in images.items():
+            path = picture_setting(name)
+            require(path not in found, f"the picture {path}", "given twice", "once")
+            if not _ID.fullmatch(str(id)) or not self._path(id).exists():
+                raise InputError(f"there is no upload {id!r}; send the picture to /v1/uploads first")
+            found[path] = id
+        return found
+
+    def request(self, settings: Mapping[str, Any], images: Mapping[str, str]) -> Request:
+        """The request that `settings` describe, with the uploads `images` in their places."""
+        from darkroom.pictures import reading
+
+        readers = {
+            "picture": reading.read_pixels,
+            "mask": reading.read_mask,
+            "classes": reading.read_classes,
+            "depth": reading.read_depth,
+        }
+        values: dict[str, Any] = {}
+        for path, id in images.items():
+            with self._path(id).open("rb") as file:
+                values[path] = readers[find_setting(path).kind](file, f"the picture {path}")
+        return changed(changed(Request(), values), settings)
+
+    def forget(self, kept: Collection[str], before: float) -> int:
+        """Remove those that are not among `kept` and were sent before that time; how many there were."""
+        gone = [p for p in self.folder.iterdir() if p.name not in kept and p.stat().st_mtime < before]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return len(gone)
+
+    def _path(self, id: str) -> Path:
+        return self.folder / id
