@@ -138,4 +138,5 @@ def _conditioning(wanted: Diagnosis, said: dict[str, Any]) -> None:
 
 STEPPED_BY = tuple(s for s in SETTINGS if s.path in ("steps", "guidance_scale"))
 app.command("conditioning", cls=Panels)(with_options(_conditioning, Diagnosis, settings=STEPPED_BY))
-app.command()(evaluate_pictures.pictures)
+for command in (evaluate_pictures.pictures, evaluate_pictures.pairs, evaluate_pictures.autoencoder):
+    app.command()(command)

@@ -15,7 +15,7 @@ from darkroom.errors import InputError
 if TYPE_CHECKING:
     from darkroom.evaluation.metric import Measured
 
-__all__ = ["FEATURES_HELP", "pictures", "print_numbers"]
+__all__ = ["autoencoder", "pairs", "pictures"]
 
 FEATURES_HELP = "judge, inception=FILE, clip=FOLDER, dinov2=FILE; may be given several times."
 CACHE_HELP = "Where features are kept; default: the user's cache."
@@ -128,3 +128,105 @@ def _share(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
         raise InputError(f"the shard is {text!r}, expected is 1/N to N/N")
     return int(number) - 1, int(total)
+
+
+LPIPS_HELP = (
+    "LPIPS weights (vgg.pth and lin layers, or a released first stage with them), or a classifier of the recipe."
+)
+
+
+def pairs(
+    folder: Annotated[Path, typer.Argument(help="The pictures to measure.")],
+    truth: Annotated[Path, typer.Argument(help="What each of them should be, under the same name.")],
+    lpips: Annotated[Path | None, typer.Option(metavar="FILE", help=LPIPS_HELP)] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
+) -> None:
+    """PSNR, SSIM and LPIPS of pictures against those of the same name, whatever their file format."""
+    from darkroom.evaluation.pairs import PairNumbers, paired
+    from darkroom.evaluation.picture_set import open_pictures
+    from darkroom.nn.device import find_device
+    from darkroom.pixels import picture_tensor
+    from darkroom.training.perceptual import load_distance
+    from darkroom.whole_file import whole_file
+
+    place = find_device(device)
+    found = PairNumbers(None if lpips is None else load_distance(lpips, place))
+    ours, theirs = open_pictures(folder), open_pictures(truth)
+    with ExitStack() as files:
+        file = None if output is None else files.enter_context(whole_file(output))
+        for i, j in paired(ours, theirs):
+            a, b = (picture_tensor(s.pixels(n))[None].to(place) for s, n in ((ours, i), (theirs, j)))
+            found.update(a, b)
+        numbers = found.result()
+        if file is not None:
+            report = {"pairs": len(found), "lpips": _digest(lpips), "numbers": as_json(numbers)}
+            file.write((json.dumps(report, indent=1) + "\n").encode())
+    print_numbers(numbers)
+    print(f"{len(found)} pairs" + ("" if lpips is None else f"; LPIPS by {lpips.name} [{_digest(lpips)}]"))
+
+
+def autoencoder(
+    model: Annotated[str, typer.Argument(help="A checkpoint's file or folder, a hub id, or a name.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Pictures; default: unseen scenes of the picture-book world.")
+    ] = None,
+    vae: Annotated[str | None, typer.Option(metavar="MODEL", help="Another first stage's file or folder.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Middle squares of this side; default: pictures as they are.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="At most so many pictures; of scenes 256 by default.")] = None,
+    features: Annotated[str, typer.Option(metavar="NETWORK", help="For rFID: judge, inception=FILE …")] = "judge",
+    lpips: Annotated[Path | None, typer.Option(metavar="FILE", help=LPIPS_HELP)] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="PNG file: the first and the worst.")] = None,
+) -> None:
+    """What a first stage keeps of pictures: PSNR, SSIM, LPIPS, rFID, use of the codebook."""
+    import dataclasses
+
+    import torch
+    from PIL import Image
+
+    from darkroom.checkpoints.model import load_model
+    from darkroom.errors import require
+    from darkroom.evaluation.autoencoder import measure_stage, stage_pictures
+    from darkroom.evaluation.features import open_features
+    from darkroom.evaluation.picture_set import open_pictures
+    from darkroom.nn.device import find_device
+    from darkroom.training.perceptual import load_distance
+    from darkroom.whole_file import whole_file
+
+    for name, value in (("size", size), ("count", count)):
+        require(value is None or value >= 2, f"the {name}", value, "at least 2")
+    place = find_device(device)
+    network, distance = open_features(features, device), None if lpips is None else load_distance(lpips, place)
+    loaded = load_model(model, device, torch.float32, vae=vae).model
+    source = stage_pictures(loaded, None if data is None else open_pictures(data), size, count)
+    with ExitStack() as files:
+        file = None if output is None else files.enter_context(whole_file(output))
+        sheet_file = None if sheet is None else files.enter_context(whole_file(sheet))
+        found = measure_stage(loaded, source, network, distance)
+        if sheet_file is not None:
+            Image.fromarray(found.sheet).save(sheet_file, format="PNG")
+        if file is not None:
+            report = {
+                "pictures": found.pictures,
+                "network": {"name": network.name, "digest": network.digest, "law": network.law},
+                "lpips": _digest(lpips),
+                "codebook": None if found.codebook is None else dataclasses.asdict(found.codebook),
+                "numbers": as_json(found.numbers),
+            }
+            file.write((json.dumps(report, indent=1) + "\n").encode())
+    print_numbers(found.numbers)
+    print(f"{found.pictures} pictures; distance by {network.name} [{network.digest}], {network.law}")
+    if lpips is not None:
+        print(f"LPIPS by {lpips.name} [{_digest(lpips)}]")
+    if (use := found.codebook) is not None:
+        print(f"codebook: {use.used} of {use.codes} codes used, as evenly as {use.perplexity:.0f}")
+
+
+def _digest(path: Path | None) -> str | None:
+    from darkroom.checkpoints.fingerprint import model_hash
+
+    return None if path is None else model_hash(path)
