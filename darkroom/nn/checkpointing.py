@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer
+from darkroom.nn.blocks import AttentionBlock, ResBlock, TransformerBlock
 
 __all__ = ["checkpoint_blocks", "recomputed"]
 
-BLOCKS = (ResBlock, SpatialTransformer, AttentionBlock)
+BLOCKS = (ResBlock, TransformerBlock, AttentionBlock)
 
 
 def checkpoint_blocks(network: nn.Module) -> None:

@@ -6,13 +6,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from darkroom.errors import InputError
+from darkroom.training.sharding import joined, own_part
+from darkroom.training.world import World
 
 __all__ = ["KEPT", "Checkpoints"]
 
@@ -27,9 +31,10 @@ class Checkpoints:
     all, whenever the process ends. `warn` is told of damaged ones, which are passed over.
     """
 
-    def __init__(self, run: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, warn: Callable[[str], None], world: World | None = None) -> None:
         self.folder = run / "checkpoints"
         self.warn = warn
+        self.world = world or World()
 
     def __bool__(self) -> bool:
         """Whether there is any, sound or not."""
@@ -38,32 +43,52 @@ class Checkpoints:
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Write `state` as the checkpoint of `step`, then remove all but the `KEPT` newest.
 
-        Raises `InputError` if it cannot be written; those that are there stay.
+        All processes call it; each writes its parts of sharded tensors, the first all else. Raises `InputError` if it
+        cannot be written; those that are there stay.
         """
         place, fresh = self._place(step), self.folder / f".{step:08d}.new"
-        try:
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(parents=True)
-            with (fresh / STATE).open("wb") as file:
-                hashed = _Hashed(file)
-                torch.save(state, hashed)  # type: ignore[arg-type]  # it only writes
-                _sync(file)
+        world = self.world
+        world.decided(lambda: _made(fresh))
+        written = world.together(lambda: self._written(fresh, state))
+        world.decided(lambda: self._finish(place, fresh, dict(pair for pair in written if pair is not None)))
+
+    def _written(self, fresh: Path, state: Mapping[str, Any]) -> tuple[str, str] | None:
+        """This process's file in `fresh`: its name and SHA-256; None where there is nothing to write."""
+        parts = own_part(dict(state), first=self.world.first)
+        if not self.world.first and not _holds_tensors(parts):
+            return None
+        name = STATE if self.world.first else f"state-{self.world.rank:05d}.pt"
+        with _named(fresh), (fresh / name).open("wb") as file:
+            hashed = _Hashed(file)
+            torch.save(parts, hashed)  # type: ignore[arg-type]  # it only writes
+            _sync(file)
+        return name, hashed.hash.hexdigest()
+
+    def _finish(self, place: Path, fresh: Path, digests: Mapping[str, str]) -> None:
+        with _named(fresh):
             with (fresh / DIGESTS).open("w", encoding="utf-8") as file:
-                json.dump({STATE: hashed.hash.hexdigest()}, file)
+                json.dump(digests, file)
                 _sync(file)
             if place.exists():  # a damaged one, or what a changed clock of steps left
                 shutil.rmtree(place)
             os.replace(fresh, place)
             _sync_folder(self.folder)
-        except (OSError, RuntimeError) as error:  # torch wraps what its file raises
-            shutil.rmtree(fresh, ignore_errors=True)
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-            raise InputError(f"the checkpoint {place} cannot be written: {reason}") from None
         for old in self._steps()[KEPT:]:
             shutil.rmtree(self._place(old), ignore_errors=True)
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The newest sound checkpoint, loaded to the CPU; None if there are none. `InputError` if none is sound."""
+        """The newest sound checkpoint, on the CPU, sharded tensors as `Rows`; None if there are none.
+
+        All processes call it; the first looks which are sound. `InputError` if none is.
+        """
+        place = self.world.decided(self._newest_sound)
+        if place is None:
+            return None
+        files = [place / STATE, *sorted(place.glob("state-*.pt"))]
+        states = [torch.load(f, map_location="cpu", weights_only=True, mmap=len(files) > 1) for f in files]
+        return place, joined(states)
+
+    def _newest_sound(self) -> Path | None:
         damaged = []
         for step in self._steps():
             place = self._place(step)
@@ -71,7 +96,7 @@ class Checkpoints:
             if reason is None:
                 if damaged:
                     self.warn(f"going on from {place}, the newest sound one")
-                return place, torch.load(place / STATE, map_location="cpu", weights_only=True)
+                return place
             damaged.append(place)
             self.warn(f"the checkpoint {place} is damaged and passed over: {reason}")
         if damaged:
@@ -112,18 +137,42 @@ class _Hashed:
         self.file.flush()
 
 
+def _made(fresh: Path) -> None:
+    shutil.rmtree(fresh, ignore_errors=True)
+    with _named(fresh):
+        fresh.mkdir(parents=True)
+
+
+@contextmanager
+def _named(fresh: Path) -> Iterator[None]:
+    """`InputError` that the checkpoint cannot be written, which leaves nothing of it."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch wraps what its file raises
+        shutil.rmtree(fresh, ignore_errors=True)
+        place = fresh.with_name(fresh.name.strip(".").removesuffix(".new"))
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise InputError(f"the checkpoint {place} cannot be written: {reason}") from None
+
+
+def _holds_tensors(state: Any) -> bool:
+    return isinstance(state, Tensor) or (isinstance(state, dict) and any(map(_holds_tensors, state.values())))
+
+
 def _damage(place: Path) -> str | None:
     """What is wrong with the checkpoint, None if nothing is."""
     try:
         digests = json.loads((place / DIGESTS).read_text(encoding="utf-8"))
-        with (place / STATE).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not isinstance(digests, dict) or STATE not in digests:
+            return f"{DIGESTS} does not name {STATE}"
+        for name, digest in digests.items():
+            with (place / Path(name).name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    return f"the SHA-256 of {name} is not the one it was written with"
     except OSError as error:
         return f"{Path(error.filename).name}: {error.strerror}"
     except ValueError:
         return f"{DIGESTS} is not JSON"
-    if not isinstance(digests, dict) or digests.get(STATE) != found:
-        return f"the SHA-256 of {STATE} is not the one it was written with"
     return None
 
 

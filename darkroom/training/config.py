@@ -12,6 +12,9 @@ from darkroom.errors import require
 __all__ = ["LoopConfig", "OptimizerConfig"]
 
 
+OptimizerKind = Literal["adamw", "adamw8bit", "muon"]
+
+
 @dataclass(frozen=True)
 class OptimizerConfig:
     """What one optimizer of an objective has of its own; None: what the loop says."""
@@ -20,7 +23,7 @@ class OptimizerConfig:
     betas: tuple[float, float] | None = None
     weight_decay: float | None = None
     max_grad_norm: float | None = None
-    optimizer: Literal["adamw", "muon"] | None = None
+    optimizer: OptimizerKind | None = None
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class LoopConfig:
     lr: float
     warmup_steps: int = 0  # of linear rise
     lr_schedule: Literal["constant", "cosine"] = "constant"  # afterwards
-    optimizer: Literal["adamw", "muon"] = "adamw"  # "muon": for matrices; AdamW for the rest
+    optimizer: OptimizerKind = "adamw"  # "muon": for matrices; AdamW for the rest. "adamw8bit": its state in eight bits
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     grad_accumulation: int = 1  # batches a step
@@ -41,6 +44,11 @@ class LoopConfig:
     ema_decay: float = 0.9999
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 where the device is fast in it; a run keeps its own
     device: str = "cpu"
+    data_parallel: Literal["ddp", "fsdp"] = (
+        "ddp"  # of several processes each has all weights, or a part of each (FSDP2)
+    )
+    gradient_checkpointing: bool = False  # blocks compute their insides again in the backward pass: less memory
+    compile: bool = False  # translate the networks' blocks into kernels for the device
     workers: int | None = None  # processes that make batches ahead; on the CPU none, on a GPU up to 8, when not given
     seed: int = 0
     log_every: int = 20

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from darkroom.training.sharding import like, local
+
 __all__ = ["EMA"]
 
 
@@ -22,9 +24,12 @@ class EMA:
         self.networks = dict(networks)
         self.decay = decay
         self.updates = 0
-        self.shadow: dict[str, Tensor] = {
-            f"{k}.{n}": t.detach().clone() for k, m in networks.items() for n, t in m.state_dict().items()
-        }
+        self.shadow: dict[str, Tensor] = {k: t.clone() for k, t in self._live().items()}
+        live = self._live()  # the same memory from step to step
+        floats = [k for k, t in live.items() if t.is_floating_point()]
+        self._floats = [local(self.shadow[k]) for k in floats]
+        self._live_floats = [local(live[k]) for k in floats]
+        self._rest = [(self.shadow[k], live[k]) for k in live.keys() - set(floats)]
 
     def _live(self) -> dict[str, Tensor]:
         return {f"{k}.{n}": t.detach() for k, m in self.networks.items() for n, t in m.state_dict().items()}
@@ -33,21 +38,23 @@ class EMA:
     def update(self) -> None:
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        live = self._live()
-        floats = [k for k, t in live.items() if t.is_floating_point()]
-        torch._foreach_lerp_([self.shadow[k] for k in floats], [live[k] for k in floats], share)
-        for k in live.keys() - set(floats):
-            self.shadow[k].copy_(live[k])
+        torch._foreach_lerp_(self._floats, self._live_floats, share)
+        for mean, t in self._rest:
+            mean.copy_(t)
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Inside the block the networks hold the means."""
         live = {k: t.clone() for k, t in self._live().items()}
-        self._load(self.shadow)
+        self.put_in_place()
         try:
             yield
         finally:
             self._load(live)
+
+    def put_in_place(self) -> None:
+        """The means in the networks, for good: what was there is lost."""
+        self._load(self.shadow)
 
     @torch.no_grad()
     def _load(self, values: Mapping[str, Tensor]) -> None:
@@ -58,7 +65,7 @@ class EMA:
         return {"updates": self.updates, "means": self.shadow}
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = state["updates"]
         for k, mean in self.shadow.items():
-            mean.copy_(state["means"][k])  # wherever the networks are
+            mean.copy_(like(mean, state["means"][k]))  # wherever the networks are

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 from darkroom.diffusion.draws import RowDraws
-from darkroom.errors import InputError
+from darkroom.errors import InputError, require
+from darkroom.nn.checkpointing import checkpoint_blocks
 from darkroom.nn.device import find_device
 from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
@@ -27,11 +28,12 @@ from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
 from darkroom.training.objective import Objective, StepContext, Watched
 from darkroom.training.run_folder import open_run, resolved
+from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
 from darkroom.training.world import World
 from darkroom.whole_file import whole_file
 
-__all__ = ["TrainingEnd", "row_draws", "train", "training_step"]
+__all__ = ["TrainingEnd", "prepare", "row_draws", "train", "training_step"]
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,33 @@ def train(
     owned = open_run(folder, recipe, config) if world.first else nullcontext()
     with Interrupt() as interrupt, owned:
         world.wait()  # nobody reads checkpoints before leftovers are swept
-        for networks in (objective.trained, objective.frozen):
-            networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        objective.frozen.eval().requires_grad_(False)
+        prepare(objective, config, device, world)
         state = TrainingState(objective, config)
         run = _Run(objective, state, config, folder, world, interrupt)
         with naming_dead_workers():
             run.to_the_end(minutes)
-        if state.step >= config.steps and world.first:
-            state.require_finite()
-            with _finished(objective, state):
-                metadata = {"steps": state.step, "seconds": round(state.seconds), "precision": config.precision}
-                objective.export(folder / "export", metadata)
+        if state.step >= config.steps:
+            world.together(state.require_finite)
+            run.export()
         world.wait()
     return TrainingEnd(state.step, interrupt.signal)
+
+
+def prepare(objective: Objective, config: LoopConfig, device: torch.device, world: World) -> None:
+    """Bring the networks of `objective` to `device` and attach to them what `config` asks for."""
+    for networks in (objective.trained, objective.frozen):
+        networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            from darkroom.nn.compiled import compile_blocks  # takes seconds to import
+
+            compile_blocks(networks, device)
+        if config.gradient_checkpointing:
+            checkpoint_blocks(networks)
+        if config.data_parallel == "fsdp" and world.size > 1:
+            each = f"a multiple of {world.size}, the number of processes, under fsdp"
+            require(config.batch_size % world.size == 0, "loop.batch_size", config.batch_size, each)
+            shard(networks, world)
+    objective.frozen.eval().requires_grad_(False)
 
 
 @dataclass
@@ -91,7 +106,7 @@ class _Run:
 
     def to_the_end(self, minutes: float | None) -> None:
         """Step by step from the newest checkpoint to the last step, or until the time is up or a signal comes."""
-        state, config, checkpoints = self.state, self.config, Checkpoints(self.folder, _warn)
+        state, config, checkpoints = self.state, self.config, Checkpoints(self.folder, _warn, self.world)
         if (found := checkpoints.newest()) is not None:
             state.load(*found)
         begin, began_at = time.monotonic(), state.seconds
@@ -108,20 +123,19 @@ class _Run:
                 state.step += 1
                 state.seconds = began_at + time.monotonic() - begin
                 log.step(state.step, numbers, config.lr * config.lr_share(state.step - 1), state.seconds)
-                used = self.world.gather([used for piece in pieces for used in piece.used])
-                ledger.add(sorted(used, key=lambda one: one.number))
-                self._require_sound(numbers, checkpoints)
                 last = state.step == config.steps
                 out_of_time = minutes is not None and time.monotonic() - begin > 60 * minutes
-                leaves = self.world.any(out_of_time or self.interrupt.signal is not None)
+                leaves = out_of_time or self.interrupt.signal is not None
+                told = self.world.gather([(leaves, [used for piece in pieces for used in piece.used])])
+                leaves = any(one for one, _ in told)
+                ledger.add(sorted((one for _, used in told for one in used), key=lambda one: one.number))
+                self._require_sound(numbers, checkpoints)
                 if (state.step % config.sample_every == 0 and not leaves) or last:
                     self._sample(log)
                 if state.step % config.save_every == 0 or last or leaves:
-                    state.require_finite()
+                    self.world.together(state.require_finite)
                     ledger.flush()
-                    if self.world.first:
-                        checkpoints.save(state.step, state.state_dict())
-                    self.world.wait()
+                    checkpoints.save(state.step, state.state_dict())
                 if leaves:
                     break
 
@@ -130,7 +144,7 @@ class _Run:
         objective, step = self.objective, self.state.step
         if not isinstance(objective, Watched) or (trouble := objective.trouble(step, numbers)) is None:
             return
-        kept = checkpoints.forget_after(objective.good_step) if self.world.first else None
+        kept = self.world.decided(lambda: checkpoints.forget_after(objective.good_step))
         stands = "no state of a time before that is left: save more often"
         if kept is not None:
             stands = f"the state of step {kept} stands, the last one that was sound"
@@ -138,23 +152,35 @@ class _Run:
 
     @torch.no_grad()
     def _sample(self, log: Log) -> None:
-        if not self.world.first:
+        if not self.world.first and self.config.data_parallel == "ddp":  # under fsdp all draw together
             return
         with _finished(self.objective, self.state), _autocast(self.config):
             grid = self.objective.samples()
-        if grid is None:
+        if grid is None or not self.world.first:
             return
         (self.folder / "samples").mkdir(exist_ok=True)
         with whole_file(self.folder / "samples" / f"{self.state.step:07d}.png") as file:
             Image.fromarray(grid).save(file, format="PNG")
         log.image(self.state.step, grid)
 
+    def export(self) -> None:
+        """The finished networks to `folder`/export; what was sharded is whole afterwards and learns no more."""
+        state, objective = self.state, self.objective
+        state.ema.put_in_place()
+        gather_in_place(objective.trained)
+        gather_in_place(objective.frozen)
+        if self.world.first:
+            objective.trained.eval()
+            metadata = {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
+            with torch.no_grad():
+                objective.export(self.folder / "export", metadata)
+
 
 def training_step(
     objective: Objective, state: TrainingState, config: LoopConfig, pieces: list[Piece], world: World
 ) -> dict[str, float]:
     """One change of every optimizer's parameters. Returns numbers for the log, means over the samples of the step."""
-    numbers: dict[str, float] = {}
+    found: list[tuple[str, float | Tensor, float]] = []
     objective.trained.train()
     for piece in pieces:
         share = len(piece.places) / config.step_size
@@ -163,19 +189,11 @@ def training_step(
         with _autocast(config):
             for loss in objective.losses(piece.batch, StepContext(state.step, piece.places, draws)):
                 (loss.value * share).backward()
-                for name, value in (("loss/" + loss.optimizer, loss.value.detach()), *loss.log.items()):
-                    numbers[name] = numbers.get(name, 0.0) + float(value) * share
-                    numbers["of/" + name] = numbers.get("of/" + name, 0.0) + share
+                found.append((f"loss/{loss.optimizer}", loss.value.detach(), share))
+                found += [(name, value, share) for name, value in loss.log.items()]
     world.sum_gradients(objective.trained.parameters())
-    numbers = world.sum_numbers(numbers)
-    shares = {name.removeprefix("of/"): numbers.pop(name) for name in list(numbers) if name.startswith("of/")}
-    numbers = {name: value / shares[name] for name, value in numbers.items()}
-    for name, optimizer in state.optimizers.items():
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if (most := state.max_grad_norms[name]) is not None:
-            numbers[f"gradient/{name}"] = float(nn.utils.clip_grad_norm_(parameters, most))
-        for group in optimizer.param_groups:
-            group["lr"] = state.lrs[name] * config.lr_share(state.step)
+    norms = state.optimizers.limit_gradients(world)
+    numbers = _means(found, world) | dict(zip([f"gradient/{name}" for name in norms], _floats([*norms.values()])))
     broken = [name for name, value in numbers.items() if not math.isfinite(value)]
     if broken:
         names = dict.fromkeys(used.name for piece in pieces for used in piece.used)
@@ -184,12 +202,26 @@ def training_step(
             f"step {state.step + 1}: {', '.join(broken)} is not finite{among}; the last checkpoint stands, lower the "
             "learning rate"
         )
-    for optimizer in state.optimizers.values():
-        optimizer.step()
-    for optimizer in state.optimizers.values():
-        optimizer.zero_grad()
+    state.optimizers.step(state.step)
     state.ema.update()
     return numbers
+
+
+def _means(found: Sequence[tuple[str, float | Tensor, float]], world: World) -> dict[str, float]:
+    """Of each (name, value, share of the step), over all processes: the mean of those samples that have it."""
+    sums: dict[str, float] = {}
+    for (name, _, share), value in zip(found, _floats([value for _, value, _ in found])):
+        sums[name] = sums.get(name, 0.0) + value * share
+        sums[f"of/{name}"] = sums.get(f"of/{name}", 0.0) + share
+    sums = world.sum_numbers(sums)
+    return {name: total / sums[f"of/{name}"] for name, total in sums.items() if not name.startswith("of/")}
+
+
+def _floats(values: Sequence[float | Tensor]) -> list[float]:
+    """All of them in one go: each reading of a device's memory waits for the device."""
+    tensors = [v.float() for v in values if isinstance(v, Tensor)]
+    read = iter(torch.stack(tensors).tolist() if tensors else ())
+    return [next(read) if isinstance(v, Tensor) else float(v) for v in values]
 
 
 def row_draws(numbers: Sequence[int], config: LoopConfig, step: int) -> RowDraws:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from darkroom.training.sharding import like, local, whole
+
 __all__ = ["Muon", "matrices", "orthogonalized"]
 
 LEAST_SIDE = 16  # of a matrix for which an orthogonal update means something
@@ -53,11 +55,11 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                gradient = p.grad.flatten(1)
                 state = self.state[p]
                 if not state:
-                    state["momentum"] = torch.zeros_like(gradient)
-                mean = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-                update = orthogonalized(gradient.lerp(mean, group["momentum"])).to(p.dtype)
+                    state["momentum"] = torch.zeros_like(p)
+                mean = local(state["momentum"]).lerp_(local(p.grad), 1 - group["momentum"])
+                ahead = whole(p, local(p.grad).lerp(mean, group["momentum"])).flatten(1)
+                update = like(p, orthogonalized(ahead).to(p.dtype).view(p.shape))
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.view(p.shape), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)
+                p.add_(update, alpha=-group["lr"] * 0.2 * max(ahead.shape) ** 0.5)

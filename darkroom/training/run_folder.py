@@ -32,6 +32,7 @@ OLD_CHECKPOINT = "checkpoint.pt"  # of earlier versions
 # Keys of a recipe that a run may change as it goes on: what they say does not touch the numbers.
 FREE = (
     *("loop.device", "loop.workers", "loop.log_every", "loop.sample_every", "loop.save_every"),
+    *("loop.data_parallel", "loop.gradient_checkpointing", "loop.compile"),
     *("prompts", "samples", "latent_cache"),
 )
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of `whole_file`

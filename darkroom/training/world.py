@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor
 
 from darkroom.errors import InputError
 
@@ -34,15 +37,28 @@ class World:
         """The device of this process where the recipe says `device`: each has a GPU of its own."""
         return f"cuda:{self.local_rank}" if device == "cuda" and self.size > 1 else device
 
+    def mesh(self) -> DeviceMesh:
+        """All processes in a row, for sharding."""
+        return _mesh("cuda" if dist.get_backend() == "nccl" else "cpu", self.size)
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes; a parameter that none uses keeps none."""
+        """Add up the gradients of all processes; a parameter that none uses keeps none.
+
+        Those of sharded parameters are added up in the backward pass.
+        """
         if self.size == 1:
             return
         for p in parameters:
-            if p.requires_grad:
+            if p.requires_grad and not isinstance(p, DTensor):
                 if p.grad is None:  # unused here, perhaps not elsewhere
                     p.grad = torch.zeros_like(p)
                 dist.all_reduce(p.grad)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """`tensor` added up over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
 
     def sum_numbers(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Each number added up over the processes that have it."""
@@ -61,6 +77,36 @@ class World:
         dist.all_gather_object(found, list(items))
         return [item for one in found for item in one]
 
+    def decided(self, decide: Callable[[], T]) -> T:
+        """What the first process finds, on all of them; its `InputError` too."""
+        if self.size == 1:
+            return decide()
+        found: list[Any] = [None, None]
+        if self.first:
+            try:
+                found[0] = decide()
+            except InputError as error:
+                found[1] = error
+        dist.broadcast_object_list(found)
+        if found[1] is not None:
+            raise found[1]
+        return found[0]
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """What `work` gives in each process; if it is an `InputError` in one, that is raised in all."""
+        if self.size == 1:
+            return [work()]
+        result, error = None, None
+        try:
+            result = work()
+        except InputError as failed:
+            error = failed
+        found = self.gather([(result, error)])
+        for _, failed in found:
+            if failed is not None:
+                raise failed
+        return [one for one, _ in found]  # type: ignore[misc]
+
     def any(self, here: bool) -> bool:
         """Whether it holds in some process."""
         return (self.size > 1 and self.sum_numbers({"here": float(here)})["here"] > 0) or here
@@ -69,6 +115,11 @@ class World:
         """Until all processes have come here."""
         if self.size > 1:
             dist.barrier()
+
+
+@functools.lru_cache(maxsize=1)
+def _mesh(kind: str, size: int) -> DeviceMesh:
+    return init_device_mesh(kind, (size,))
 
 
 @contextmanager
