@@ -21,6 +21,7 @@ $(VENV)/.core: pyproject.toml constraints.txt
 
 $(VENV)/.installed: $(VENV)/.core
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	scripts/debian_packages.sh
 	touch $@
 
 demo: $(VENV)/.core
@@ -42,6 +43,7 @@ imports: install
 	$(BIN)/lint-imports
 
 tests: install
+	scripts/debian_packages.sh
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 test: lint types imports tests

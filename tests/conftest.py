@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -13,6 +16,9 @@ from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import System
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,23 @@ def tiny_folder(tiny_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_system(tiny_model, folder, {}, torch.float32)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chrome]:
+    """Chromium without a window. Tests of pages fail where it is missing: nothing is skipped in silence."""
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    found, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if found is None or driver is None:
+        raise RuntimeError("tests of pages need chromium and chromedriver: run scripts/debian_packages.sh")
+    options = ChromeOptions()
+    options.binary_location = found
+    # No sandbox: containers run tests as root, and only our own pages are opened.
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = Chrome(options, ChromeService(driver))
+    chrome.set_window_size(1400, 900)
+    yield chrome
+    chrome.quit()
