@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from darkroom.cli.options import with_options
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
     from darkroom.evaluation.study.collection import Candidate, Collection
@@ -75,8 +75,8 @@ class Asked:
     report: Annotated[bool, typer.Option("--report", help="Print what the votes say.")] = False
 
     def __post_init__(self) -> None:
-        insist(0 <= self.port <= 65_535, "the port", self.port, "0 to 65535")
-        insist(self.most >= 1, "the number of questions", self.most, "at least 1")
+        require(0 <= self.port <= 65_535, "the port", self.port, "0 to 65535")
+        require(self.most >= 1, "the number of questions", self.most, "at least 1")
 
     @property
     def serves(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from darkroom.config import from_dict, to_dict
 from darkroom.data.picturebook.caption import Facts
-from darkroom.errors import InputError, insist
+from darkroom.errors import InputError, require
 from darkroom.json_file import read_json
 from darkroom.whole_file import whole_file
 
@@ -64,16 +64,16 @@ class Design:
     secret: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def __post_init__(self) -> None:
-        insist(len(self.candidates) >= 2, "the number of candidates", len(self.candidates), "at least 2")
+        require(len(self.candidates) >= 2, "the number of candidates", len(self.candidates), "at least 2")
         if len(set(self.candidates)) < len(self.candidates):
             raise InputError(f"a candidate is named twice: {', '.join(self.candidates)}")
-        insist(len(self.items) >= 1, "the number of items", len(self.items), "at least 1")
+        require(len(self.items) >= 1, "the number of items", len(self.items), "at least 1")
         for name in self.questions:
             if name not in QUESTIONS:
                 raise InputError(f"unknown question {name!r}; known are: {', '.join(QUESTIONS)}")
-        insist(len(self.questions) >= 1, "the number of questions", len(self.questions), "at least 1")
+        require(len(self.questions) >= 1, "the number of questions", len(self.questions), "at least 1")
         for name, share in (("attention", self.attention), ("repeats", self.repeats)):
-            insist(0 <= share <= 0.5, f"the share of {name}", share, "0 to 0.5")
+            require(0 <= share <= 0.5, f"the share of {name}", share, "0 to 0.5")
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
