@@ -100,7 +100,7 @@ def test_weights_have_spectral_norm_one() -> None:
         h(torch.randn(2, 6, 5), {})
     for conv in (h.enter.conv, h.residual.conv, h.out):
         weight: Tensor = conv.weight.flatten(1)  # type: ignore[union-attr, operator]
-        assert abs(float(torch.linalg.matrix_norm(weight, 2)) - 1) < 1e-3
+        assert abs(float(torch.linalg.matrix_norm(weight.detach(), 2)) - 1) < 1e-3
 
 
 def test_augmentation_passes_gradients_and_belongs_to_its_row() -> None:
