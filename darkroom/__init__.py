@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from darkroom.engine.engine import Engine
     from darkroom.errors import InputError
     from darkroom.library import Drawn, Model, load, sampler_names, schedule_names, system_names
-    from darkroom.types import Guidance, HighResolution, Region, Request, Size
+    from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request, Size
 
 __all__ = [
+    "ControlUnit",
     "Drawn",
     "Engine",
     "Guidance",
@@ -44,7 +45,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
-    **dict.fromkeys(("Guidance", "HighResolution", "Region", "Request", "Size"), "types"),
+    **dict.fromkeys(("ControlUnit", "Guidance", "HighResolution", "Region", "Request", "Size"), "types"),
     **dict.fromkeys(("Drawn", "Model", "load", "sampler_names", "schedule_names", "system_names"), "library"),
     "InputError": "errors",
     "Engine": "engine.engine",

@@ -67,12 +67,16 @@ class Model:
     """A system that is ready to draw. The same request gives the same picture, alone or with others."""
 
     def __init__(
-        self, loaded: LoadedModel, lora_folders: Sequence[Path] = (), embedding_folders: Sequence[Path] = ()
+        self,
+        loaded: LoadedModel,
+        lora_folders: Sequence[Path] = (),
+        embedding_folders: Sequence[Path] = (),
+        control_folders: Sequence[Path] = (),
     ) -> None:
         from darkroom.engine.pipeline import Pipeline
 
         self.loaded = loaded
-        self.pipeline = Pipeline(loaded.model, lora_folders, embedding_folders)
+        self.pipeline = Pipeline(loaded.model, lora_folders, embedding_folders, control_folders)
 
     def draw(self, prompt: str | Request = "", **settings: Any) -> Drawn:
         """One picture of `prompt`, or of a request, with `settings` by the names of `Request`'s fields.
@@ -101,6 +105,7 @@ def load(
     *,
     lora_folders: Sequence[Path | str] = (),
     embedding_folders: Sequence[Path | str] = (),
+    control_folders: Sequence[Path | str] = (),
     vae: str | None = None,
     memory: str = "auto",
     quantize: str | None = None,
@@ -112,7 +117,7 @@ def load(
     from darkroom.checkpoints.model import load_model
 
     loaded = load_model(str(name), device, dtype, vae=vae, memory=memory, quantize=quantize)
-    return Model(loaded, [Path(f) for f in lora_folders], [Path(f) for f in embedding_folders])
+    return Model(loaded, *([Path(f) for f in fs] for fs in (lora_folders, embedding_folders, control_folders)))
 
 
 def system_names() -> list[str]:

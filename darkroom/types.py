@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "ControlUnit",
     "Denoise",
     "Guidance",
     "GuidedDenoise",
@@ -116,6 +117,24 @@ class HighResolution:
 
 
 @dataclass(frozen=True)
+class ControlUnit:
+    """A network beside the model that leads the drawing by a picture; its file says which of three kinds it is.
+
+    ControlNets and T2I-Adapters follow edges, depth, a pose …, IP-Adapters what a picture shows. Several add up.
+    """
+
+    model: str  # a file, a folder as Diffusers writes it, or a name in the folders of such networks
+    image: Any  # the hint, or what an IP-Adapter looks at: uint8 (H, W, 3)
+    weight: float = 1.0
+    start: float = 0.0  # the steps in which it acts, as shares of those that are run
+    end: float = 1.0
+    guess: bool = False  # on the rows with the prompt alone, coarse features more than fine ones (ControlNet)
+    preprocessor: str | None = None  # what makes the hint of `image`: canny, lineart …; None: it is the hint
+    encoder: str | None = None  # of an IP-Adapter: its image encoder; None: it is looked for beside the adapter
+    image_path: str | None = None  # the file of `image`, for records
+
+
+@dataclass(frozen=True)
 class Request:
     """Everything that determines one picture. The same request gives the same picture.
 
@@ -152,6 +171,7 @@ class Request:
     )
     tome_ratio: float = 0.0  # share of tokens merged for self-attention at the finest level, 0 to 0.75; the same
     regions: tuple[Region, ...] = ()
+    controls: tuple[ControlUnit, ...] = ()
     emphasis: str = "a1111"
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before
     seed_mode: str = "darkroom"

@@ -1,4 +1,4 @@
-"""Files that people keep in folders and call by name: LoRAs, embeddings, checkpoints."""
+"""Files that people keep in folders and call by name: LoRAs, embeddings, control networks, checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
-__all__ = ["CHECKPOINTS", "EMBEDDINGS", "LORAS", "Kept", "find_file", "named_files"]
+__all__ = ["CHECKPOINTS", "CONTROLS", "EMBEDDINGS", "LORAS", "Kept", "find_file", "named_files"]
 
 MAX_FILES = 100_000  # looked at below one folder
 
@@ -29,6 +29,13 @@ LORAS = Kept(
     "LoRA",
     (".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"),
     ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin", "pytorch_lora_weights.bin"),
+)
+CONTROLS = Kept(
+    "control network",
+    (".safetensors", ".sft", ".pth", ".pt", ".ckpt", ".bin"),
+    tuple(
+        f"diffusion_pytorch_model{variant}" for variant in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+    ),
 )
 EMBEDDINGS = Kept(
     "embedding",

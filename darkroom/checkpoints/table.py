@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_QKV", "ONE_ROW", "SAME", "TRANSPOSED", "Change", "Entry", "Rule", "Scope"]
-__all__ += ["Table", "heads_outermost", "rules"]
+__all__ = ["CONV_1X1", "CONV_1X1_1D", "FUSED_KV", "FUSED_QKV", "ONE_ROW", "SAME", "TRANSPOSED"]
+__all__ += ["Change", "Entry", "Rule", "Scope", "Table", "heads_outermost", "rules"]
 
 Tensors = Sequence[Tensor]
 
@@ -44,6 +44,7 @@ CONV_1X1_1D = _as_convolution(1)
 TRANSPOSED = Change(lambda x: [t.mT for t in x], lambda x: [t.mT for t in x])
 ONE_ROW = Change(lambda x: [t.flatten() for t in x], lambda x: [t[None] for t in x])  # ours (D,), theirs (1, D)
 FUSED_QKV = Change(lambda x: x[0].chunk(3), lambda x: [_joined(x)])  # all q, all k, all v
+FUSED_KV = Change(lambda x: x[0].chunk(2), lambda x: [_joined(x)])
 
 
 def _joined(x: Tensors) -> Tensor:

@@ -109,7 +109,10 @@ def _weights(file: MappedFile, root: object, places: _Places, kind: str) -> Weig
     notes = {name: str(table[name]) for name in NOTES if isinstance(table.get(name), (int, str))}
     learned = {f"{WORDS}.{word}": vectors for word, vectors in (_as_dict(table.get(WORDS)) or {}).items()}
     nested = (_as_dict(table.get(name)) for name in NESTED)
-    candidates = [learned, _as_dict(table.get("state_dict")), table, *nested]
+    # Tables of tables, as IP-Adapters have them: one dot for each step inside.
+    inside = {name: _as_dict(value) or {} for name, value in table.items()}
+    joined = {f"{name}.{key}": value for name, inner in inside.items() for key, value in inner.items()}
+    candidates = [learned, _as_dict(table.get("state_dict")), table, *nested, joined]
     for candidate in candidates:
         entries = {}
         for name, value in (candidate or {}).items():

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
+from darkroom.engine.controls import RunControl, given
 from darkroom.engine.loras import PromptLoras, merged
+from darkroom.models.control import controlled
 from darkroom.nn.attention import Context
 from darkroom.nn.lora import adapted
 from darkroom.nn.perturbed_attention import without_self_attention
-from darkroom.systems.build import LatentDiffusion, RunFeatures
+from darkroom.systems.build import Attach, LatentDiffusion, RunFeatures
 from darkroom.tasks.guide import Guide
 
 __all__ = ["Ask", "Told", "answer"]
@@ -35,6 +37,7 @@ class Ask:
     loras: PromptLoras
     features: RunFeatures | None = None
     exact: bool = False
+    controls: Sequence[RunControl] = ()  # those that act in this step
 
     @property
     def rows(self) -> int:
@@ -75,8 +78,19 @@ def answer(asks: Sequence[Ask], told: Told) -> list[Tensor]:
         else:
             attached.enter_context(adapted(model, [(a.rows, a.loras.unet) for a in asks]))
         attached.enter_context(without_self_attention(model.unet.mid_attention, perturbed))
-        estimates = model.denoiser(told.cond, context=told.context, features=features)(x, sigma)
+        attach = _attach(asks, told) if any(a.controls for a in asks) else None
+        estimates = model.denoiser(told.cond, context=told.context, features=features, attach=attach)(x, sigma)
     return list(estimates.split([a.rows for a in asks]))
+
+
+def _attach(asks: Sequence[Ask], told: Told) -> Attach:
+    """What the asks' controls give to one call of the network."""
+
+    def attach(x: Tensor, t: Tensor) -> AbstractContextManager[None]:
+        runs = [(a.guide, a.controls) for a in asks]
+        return controlled(asks[0].model.unet, given(runs, x, t, told.cond, told.context))
+
+    return attach
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ class Batcher:
         company = [a for a in asks if a.company == first.company]
         if len(company) == 1:
             return company
-        most = fitting_rows(first.model, first.x.shape, sum(a.rows for a in company))
+        controls = max(len(a.controls) for a in company)
+        most = fitting_rows(first.model, first.x.shape, sum(a.rows for a in company), controls)
         most = min(most, self._most.get(first.company, most))
         chosen, rows, length, longest = [first], first.rows, first.tokens, first.tokens
         for ask in company[1:]:

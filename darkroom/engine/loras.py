@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.checkpoints.folders import LORAS, find_file
-from darkroom.checkpoints.lora import Lora, read_lora
+from darkroom.checkpoints.lora import read_lora
+from darkroom.engine.shelf import Shelf
 from darkroom.nn.lora import Adapters, merge
 from darkroom.prompts.tree import LoraTag
 from darkroom.systems.build import LatentDiffusion
@@ -39,27 +39,16 @@ def merged(model: LatentDiffusion, adapters: Adapters | None) -> Iterator[None]:
 
 
 class LoraShelf:
-    """Reads the LoRAs of prompts from `folders`; those used last stay read as long as their files stay the same."""
+    """Reads the LoRAs of prompts from `folders`."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
-        self._read: OrderedDict[tuple[object, ...], Lora] = OrderedDict()
+        self._loras = Shelf(lambda path, model: read_lora(path, model.system, model.dtype, model.device), KEPT)
 
     def of(self, tags: Sequence[LoraTag], model: LatentDiffusion) -> PromptLoras:
         """`InputError` for a LoRA that is not found, is damaged or does not fit the model."""
-        loras = [(self._get(tag.name, model), tag) for tag in tags]
+        loras = [(self._loras.get(find_file(LORAS, tag.name, self.folders), model), tag) for tag in tags]
         return PromptLoras(
             Adapters.of((lora.unet, tag.unet) for lora, tag in loras),
             Adapters.of((lora.text, tag.text) for lora, tag in loras),
         )
-
-    def _get(self, name: str, model: LatentDiffusion) -> Lora:
-        path = find_file(LORAS, name, self.folders)
-        file = path.stat()
-        key = (path, file.st_mtime_ns, file.st_size, model.system.name, model.dtype, model.device)
-        if key not in self._read:
-            self._read[key] = read_lora(path, model.system, model.dtype, model.device)
-            while len(self._read) > KEPT:
-                self._read.popitem(last=False)
-        self._read.move_to_end(key)
-        return self._read[key]

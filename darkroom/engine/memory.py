@@ -21,11 +21,14 @@ LIVE = 8
 KEPT = 12
 
 
-def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *, gradient: bool = False) -> int:
+def needed_memory(
+    model: LatentDiffusion, height: int, width: int, rows: int, *, gradient: bool = False, controls: int = 0
+) -> int:
     """About how many bytes a step on `rows` latents, or decoding one, takes for pictures of this size in pixels.
 
     Counted are the UNet's skips, the maps that live beside them, and the first stage's at its finest resolution.
-    `gradient`: through both, as guidance by a target needs it.
+    `gradient`: through both, as guidance by a target needs it. `controls`: control networks; their sums are kept as
+    large as the skips, beside what one of them gives.
     """
     unet, stage = model.unet.config, model.autoencoder.config
     h, w = height // stage.factor, width // stage.factor
@@ -36,7 +39,7 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     skips = sum(
         unet.model_channels * m * (unet.num_res_blocks + 1) * (places >> 2 * i) for i, m in enumerate(unet.channel_mult)
     )
-    step = rows * (skips + LIVE * 2 * finest * places) * size
+    step = rows * ((1 + min(controls, 2)) * skips + LIVE * 2 * finest * places) * size
     tile = tile_for(h, w)
     shown = places if tile is None or gradient else min(places, tile * tile)
     decode = LIVE * stage.channels * shown * (stage.factor // stage.patch_size) ** 2 * (4 if widened else size)
@@ -44,10 +47,11 @@ def needed_memory(model: LatentDiffusion, height: int, width: int, rows: int, *,
     return together + 4 * 3 * height * width * 4  # the picture itself, in float32, while it is put together
 
 
-def fitting_rows(model: LatentDiffusion, shape: Sequence[int], rows: int) -> int:
+def fitting_rows(model: LatentDiffusion, shape: Sequence[int], rows: int, controls: int = 0) -> int:
     """How many rows of latents (…, h, w) memory holds in one call, at most `rows`; never less than one."""
     free, factor = available_memory(model.device), model.autoencoder.config.factor
-    while rows > 1 and needed_memory(model, shape[-2] * factor, shape[-1] * factor, rows) > free:
+    height, width = shape[-2] * factor, shape[-1] * factor
+    while rows > 1 and needed_memory(model, height, width, rows, controls=controls) > free:
         rows -= 1
     return rows
 
@@ -59,7 +63,8 @@ def check_memory(model: LatentDiffusion, plan: Plan) -> None:
     rows = 1 if plan.guidance_scale == 1 else 2
 
     def needed(width: int, height: int) -> int:
-        return needed_memory(model, height, width, rows, gradient=plan.request.target is not None)
+        gradient, controls = plan.request.target is not None, len(plan.request.controls)
+        return needed_memory(model, height, width, rows, gradient=gradient, controls=controls)
 
     if needed(largest.width, largest.height) <= free:
         return

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from darkroom.checkpoints.embeddings import EmbeddingFolders
+from darkroom.engine.controls import ControlShelf
 from darkroom.engine.desks import exact as alone
 from darkroom.engine.engine import Draw, Engine, Ticket
 from darkroom.engine.loras import LoraShelf
@@ -26,8 +27,8 @@ class Pipeline:
     """Draws requests on one system. Nothing is kept between runs: the same request gives the same picture, alone or in
     any company (within 1/255 of each pixel in float32; with `exact` to the bit, at the price of joint calls).
 
-    `lora_folders`, `embedding_folders`: where the LoRAs and textual-inversion embeddings that prompts name are looked
-    for.
+    `lora_folders`, `embedding_folders`, `control_folders`: where the LoRAs and textual-inversion embeddings that
+    prompts name, and the networks of control units, are looked for.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Pipeline:
         model: LatentDiffusion,
         lora_folders: Sequence[Path] = (),
         embedding_folders: Sequence[Path] = (),
+        control_folders: Sequence[Path] = (),
         *,
         exact: bool = False,
     ) -> None:
         self.model = model.eval()
         self.shelf = LoraShelf(lora_folders)
+        self.controls = ControlShelf(control_folders)
         self.embeddings = EmbeddingFolders(embedding_folders, model.system)
         self.exact = exact
 
@@ -71,7 +74,7 @@ class Pipeline:
 
     def draw(self, p: Plan, desk: Desk) -> Picture:
         """The work of one picture."""
-        return Run(p, self.model, self.shelf, desk).picture()
+        return Run(p, self.model, self.shelf, self.controls, desk).picture()
 
 
 def drawn(draws: Sequence[Draw], *, batch_size: int = 8, exact: bool = False) -> Events:

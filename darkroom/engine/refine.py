@@ -40,10 +40,11 @@ def refine(
 
 
 def _draw(base: Pipeline, refiner: Pipeline, begun: Plan, request: Request, desk: Desk) -> Picture:
-    latent = Run(begun, base.model, base.shelf, desk).latent().x[0]
+    latent = Run(begun, base.model, base.shelf, base.controls, desk).latent().x[0]
     rest = replace(begun.filled(), latent=latent, denoising_start=begun.request.denoising_end)
     inputs = _for(refiner.model.system, base.model.system, request.inputs)
-    rest = replace(rest, denoising_end=request.denoising_end, hires=request.hires, inputs=inputs)
+    # Control networks are made for the base.
+    rest = replace(rest, denoising_end=request.denoising_end, hires=request.hires, inputs=inputs, controls=())
     picture = refiner.draw(refiner.checked(rest), desk)
     return replace(picture, plan=replace(picture.plan, request=request))
 

@@ -16,6 +16,7 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.guidance import WithUncond
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.engine.ask import Ask
+from darkroom.engine.controls import ControlShelf, ready
 from darkroom.engine.loras import LoraShelf
 from darkroom.errors import InputError
 from darkroom.nn.lora import adapted
@@ -78,9 +79,12 @@ class Desk(Protocol):
 class Run:
     """The walk of one plan: conditions, start, sampler, second pass, decoder."""
 
-    def __init__(self, plan: Plan, model: LatentDiffusion, shelf: LoraShelf, desk: Desk) -> None:
+    def __init__(
+        self, plan: Plan, model: LatentDiffusion, shelf: LoraShelf, controls: ControlShelf, desk: Desk
+    ) -> None:
         self.plan, self.model, self.desk = plan, model, desk
         self.loras = shelf.of(plan.prompt.loras, model)
+        self.controls = controls.of(plan.request.controls, model)
 
     def picture(self) -> Picture:
         latent = self.latent()
@@ -110,13 +114,15 @@ class Run:
         start = begin(situation)
         guides = Guides(plan, inputs, model.conditioner.unconditional, self._encode, shape[1:])
         features = RunFeatures.of(plan.request.deepcache_interval, plan.request.tome_ratio)
+        controls = ready(self.controls, model, Size(plan.height, plan.width))
         step = plan.skipped  # prompts change by the steps of the whole schedule
         uncond: Tensor | None = None
 
         def estimate(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal uncond
             guide = guides.at(step, float(sigma))
-            rows = self.desk.estimate(Ask(model, x, sigma, guide, self.loras, features)).split(1)
+            acting = [c for c in controls if c.acts(step - plan.skipped, len(plan.sigmas) - 1)]
+            rows = self.desk.estimate(Ask(model, x, sigma, guide, self.loras, features, acting)).split(1)
             uncond = None if guide.null is None else rows[guide.null]
             return guide.combine(x, sigma, rows)
 

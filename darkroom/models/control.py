@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,6 +50,20 @@ class Control:
             tuple(ImageKeys(image.layers, rest * image.weight) for image in self.images),
         )
 
+    def rows(self, which: Sequence[int], total: int) -> Control:
+        """Residuals (n, …) as those of the rows `which` of a run that has `total`; the others are given nothing."""
+
+        def spread(residual: Tensor) -> Tensor:
+            result = residual.new_zeros(total, *residual.shape[1:])
+            result[list(which)] = residual
+            return result
+
+        return Control(tuple(map(spread, self.skips)), None if self.middle is None else spread(self.middle))
+
+    def __getitem__(self, share: slice) -> Control:
+        """The residuals of some rows."""
+        return Control(tuple(r[share] for r in self.skips), None if self.middle is None else self.middle[share])
+
     def __add__(self, other: Control) -> Control:
         """Both together."""
         middles = [m for m in (self.middle, other.middle) if m is not None]
@@ -76,45 +90,40 @@ def controlled(unet: UNet, rows: Sequence[tuple[int, Control | None]]) -> Iterat
 
     `rows` tells how many rows are whose, in the order of the batch. Nothing of the network is touched.
     """
+    places: dict[nn.Module, _Place] = {}
+    for share, control in shares(rows):
+        for module, added in _outputs(unet, control):
+            places.setdefault(module, _Place()).outputs.append((share, added))
+        for module, added in _skips(unet, control):
+            places.setdefault(module, _Place()).skips.append((share, added))
+        for image in control.images:
+            for layer, (k, v) in zip(cross_attentions(unet), image.layers, strict=True):
+                places.setdefault(layer, _Place()).images.append((share, k, v, image.weight))
     hooks: list[RemovableHandle] = []
     try:
-        for share, control in shares(rows):
-            hooks += _attach(unet, share, control)
-            for image in control.images:
-                for layer, (k, v) in zip(cross_attentions(unet), image.layers, strict=True):
-                    hooks += _attach_image(layer, share, k, v, image.weight)
+        for module, place in places.items():
+            hooks += place.attach(module)
         yield
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _attach(unet: UNet, share: slice, control: Control) -> Iterator[RemovableHandle]:
-    def add_to_output(place: nn.Module, added: Tensor) -> RemovableHandle:
-        def add(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-            return _with(output, share, added)
-
-        return place.register_forward_hook(add)
-
-    def add_to_skip(place: nn.Module, added: Tensor) -> RemovableHandle:
-        def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            joined, *rest = inputs  # (B, stream and skip, H, W)
-            joined[share, -added.shape[1] :] += added
-            return joined, *rest
-
-        return place.register_forward_pre_hook(add)
-
-    if control.skips:
-        readers = [block for level in unet.up for block in level.blocks]  # type: ignore[union-attr]
-        for block, added in zip(reversed(readers), control.skips, strict=True):
-            yield add_to_skip(block, added)
+def _outputs(unet: UNet, control: Control) -> Iterator[tuple[nn.Module, Tensor]]:
+    """The modules behind which something is added, and what."""
     if control.levels:
         places = [_end(level) for level in unet.down if isinstance(level, DownLevel)]
         # A network of fewer levels than the adapter takes the last one behind the middle, as SDXL does.
-        for place, added in zip([*places, unet.mid_block2], control.levels):
-            yield add_to_output(place, added)
+        yield from zip([*places, unet.mid_block2], control.levels)
     if control.middle is not None:
-        yield add_to_output(unet.mid_block2, control.middle)
+        yield unet.mid_block2, control.middle
+
+
+def _skips(unet: UNet, control: Control) -> Iterator[tuple[nn.Module, Tensor]]:
+    """The blocks whose skip is added to, and what."""
+    if control.skips:
+        readers = [block for level in unet.up for block in level.blocks]  # type: ignore[union-attr]
+        yield from zip(reversed(readers), control.skips, strict=True)
 
 
 def _end(level: DownLevel) -> nn.Module:
@@ -123,25 +132,51 @@ def _end(level: DownLevel) -> nn.Module:
     return level.resample if isinstance(last, NoAttention) and level.resample is not None else last
 
 
-def _attach_image(layer: Attention, share: slice, k: Tensor, v: Tensor, weight: float) -> Iterator[RemovableHandle]:
-    """y = attention(q, prompt) + weight · attention(q, picture) before the output layer (arXiv:2308.06721, eq. 5)."""
-    queries = torch.empty(0)
+@dataclass
+class _Place:
+    """What is given at one module, each with the rows that it is for."""
 
-    def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        nonlocal queries
-        queries = output[share]
+    outputs: list[tuple[slice, Tensor]] = field(default_factory=list)
+    skips: list[tuple[slice, Tensor]] = field(default_factory=list)
+    images: list[tuple[slice, Tensor, Tensor, float]] = field(default_factory=list)
 
-    def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        y, *rest = inputs
-        keys, values = (t.expand(len(queries), -1, -1) for t in (k, v))
-        return _with(y, share, weight * attention(queries, keys, values, layer.heads, upcast=layer.upcast)), *rest
+    def attach(self, module: nn.Module) -> Iterator[RemovableHandle]:
+        if self.outputs:
+            yield module.register_forward_hook(self._add_to_output)
+        if self.skips:
+            yield module.register_forward_pre_hook(self._add_to_skip)
+        if self.images:
+            assert isinstance(module, Attention), "pictures are read by cross-attention"
+            yield from self._attach_images(module)
 
-    yield layer.to_q.register_forward_hook(keep)
-    yield layer.to_out.register_forward_pre_hook(add)
+    def _add_to_output(self, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        output = output.clone()  # others may hold it, the backward pass among them
+        for share, added in self.outputs:
+            output[share] += added
+        return output
 
+    def _add_to_skip(self, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        joined, *rest = inputs  # (B, stream and skip, H, W), made for this block alone
+        for share, added in self.skips:
+            joined[share, -added.shape[1] :] += added
+        return joined, *rest
 
-def _with(x: Tensor, share: slice, added: Tensor) -> Tensor:
-    """x with `added` on the rows of `share`; x itself may be needed by the backward pass."""
-    x = x.clone()
-    x[share] += added
-    return x
+    def _attach_images(self, layer: Attention) -> Iterator[RemovableHandle]:
+        """y = attention(q, prompt) + weight · attention(q, picture) before the output layer (arXiv:2308.06721)."""
+        queries = torch.empty(0)
+
+        def keep(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            nonlocal queries
+            queries = output
+
+        def add(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            y, *rest = inputs
+            y = y.clone()
+            for share, k, v, weight in self.images:
+                q = queries[share]
+                keys, values = (t.expand(len(q), -1, -1) for t in (k, v))
+                y[share] += weight * attention(q, keys, values, layer.heads, upcast=layer.upcast)
+            return y, *rest
+
+        yield layer.to_q.register_forward_hook(keep)
+        yield layer.to_out.register_forward_pre_hook(add)

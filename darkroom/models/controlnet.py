@@ -30,6 +30,7 @@ class ControlNet(UNetEncoder):
     def __init__(self, config: ControlNetConfig) -> None:
         super().__init__(config.unet)
         self.global_pool = config.global_pool
+        self.hint_factor = 2 ** (len(config.hint_widths) - 1)  # pixels a side to a position of the latent
         channels = skip_channels(config.unet)
         self.hint = _hint(config, channels[0])
         self.zero_skips = nn.ModuleList(zero(Conv2d(n, n, 1)) for n in channels)

@@ -37,6 +37,7 @@ class IPAdapterConfig:
 class IPAdapter(nn.Module):
     def __init__(self, config: IPAdapterConfig) -> None:
         super().__init__()
+        self.config = config
         self.projection = ImageProjection(config) if config.resampler is None else Resampler(config, config.resampler)
         self.to_k = nn.ModuleList(Linear(config.context_dim, width, bias=False) for width in config.layers)
         self.to_v = nn.ModuleList(Linear(config.context_dim, width, bias=False) for width in config.layers)
@@ -44,7 +45,8 @@ class IPAdapter(nn.Module):
     def forward(self, features: Tensor) -> Control:
         """For all steps of a run, from what the image tower gives: (B, image_dim), plus (B, L, image_dim).
 
-        For the unconditional branch plain models take zeros, plus models what the tower gives for a black picture.
+        For the unconditional branch plain models take zeros, plus models what the tower gives
+        for zeros, the mean color.
         """
         tokens = self.projection(features)  # (B, image_tokens, context_dim)
         return Control(images=(ImageKeys(tuple((k(tokens), v(tokens)) for k, v in zip(self.to_k, self.to_v))),))

@@ -40,6 +40,7 @@ class T2IAdapter(nn.Module):
 
     def forward(self, hint: Tensor) -> Control:
         """For all steps of a run, from a picture (B, 3, H, W) with values from 0 to 1."""
+        hint = hint.mean(dim=1, keepdim=True) if self.config.hint_channels == 1 else hint
         x = F.pixel_unshuffle(hint, self.config.factor)
         if self.conv_in is not None:
             x = self.conv_in(x)

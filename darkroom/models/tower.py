@@ -18,7 +18,7 @@ Activation = Literal["quick_gelu", "gelu"]  # OpenAI's towers; OpenCLIP's and th
 
 
 class TowerLayer(nn.Module):
-    """LayerNorm and self-attention with biases, LayerNorm and a feed-forward four times as wide, both on a branch.
+    """LayerNorm and self-attention with biases, LayerNorm and a feed-forward `inner` wide (four times `width` by default).
 
     `scaled`: each branch is multiplied by a learned number for each channel (layer scale, arXiv:2103.17239).
     """
@@ -32,6 +32,7 @@ class TowerLayer(nn.Module):
         causal: bool,
         eps: float = 1e-5,
         scaled: bool = False,
+        inner: int | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.activation, self.causal = heads, activation, causal
@@ -41,8 +42,8 @@ class TowerLayer(nn.Module):
         self.to_v = Linear(width, width)
         self.to_out = Linear(width, width)
         self.norm2 = nn.LayerNorm(width, eps)
-        self.ff_in = Linear(width, 4 * width)
-        self.ff_out = Linear(4 * width, width)
+        self.ff_in = Linear(width, inner or 4 * width)
+        self.ff_out = Linear(inner or 4 * width, width)
         self.scale1 = nn.Parameter(torch.ones(width)) if scaled else None
         self.scale2 = nn.Parameter(torch.ones(width)) if scaled else None
 

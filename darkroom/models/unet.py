@@ -224,7 +224,7 @@ def _res_block(c: UNetConfig, n_in: int, n_out: int, resample: Literal["down", "
 
 
 def _attention(c: UNetConfig, channels: int, depth: int, level: int | None) -> nn.Module:
-    if not depth and level is not None:
+    if not depth:
         return NoAttention()
     heads = c.head_count(channels)
     if c.attention == "block":

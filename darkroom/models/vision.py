@@ -1,4 +1,4 @@
-"""CLIP's vision tower with projection, for image prompts: OpenAI's ViT-L/14 and OpenCLIP's ViT-H/14.
+"""CLIP's vision tower with projection, for image prompts: OpenAI's ViT-L/14, OpenCLIP's ViT-H/14 and ViT-bigG/14.
 
 Written here for the same reasons as the text tower, with which it shares its layer.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.tower import Activation, TowerLayer
 from darkroom.nn.layers import Conv2d, Linear
 
-__all__ = ["VisionConfig", "VisionTower", "prepare_image"]
+__all__ = ["VisionConfig", "VisionTower", "cropped_for_tower", "prepare_image"]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -29,6 +31,7 @@ class VisionConfig:
     projection: int
     patch: int = 14
     image_size: int = 224
+    inner: int | None = None  # width of the feed-forward layers; four times `width` by default
 
     @property
     def positions(self) -> int:
@@ -48,18 +51,24 @@ class VisionTower(nn.Module):
         self.patch_embedding = Conv2d(3, c.width, c.patch, stride=c.patch, bias=False)
         self.position_embedding = nn.Embedding(c.positions, c.width)
         self.norm_in = nn.LayerNorm(c.width)
-        self.layers = nn.ModuleList(TowerLayer(c.width, c.heads, c.activation, causal=False) for _ in range(c.layers))
+        self.layers = nn.ModuleList(
+            TowerLayer(c.width, c.heads, c.activation, causal=False, inner=c.inner) for _ in range(c.layers)
+        )
         self.norm_out = nn.LayerNorm(c.width)
         self.projection = Linear(c.width, c.projection, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.projection(self.norm_out(self.positions(images)[:, 0]))
+
+    def positions(self, images: Tensor, *, skip: int = 0) -> Tensor:
+        """What the last layer but `skip` gives for the whole image and each patch: (B, 1 + patches, width)."""
         patches = self.patch_embedding(images.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
         whole = self.class_embedding.expand(len(images), 1, -1)
         x = torch.cat([whole, patches], dim=1) + self.position_embedding.weight  # (B, 1 + patches, width)
         x = self.norm_in(x)
-        for layer in self.layers:
+        for layer in self.layers[: len(self.layers) - skip]:
             x = layer(x)
-        return self.projection(self.norm_out(x[:, 0]))
+        return x
 
 
 def prepare_image(images: Tensor, size: int = 224) -> Tensor:
@@ -72,9 +81,26 @@ def prepare_image(images: Tensor, size: int = 224) -> Tensor:
     if max(factors) > 1:
         images = _blur(images.float(), [max((f - 1) / 2, 0.001) for f in factors])
     x = F.interpolate(images.float(), size=(size, size), mode="bicubic", align_corners=True)
+    return _standardized((x + 1) / 2)
+
+
+def cropped_for_tower(pixels: np.ndarray, size: int = 224) -> Tensor:
+    """A picture uint8 (H, W, 3) as the tower's input (1, 3, size, size), as CLIP itself and transformers have it: the
+    shorter side by Pillow's bicubic, the middle cut out."""
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    sides = (size * width // short, size * height // short)
+    scaled = Image.fromarray(pixels).resize(sides, Image.Resampling.BICUBIC)
+    left, top = (sides[0] - size) // 2, (sides[1] - size) // 2
+    cut = np.array(scaled.crop((left, top, left + size, top + size)))
+    return _standardized(torch.from_numpy(cut).permute(2, 0, 1)[None].float() / 255)
+
+
+def _standardized(x: Tensor) -> Tensor:
+    """Values from 0 to 1 by CLIP's mean and deviation."""
     mean = torch.tensor(MEAN, device=x.device).view(3, 1, 1)
     std = torch.tensor(STD, device=x.device).view(3, 1, 1)
-    return ((x + 1) / 2 - mean) / std
+    return (x - mean) / std
 
 
 def _blur(images: Tensor, sigmas: list[float]) -> Tensor:

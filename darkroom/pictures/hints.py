@@ -12,15 +12,35 @@ from PIL import Image
 
 from darkroom.errors import InputError
 from darkroom.registry import Registry
+from darkroom.types import Size
 
-__all__ = ["HINTS", "blurred", "canny", "depth_hint", "lineart", "tile"]
+__all__ = ["HINTS", "blurred", "canny", "depth_hint", "fitted_hint", "lineart", "tile"]
 
 Hint = Callable[[np.ndarray], np.ndarray]
 HINTS: Registry[Hint] = Registry("hint")
 
+FEW_COLORS = 200  # of pictures that are resized without new ones
+
 # The four directions of a gradient, each as the step (y, x) to a neighbor along it.
 _ACROSS = ((0, 1), (1, 1), (1, 0), (1, -1))
 _FLAT, _STEEP = np.tan(np.pi / 8), np.tan(3 * np.pi / 8)
+
+
+def fitted_hint(pixels: np.ndarray, size: Size) -> np.ndarray:
+    """The picture scaled to cover `size`, its middle cut out: "Crop and Resize" of A1111's ControlNet.
+
+    As there, pictures of few colors (masks, poses, maps of classes) keep these: each pixel is the nearest one.
+    """
+    height, width = pixels.shape[:2]
+    if (height, width) == (size.height, size.width):
+        return pixels
+    scale = max(size.height / height, size.width / width)
+    sides = (max(size.width, round(width * scale)), max(size.height, round(height * scale)))
+    image = Image.fromarray(pixels)
+    few = image.getcolors(FEW_COLORS) is not None
+    image = image.resize(sides, Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS)
+    left, top = (sides[0] - size.width) // 2, (sides[1] - size.height) // 2
+    return np.array(image.crop((left, top, left + size.width, top + size.height)))
 
 
 def canny(pixels: np.ndarray, low: float = 100, high: float = 200) -> np.ndarray:

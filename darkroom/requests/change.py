@@ -76,8 +76,13 @@ def schema() -> dict[str, Any]:
 
 
 def _json_type(setting: Setting) -> dict[str, Any]:
+    picture = {"type": ["string", "null"], "contentEncoding": "base64", "contentMediaType": "image/*"}
     if setting.kind in ("picture", "mask", "classes", "depth"):
-        return {"type": ["string", "null"], "contentEncoding": "base64", "contentMediaType": "image/*"}
+        return picture
+    if setting.kind == "controls":
+        described = json_type(setting.hint)
+        described["items"]["properties"]["image"] = picture
+        return described
     if setting.kind == "boxes":
         return {"type": ["array", "null"], "items": {"type": "object"}}
     return json_type(setting.hint)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
 from darkroom.diffusion.seeds import SEED_MODES
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
+from darkroom.pictures.hints import HINTS
 from darkroom.registry import nearest
 from darkroom.systems.system import System
-from darkroom.types import Guidance, HighResolution, Region, Request
+from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request
 
 __all__ = [
+    "check_controls",
     "check_guidance",
     "check_hires",
     "check_inputs",
@@ -25,6 +29,7 @@ __all__ = [
 
 MAX_SEED = 2**63 - 1
 MAX_SCALE = 1000.0
+MAX_CONTROL = 100.0
 
 FIELDS = frozenset(f.name for f in fields(Request))
 
@@ -45,9 +50,7 @@ def check_pictures(request: Request) -> None:
     for name, picture in (("image", request.image), ("target", request.target)):
         if picture is None:
             continue
-        shape = getattr(picture, "shape", ())
-        if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
-            raise InputError(f"the {name} has shape {list(shape)}, expected are pixels (H, W, 3) of uint8")
+        _require_pixels(name, picture)
     if request.mask is None:
         return
     if request.image is None:
@@ -59,6 +62,29 @@ def check_pictures(request: Request) -> None:
         raise InputError("the mask is empty: nothing would be repainted")
     if not 0 <= request.mask_blur <= 1000:
         raise InputError(f"the blur of the mask is {request.mask_blur}, expected are 0 to 1000 pixels")
+
+
+def _require_pixels(name: str, picture: Any) -> None:
+    shape = getattr(picture, "shape", ())
+    if len(shape) != 3 or shape[2] != 3 or picture.dtype != np.uint8 or 0 in shape:
+        raise InputError(f"the {name} has shape {list(shape)}, expected are pixels (H, W, 3) of uint8")
+
+
+def check_controls(units: Sequence[ControlUnit]) -> None:
+    """What can be said of them before their files are read."""
+    for unit in units:
+        name = f"the control {printable(unit.model)}"
+        if not unit.model:
+            raise InputError("a control names no model: its file or its name is expected")
+        _require_pixels(f"picture of {name.removeprefix('the ')}", unit.image)
+        if not (math.isfinite(unit.weight) and abs(unit.weight) <= MAX_CONTROL):
+            raise InputError(f"the weight of {name} is {unit.weight}, expected is {-MAX_CONTROL:g} to {MAX_CONTROL:g}")
+        if not 0 <= unit.start < unit.end <= 1:
+            raise InputError(
+                f"{name} acts from {unit.start} to {unit.end} of the steps: expected are rising shares between 0 and 1"
+            )
+        if unit.preprocessor is not None:
+            HINTS.name(unit.preprocessor)
 
 
 def remarks_on(request: Request) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from darkroom.pixels import resized, sides
 from darkroom.prompts.grammar import parse
 from darkroom.prompts.tree import Prompt
 from darkroom.requests.checks import (
+    check_controls,
     check_guidance,
     check_hires,
     check_inputs,
@@ -127,6 +128,7 @@ def plan(request: Request, system: System) -> Plan:
     guidance_scale = d.guidance_scale if request.guidance_scale is None else request.guidance_scale
     check_guidance(guidance_scale, request.target_strength, request.guidance)
     check_regions(request.regions)
+    check_controls(request.controls)
     check_seeds(request)
     sampler, stepped, options = _sampling(request, system)
     sample = with_options(sampler, options)

@@ -23,6 +23,10 @@ __all__ = ["OPEN", "SETTINGS", "TABLES", "Setting", "find_setting", "inner_class
 OPEN = ("inputs", "sampler_options", "schedule_options")
 LISTED = 8  # known names in the answer to an unknown one
 
+Kind = Literal[
+    "value", "picture", "mask", "classes", "depth", "boxes", "regions", "controls", "options", "tensor"
+]  # fmt: skip
+
 DRAWING, START, GUIDANCE, SEEDS, SPEED, CONDITIONS = (
     "What to draw",
     "Starting from a picture",
@@ -50,7 +54,7 @@ class Setting:
     aliases: tuple[str, ...] = ()
     metavar: str | None = None
     needs: str | None = None
-    kind: Literal["value", "picture", "mask", "classes", "depth", "boxes", "regions", "options", "tensor"] = "value"
+    kind: Kind = "value"
     type: Any = None
     a1111: str | None = None
     comfy: str | None = None
@@ -242,6 +246,7 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="L,T,R,B[,WEIGHT]:PROMPT",
         kind="regions",
     ),
+    Setting("controls", (), "ControlNets, T2I-Adapters and IP-Adapters, each with its picture.", kind="controls"),
     Setting("emphasis", ("--emphasis",), "How weights act: a1111, no_norm, comfy or compel.", GUIDANCE),
     Setting("clip_skip", ("--clip-skip",), "Last CLIP layer to read: 1, 2 …", GUIDANCE, a1111="Clip skip"),
     Setting(

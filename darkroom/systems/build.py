@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -26,9 +27,12 @@ from darkroom.systems.system import EMBEDDERS, System
 from darkroom.systems.tiling import tiled
 from darkroom.types import Denoise
 
-__all__ = ["LatentDiffusion", "RunFeatures", "build"]
+__all__ = ["Attach", "LatentDiffusion", "RunFeatures", "build"]
 
 _LOG = logging.getLogger(__name__)
+
+# What is attached to the UNet for one call, made of its scaled latents (B, C, h, w) and timesteps (B,).
+Attach = Callable[[Tensor, Tensor], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,19 +93,25 @@ class LatentDiffusion(nn.Module):
         return self.unet(_beside(x, conditioning.channels), t, conditioning.tokens, conditioning.vector)
 
     def denoiser(
-        self, conditioning: Conditioning, *, context: Context | None = None, features: RunFeatures | None = None
+        self,
+        conditioning: Conditioning,
+        *,
+        context: Context | None = None,
+        features: RunFeatures | None = None,
+        attach: Attach | None = None,
     ) -> Denoise:
         """The estimate of clean latents under `conditioning`, as samplers expect it.
 
         `context`: its tokens with what layers have made of them, for who calls often. `features`: what the run keeps
-        between its steps.
+        between its steps. `attach`: what control networks give to each call.
         """
         if context is None and conditioning.tokens is not None:
             context = Context(conditioning.tokens)
         reuse, merging = (None, None) if features is None else (features.reuse, features.merging)
 
         def network(x: Tensor, t: Tensor) -> Tensor:
-            with deepcache(self.unet, reuse), token_merging(self.unet.merging_transformers, merging):
+            given = nullcontext() if attach is None else attach(x, t)
+            with deepcache(self.unet, reuse), token_merging(self.unet.merging_transformers, merging), given:
                 return self.unet(_beside(x, conditioning.channels), t, context, conditioning.vector)
 
         return self.process.denoiser(network)
