@@ -18,7 +18,7 @@ Activation = Literal["quick_gelu", "gelu"]  # OpenAI's towers; OpenCLIP's and th
 
 
 class TowerLayer(nn.Module):
-    """LayerNorm and self-attention with biases, LayerNorm and a feed-forward `inner` wide (four times `width` by default).
+    """LayerNorm and self-attention with biases, LayerNorm and a feed-forward, `inner` or four times `width` wide.
 
     `scaled`: each branch is multiplied by a learned number for each channel (layer scale, arXiv:2103.17239).
     """

@@ -4,8 +4,11 @@ Float32, DDIM with leading steps, guidance, one seed for all noise; the toleranc
 latent.
 """
 
+import copy
+import functools
+import inspect
+import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 import transformers
 from narrow_checkpoints import narrow, random_model, randomise, write_vocabulary
 from PIL import Image
+from safetensors.torch import save_file
 
 from darkroom.checkpoints.convert import Content, write_diffusers, write_original
 from darkroom.checkpoints.identify import identify
@@ -37,36 +41,44 @@ def empty_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings.simplefilter("ignore")
 
 
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    root = tmp_path_factory.mktemp("models")
-
-    def make(name: str) -> Path:
-        if not (root / name).exists():
-            write_vocabulary(root)
-            write_original(Content.of_model(random_model(name)), root / f"{name}.safetensors")
-            source = open_source(root / f"{name}.safetensors")
-            write_diffusers(Content.of_source(source, identify(source, system=narrow(name))), root / name)
-        return root / name
-
-    return make
+@functools.cache
+def folder_of(name: str) -> Path:
+    """A narrow system with random weights as a folder of Diffusers."""
+    root = Path(tempfile.mkdtemp())
+    write_vocabulary(root)
+    write_original(Content.of_model(random_model(name)), root / f"{name}.safetensors")
+    source = open_source(root / f"{name}.safetensors")
+    write_diffusers(Content.of_source(source, identify(source, system=narrow(name))), root / name)
+    return root / name
 
 
-def peer_controlnet(folder: Path, unet: Any, seed: int = 5, **options: Any) -> Any:
-    net = diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16))
-    if options:
-        net = diffusers.ControlNetModel.from_config({**net.config, **options})
-    randomise(net, seed)
-    net.save_pretrained(folder)
-    return net
+@functools.cache
+def pipeline_of(name: str) -> Pipeline:
+    return Pipeline(load_checkpoint(folder_of(name), system=narrow(name)).model)
 
 
-def peer_of(kind: Any, folder: Path, **given: Any) -> Any:
-    peer = kind.from_pretrained(folder, **given)
+@functools.cache
+def components_of(name: str) -> dict[str, Any]:
+    kind: Any = diffusers.StableDiffusionXLPipeline if name == "sdxl-base" else diffusers.StableDiffusionPipeline
+    return kind.from_pretrained(folder_of(name)).components
+
+
+def peer_of(kind: Any, name: str, **more: Any) -> Any:
+    components = {**components_of(name), **more}
+    known = inspect.signature(kind.__init__).parameters
+    peer = kind(**{k: v for k, v in components.items() if k in known})
     config = {**peer.scheduler.config, "timestep_spacing": "leading", "steps_offset": 1}
     peer.scheduler = diffusers.DDIMScheduler.from_config(config, clip_sample=False)
     peer.set_progress_bar_config(disable=True)
     return peer
+
+
+def peer_controlnet(folder: Path, name: str, seed: int = 5) -> Any:
+    unet = components_of(name)["unet"]
+    net: Any = diffusers.ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16))
+    randomise(net, seed)
+    net.save_pretrained(folder)
+    return net
 
 
 def request(*controls: ControlUnit, **fields: Any) -> Request:
@@ -74,8 +86,8 @@ def request(*controls: ControlUnit, **fields: Any) -> Request:
     return Request(PROMPT, **{**plain, "schedule": "leading", "seed_mode": "diffusers", **fields}, controls=controls)
 
 
-def ours(folder: Path, name: str, *controls: ControlUnit, **fields: Any) -> Picture:
-    return Pipeline(load_checkpoint(folder, system=narrow(name)).model).generate([request(*controls, **fields)])[0]
+def ours(name: str, *controls: ControlUnit, **fields: Any) -> Picture:
+    return pipeline_of(name).generate([request(*controls, **fields)])[0]
 
 
 def theirs(peer: Any, **arguments: Any) -> torch.Tensor:
@@ -110,14 +122,112 @@ CONTROLNET = {
     ],
 )
 def test_a_controlnet_as_the_peer_has_it(
-    folder_of: Callable[[str], Path], tmp_path: Path, name: str, unit: dict[str, Any], arguments: dict[str, Any]
+    tmp_path: Path, name: str, unit: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
-    folder = folder_of(name)
-    unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "unet")
-    net = peer_controlnet(tmp_path, unet)
-    peer = peer_of(CONTROLNET[name], folder, controlnet=net, unet=unet)
+    peer = peer_of(CONTROLNET[name], name, controlnet=peer_controlnet(tmp_path, name))
     expected = theirs(peer, image=Image.fromarray(HINT), negative_prompt="dog", **arguments)
-    drawn = ours(folder, name, ControlUnit(str(tmp_path), HINT, **unit), negative_prompt="dog")
+    drawn = ours(name, ControlUnit(str(tmp_path), HINT, **unit), negative_prompt="dog")
     assert_close(drawn.latent, expected)
-    plain = ours(folder, name, negative_prompt="dog")
+    plain = ours(name, negative_prompt="dog")
     assert not torch.allclose(plain.latent, drawn.latent, atol=0.05)
+
+
+def test_several_controlnets_of_one_picture(tmp_path: Path) -> None:
+    nets = [peer_controlnet(tmp_path / str(i), "sd-v1-5", seed=i) for i in range(2)]
+    peer = peer_of(CONTROLNET["sd-v1-5"], "sd-v1-5", controlnet=nets)
+    other = HINT[::-1].copy()
+    expected = theirs(peer, image=[Image.fromarray(p) for p in (HINT, other)], controlnet_conditioning_scale=[0.5, 0.9])
+    units = [ControlUnit(str(tmp_path / str(i)), p, w) for i, (p, w) in enumerate([(HINT, 0.5), (other, 0.9)])]
+    assert_close(ours("sd-v1-5", *units).latent, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "channels"),
+    [
+        ("sd-v1-5", "full_adapter", [32, 64, 128, 128]),
+        ("sd-v1-5", "light_adapter", [32, 64, 128]),
+        ("sdxl-base", "full_adapter_xl", [32, 64, 128, 128]),
+    ],
+)
+def test_a_t2i_adapter_as_the_peer_has_it(tmp_path: Path, name: str, kind: str, channels: list[int]) -> None:
+    adapter: Any = diffusers.T2IAdapter(3, channels, 2, 16 if kind.endswith("xl") else 8, adapter_type=kind)
+    randomise(adapter, 3)
+    adapter.save_pretrained(tmp_path)
+    kinds = {"sdxl-base": diffusers.StableDiffusionXLAdapterPipeline}
+    peer = peer_of(kinds.get(name, diffusers.StableDiffusionAdapterPipeline), name, adapter=adapter)
+    more = {"adapter_conditioning_factor": 0.75} if name == "sdxl-base" else {}
+    expected = theirs(peer, image=Image.fromarray(HINT), adapter_conditioning_scale=0.7, **more)
+    unit = ControlUnit(str(tmp_path), HINT, 0.7, end=0.75 if more else 1.0)
+    assert_close(ours(name, unit).latent, expected)
+
+
+def ip_adapter_state(unet: Any, image: int, *, plus: bool) -> dict[str, dict[str, torch.Tensor]]:
+    """Random tensors by the names of the released files."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator) * (0.3 if len(shape) == 1 else shape[-1] ** -0.5)
+
+    dim, width, tokens = unet.config.cross_attention_dim, 64, 4
+    projection = {
+        "proj.weight": random(tokens * dim, image),
+        "proj.bias": random(tokens * dim),
+        "norm.weight": random(dim),
+        "norm.bias": random(dim),
+    }
+    if plus:
+        projection = {"latents": random(1, tokens, width)}
+        for layer, shape in {"proj_in": (width, image), "proj_out": (dim, width), "norm_out": (dim,)}.items():
+            projection |= {f"{layer}.weight": random(*shape), f"{layer}.bias": random(shape[0])}
+        for i in range(4):
+            norms = ("0.norm1", "0.norm2", "1.0")
+            projection |= {f"layers.{i}.{n}.{leaf}": random(width) for n in norms for leaf in ("weight", "bias")}
+            shapes = {"0.to_q": (128, width), "0.to_kv": (256, width), "0.to_out": (width, 128)}
+            shapes |= {"1.1": (4 * width, width), "1.3": (width, 4 * width)}
+            projection |= {f"layers.{i}.{name}.weight": random(*shape) for name, shape in shapes.items()}
+    attentions = {}
+    for number, name in enumerate(unet.attn_processors):
+        if "attn2" in name:
+            layer = unet.get_submodule(name.removesuffix(".processor"))
+            attentions |= {f"{number}.to_{x}_ip.weight": random(layer.to_k.out_features, dim) for x in "kv"}
+    return {"image_proj": projection, "ip_adapter": attentions}
+
+
+def image_encoder(folder: Path) -> Any:
+    config = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=80,
+        projection_dim=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=28,
+        patch_size=14,
+        hidden_act="gelu",
+    )
+    encoder: Any = transformers.CLIPVisionModelWithProjection(config)
+    randomise(encoder, 4)
+    encoder.save_pretrained(folder)
+    return encoder
+
+
+@pytest.mark.parametrize(
+    ("name", "plus"), [("sd-v1-5", False), ("sd-v1-5", True), ("sdxl-base", False), ("sdxl-base", True)]
+)
+def test_an_ip_adapter_as_the_peer_has_it(tmp_path: Path, name: str, plus: bool) -> None:
+    encoder = image_encoder(tmp_path / "image_encoder")
+    kind = diffusers.StableDiffusionXLPipeline if name == "sdxl-base" else diffusers.StableDiffusionPipeline
+    extractor = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    peer = peer_of(kind, name, image_encoder=encoder, feature_extractor=extractor)
+    state = ip_adapter_state(peer.unet, 32 if plus else 24, plus=plus)
+    peer.unet = copy.deepcopy(peer.unet)  # the others' stays as it is
+    peer.load_ip_adapter(state, subfolder="", weight_name="", image_encoder_folder=None, low_cpu_mem_usage=False)
+    peer.set_ip_adapter_scale(0.6)
+    if plus:
+        torch.save(state, tmp_path / "adapter.bin")
+    else:
+        flat = {f"{part}.{key}": t for part, table in state.items() for key, t in table.items()}
+        save_file(flat, tmp_path / "adapter.bin")
+    picture = HINT[:, :48].copy()
+    expected = theirs(peer, ip_adapter_image=Image.fromarray(picture), negative_prompt="dog")
+    drawn = ours(name, ControlUnit(str(tmp_path / "adapter.bin"), picture, 0.6), negative_prompt="dog")
+    assert_close(drawn.latent, expected)
