@@ -12,17 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoints.control_names import (
+    CONTROL_MODEL,
     adapter_of_diffusers,
     adapter_of_tencent,
     attention_widths,
     controlnet_of_diffusers,
     ip_adapter,
+    kind_of_control,
     original_controlnet,
 )
 from darkroom.checkpoints.diffusers import modern_name, vector_component
 from darkroom.checkpoints.lora_family import FAMILIES
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.stored import Stored
+from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.checkpoints.table import Rule, Scope, rules
 from darkroom.checkpoints.transfer import assign, fit
 from darkroom.errors import InputError
@@ -35,7 +37,7 @@ from darkroom.nn.lean import make_lean
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.empty import empty_modules
 
-__all__ = ["ControlNetwork", "kind_of_control", "read_control"]
+__all__ = ["ControlNetwork", "describe_control", "read_control"]
 
 ControlNetwork = ControlNet | T2IAdapter | IPAdapter
 Tensors = Mapping[str, Stored]
@@ -44,21 +46,10 @@ HINT_IN = "controlnet_cond_embedding.conv_in.weight"
 LOW_RANK = "lora_controlnet"  # marks files that hold factors for weights of the model's own encoder …
 FACTORS = (".up", ".down")
 DIFFERENCE = "difference"  # … and those that hold the difference to it
-CONTROL_MODEL = "control_model."  # before the names of original ControlNets, beside a whole model or alone
 STAGES = 4  # of every T2I-Adapter
 HEAD_DIM = 64  # of the Perceiver in "plus" IP-Adapters
 
-# What a tensor says about its file, and why some files are not read.
-_MARKS = {
-    "input_hint_block.0.weight": "ControlNet",
-    "controlnet_cond_embedding.conv_in.weight": "ControlNet",
-    "body.0.block1.weight": "T2I-Adapter",
-    "body.0.in_conv.weight": "T2I-Adapter",
-    "adapter.body.0.in_conv.weight": "T2I-Adapter",
-    "adapter.body.0.resnets.0.block1.weight": "T2I-Adapter",
-    "image_proj.proj.weight": "IP-Adapter",
-    "image_proj.latents": "IP-Adapter",
-}
+# Files that are not read, and why.
 _UNREAD = (
     (r"lllite_.*", "is a ControlNet-LLLite, which is not read; ControlNets and T2I-Adapters are"),
     (r"(control_add_embedding|task_embedding).*", "is a ControlNet Union, which is not read; plain ControlNets are"),
@@ -67,12 +58,6 @@ _UNREAD = (
         "is an IP-Adapter for faces or of another kind; read are plain and plus",
     ),
 )
-
-
-def kind_of_control(names: Iterable[str]) -> str | None:
-    """ "ControlNet", "T2I-Adapter" or "IP-Adapter", by the names of the tensors; None for anything else."""
-    bare = {name.removeprefix(CONTROL_MODEL) for name in names}
-    return next((kind for mark, kind in _MARKS.items() if mark in bare), None)
 
 
 def read_control(path: Path, model: LatentDiffusion) -> ControlNetwork:
@@ -105,6 +90,22 @@ def read_control(path: Path, model: LatentDiffusion) -> ControlNetwork:
     return network.eval().requires_grad_(False)
 
 
+def describe_control(weights: Weights) -> dict[str, str] | None:
+    """What `darkroom inspect` says of a control network; None if the file is none."""
+    kind = kind_of_control(weights)
+    if kind is None:
+        return None
+    name = r".*(attn2\.to_k|to_k_ip)\.weight"
+    width = next((t.shape[1] for n, t in weights.items() if re.fullmatch(name, n) and len(t.shape) == 2), None)
+    return {"kind": kind, **({} if width is None else {"made for": _family(width)})}
+
+
+def _family(width: int) -> str:
+    """The models that read tokens of this width."""
+    found = next((f.title for f in FAMILIES if f.token_width == width), None)
+    return found or f"a model that reads tokens of width {width}"
+
+
 def _fill(
     path: Path, network: nn.Module, places: Iterable[Scope], tensors: Tensors, model: LatentDiffusion, what: str
 ) -> None:
@@ -122,11 +123,10 @@ def _require_tokens(path: Path, kind: str, tensors: Tensors, names: str, model: 
     """Raise `InputError` if the file reads tokens of another width than the model's."""
     width = next((t.shape[1] for n, t in tensors.items() if re.fullmatch(names, n) and len(t.shape) == 2), None)
     reads = model.system.unet.context_dim
-    if width in (None, reads):
+    if width is None or width == reads:
         return
-    family = next((f.title for f in FAMILIES if f.token_width == width), f"a model that reads tokens of width {width}")
     tokens = f"tokens of width {reads}" if reads else "no tokens"
-    raise InputError(f"{path} is a {kind} for {family}, the model is {model.system.name}, which reads {tokens}")
+    raise InputError(f"{path} is a {kind} for {_family(width)}, the model is {model.system.name}, which reads {tokens}")
 
 
 # ControlNet

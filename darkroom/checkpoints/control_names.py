@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.table import FUSED_KV, Entry, Scope, Table
@@ -12,13 +12,36 @@ from darkroom.models.t2i_adapter import T2IAdapterConfig
 from darkroom.models.unet import UNetConfig, skip_channels
 
 __all__ = [
+    "CONTROL_MODEL",
     "adapter_of_diffusers",
     "adapter_of_tencent",
     "attention_widths",
     "controlnet_of_diffusers",
     "ip_adapter",
+    "kind_of_control",
     "original_controlnet",
 ]
+
+
+CONTROL_MODEL = "control_model."  # before the names of original ControlNets, beside a whole model or alone
+
+# What a tensor says about its file.
+_MARKS = {
+    "input_hint_block.0.weight": "ControlNet",
+    "controlnet_cond_embedding.conv_in.weight": "ControlNet",
+    "body.0.block1.weight": "T2I-Adapter",
+    "body.0.in_conv.weight": "T2I-Adapter",
+    "adapter.body.0.in_conv.weight": "T2I-Adapter",
+    "adapter.body.0.resnets.0.block1.weight": "T2I-Adapter",
+    "image_proj.proj.weight": "IP-Adapter",
+    "image_proj.latents": "IP-Adapter",
+}
+
+
+def kind_of_control(names: Iterable[str]) -> str | None:
+    """ "ControlNet", "T2I-Adapter" or "IP-Adapter", by the names of the tensors; None for anything else."""
+    bare = {name.removeprefix(CONTROL_MODEL) for name in names}
+    return next((kind for mark, kind in _MARKS.items() if mark in bare), None)
 
 
 def original_controlnet(config: ControlNetConfig) -> Iterator[Scope]:

@@ -11,6 +11,7 @@ from functools import cache
 from torch import Tensor
 
 from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints.control_names import kind_of_control
 from darkroom.checkpoints.diffusers_config import has_pipeline
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.prediction import Told, tell_prediction
@@ -162,8 +163,8 @@ def _describe(source: Source) -> str:
         return "it is a LoRA, which is put on a model"
     if any(n.startswith(("encoder.", "decoder.")) for n in names):
         return "it is an autoencoder alone"
-    if any(n.startswith(("control_model.", "controlnet_", "input_hint_block.")) for n in names):
-        return "it is a ControlNet"
+    if (control := kind_of_control(names)) is not None:
+        return f"it is {'an' if control[0] == 'I' else 'a'} {control}, which is put beside a model with --control"
     if set(names) & {"emb_params", "clip_l", "clip_g"} or any(n.startswith("string_to_param") for n in names):
         return "it is an embedding (textual inversion)"
     if any(n.startswith(("input_blocks.", "diffusion_model.")) for n in names):

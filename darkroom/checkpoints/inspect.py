@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from darkroom.checkpoints import original
+from darkroom.checkpoints.control import describe_control
 from darkroom.checkpoints.embeddings import describe_embedding, embedding_hash
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
 from darkroom.checkpoints.identify import empty_state, identify
@@ -45,7 +46,8 @@ def inspect(
         return _native(path)
     if not path.is_dir():
         weights = open_weights(path)
-        facts = describe_lora(weights) or _first_stage(weights) or describe_embedding(weights)
+        facts = describe_control(weights) or describe_lora(weights) or _first_stage(weights)
+        facts = facts or describe_embedding(weights)
         if facts is not None:
             if finite:
                 weights.require_finite()

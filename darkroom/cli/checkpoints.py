@@ -54,6 +54,8 @@ def _of_picture(path: Path) -> dict[str, Any]:
 
     found = read_picture(path)
     facts = {"file": str(path), "written by": found.dialect, "model": found.model, "model hash": found.model_hash}
+    for i, control in enumerate(found.controls):
+        facts[f"control {i}"] = ", ".join(f"{k} {v}" for k, v in control.said().items())
     return {**facts, **said(found.request), "not understood": list(found.unmapped) or None}
 
 

@@ -94,7 +94,8 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     plans = [plan(request, system) for request in requests]
     for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, system))):
         print(remark, file=sys.stderr)
-    folders = (job.additions.folders or (), job.additions.embedding_folders or ())
+    added = job.additions
+    folders = (added.folders or (), added.embedding_folders or (), added.control_folders or ())
     pipeline = Pipeline(base.model, *folders)
     if job.additions.refiner is not None:
         from dataclasses import replace

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from darkroom.cli.controls import Controls
 from darkroom.cli.draw import Job, draw
 from darkroom.cli.listing import Listing
 from darkroom.cli.models import Additions, Models
@@ -117,6 +118,7 @@ def _generate(
     origin: Origin,
     models: Models,
     additions: Additions,
+    controls: Controls,
     sheets: Sheets,
     said: dict[str, Any],
 ) -> None:
@@ -128,16 +130,16 @@ def _generate(
     entries = prompts.read()
     output.check(frames=sheets.frames is not None)
     seed = said.pop("seed", None)
-    said = origin.extended(said)
+    said = {**origin.extended(said), **controls.said()}
     if origin.like is None:
         found = None
         check_needs(said, Request(), as_flags=True)
         request = changed(Request(), said)
     else:
-        from darkroom.requests.records import read_picture
+        from darkroom.requests.records import read_picture, recalled
         from darkroom.requests.repeat import repeated
 
-        found = read_picture(origin.like)
+        found = recalled(read_picture(origin.like))
         check_needs(said, found.request, as_flags=True)
         request = repeated(found.request, said)
         seed = found.request.seed if seed is None else seed
@@ -169,4 +171,5 @@ def _of_entry(request: Request, entry: Mapping[str, Any], tags: str) -> Request:
     return changed(request, {**entry, "prompt": tags + entry["prompt"]})
 
 
-command = with_options(_generate, Listing, Prompts, Output, Origin, Models, Additions, Sheets, settings=SETTINGS)
+GROUPS = (Listing, Prompts, Output, Origin, Models, Additions, Controls, Sheets)
+command = with_options(_generate, *GROUPS, settings=SETTINGS)

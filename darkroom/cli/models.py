@@ -136,6 +136,13 @@ class Additions:
         ),
         Also("--embedding-dir"),
     ] = None
+    control_folders: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--controlnet-dir", metavar="FOLDER", help="Where control networks are looked for.", rich_help_panel=PANEL
+        ),
+        Also("--control-net-dir"),
+    ] = None
     refiner: Annotated[
         str | None,
         typer.Option("--refiner", metavar="MODEL", help="A model that draws the end.", rich_help_panel=PANEL),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import typing
@@ -10,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
-import numpy as np
-
 from darkroom.config import from_dict
 from darkroom.errors import InputError, printable
 from darkroom.requests.plan import Plan
+from darkroom.requests.records.controls import described, fingerprint, recorded, written
 from darkroom.requests.records.found import Findings, Found
 from darkroom.requests.settings import SETTINGS, Setting
-from darkroom.types import Guidance, HighResolution, Region, Request
+from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request
 
 __all__ = ["parameters_text", "parse_parameters"]
 
@@ -85,7 +83,7 @@ def parameters_text(
     if request.clip_skip is not None and request.clip_skip > 1:
         settings[_NAMES["clip_skip"]] = request.clip_skip
     if request.image is not None:
-        settings["Init image hash"] = _fingerprint(request.image)
+        settings["Init image hash"] = fingerprint(request.image)
     if request.mask is not None:
         settings[_NAMES["mask_blur"]] = f"{request.mask_blur:g}"
     options = {"sampler_options": plan.sampler_options, "schedule_options": request.schedule_options}
@@ -98,6 +96,7 @@ def parameters_text(
         settings["Emphasis"] = _EMPHASIS[request.emphasis]
     if (rng := _RNG.get(request.seed_mode)) is not None:
         settings["RNG"] = rng
+    settings |= {f"ControlNet {i}": described(unit) for i, unit in enumerate(request.controls)}
     settings |= files or {}
     text = _joined(request, {**settings, "Version": version})
     filled = _filled(plan)
@@ -246,7 +245,7 @@ def _comparable(request: Request) -> dict[str, Any]:
     for f in fields(Request):
         value = getattr(request, f.name)
         if hasattr(value, "shape"):
-            result[f.name] = {"sha256": _fingerprint(value)}
+            result[f.name] = {"sha256": fingerprint(value)}
         elif value != getattr(usual, f.name):
             result[f.name] = _plain(value)
     return result
@@ -260,7 +259,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Guidance, HighResolution, Region)):
         return _plain(asdict(value))
     if hasattr(value, "shape"):
-        return {"sha256": _fingerprint(value)}
+        return {"sha256": fingerprint(value)}
+    if isinstance(value, ControlUnit):
+        return written(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
@@ -278,19 +279,16 @@ def _own(settings: Mapping[str, str]) -> Found:
             pictures = [k for k, v in known["inputs"].items() if _is_hash(v)]
             unmapped += tuple(f"inputs.{printable(k)}: a picture" for k in pictures)
             known["inputs"] = {k: v for k, v in known["inputs"].items() if k not in pictures}
+        controls = tuple(recorded(entry) for entry in known.pop("controls", ()))
         unmapped += tuple(f"{key}: {printable(settings[key])}" for key in _FILES if key in settings)
         request = from_dict(Request, known, "request")
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None
-    return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped)
+    return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped, controls)
 
 
 def _is_hash(value: object) -> bool:
     return isinstance(value, dict) and "sha256" in value
-
-
-def _fingerprint(picture: Any) -> str:
-    return hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()[:16]
 
 
 def _number(key: str, value: str, kind: type) -> Any:

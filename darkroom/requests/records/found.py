@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from darkroom.diffusion.samplers import SAMPLERS, split_name
 from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError, printable
 from darkroom.prompts.grammar import MAX_WEIGHT
-from darkroom.types import Request
+from darkroom.types import ControlUnit, Request
 
-__all__ = ["Findings", "Found", "listed"]
+__all__ = ["Findings", "Found", "RecordedControl", "listed"]
+
+
+@dataclass(frozen=True)
+class RecordedControl:
+    """A control unit without its picture, and the digest of that."""
+
+    unit: ControlUnit
+    sha256: str
+
+    def said(self) -> dict[str, Any]:
+        """What it says besides the defaults, by names of its fields."""
+        values = {f.name: (getattr(self.unit, f.name), f.default) for f in fields(self.unit)}
+        return {name: value for name, (value, usual) in values.items() if value != usual and value is not None}
 
 
 @dataclass(frozen=True)
@@ -24,6 +37,7 @@ class Found:
     model: str | None = None
     model_hash: str | None = None
     unmapped: tuple[str, ...] = ()
+    controls: tuple[RecordedControl, ...] = ()  # `recalled` reads their pictures
 
 
 class Findings:

@@ -3,21 +3,24 @@ import json
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from darkroom.errors import InputError
 from darkroom.prompts.grammar import parse
 from darkroom.prompts.tree import LoraTag
 from darkroom.requests.plan import plan
 from darkroom.requests.records.a1111 import parameters_text, parse_parameters
+from darkroom.requests.records.controls import recalled
 from darkroom.requests.records.found import Found
 from darkroom.systems.picturebook import PICTUREBOOK
-from darkroom.types import Guidance, HighResolution, Region, Request
+from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request
 
 texts = st.text(st.characters(blacklist_categories=("Cs",)), max_size=60) | st.sampled_from(
     ["a\nNegative prompt: b", "x\nSteps: 3, Seed: 1, Size: 8x8", '"', "a: b, c", " padded ", "a <lora:x:0.5> (b:1.2)"]
@@ -140,6 +143,35 @@ def test_pictures_are_named_by_their_hashes() -> None:
     assert found.request.image is None
     assert found.request.strength == 0.5
     assert [u.partition(":")[0] for u in found.unmapped] == ["image", "mask"]
+
+
+def test_control_units_are_read_again_with_their_pictures(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "hint.png")
+    kept = ControlUnit("a.safetensors", pixels, 0.5, end=0.75, guess=True, image_path=str(tmp_path / "hint.png"))
+    made_here = ControlUnit("folder/b.pth", pixels, preprocessor="canny")
+    text = parameters_text(plan(Request("a cat", controls=(kept, made_here)), PICTUREBOOK), "m", "h", "darkroom 1")
+    assert (
+        'ControlNet 0: "Module: none, Model: a, Weight: 0.5, Resize Mode: Crop and Resize, Guidance Start: 0, ' in text
+    )
+    assert "Module: canny, Model: b, Weight: 1, " in text
+    found = parse_parameters(text)
+    assert (found.request.controls, found.unmapped) == ((), ())  # nothing is opened by reading
+    after = recalled(found)
+    (unit,) = after.request.controls
+    assert np.array_equal(unit.image, pixels)
+    assert replace(unit, image=None) == replace(kept, image=None)
+    assert after.unmapped == ("the control folder/b.pth: its picture was no file",)
+    Image.fromarray(pixels[::-1]).save(tmp_path / "hint.png")
+    assert recalled(found).unmapped[0].endswith("hint.png has changed")
+    (tmp_path / "hint.png").unlink()
+    assert "there is no picture" in recalled(found).unmapped[0]
+
+
+@pytest.mark.parametrize("said", ['{"controls":[3]}', '{"controls":3}', '{"controls":[{"image":{"sha256":"0"}}]}'])
+def test_controls_that_no_record_has_are_refused(said: str) -> None:
+    with pytest.raises(InputError, match="'Darkroom' cannot be read"):
+        parse_parameters(f"x\nSteps: 1, Seed: 1, Size: 8x8, Darkroom: {json.dumps(said)}, Version: darkroom 1")
 
 
 def test_as_other_tools_write_it() -> None:
