@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.cli import evaluate_pictures
+from darkroom.cli import evaluate_metrics, evaluate_pictures
 from darkroom.cli.models import Models
 from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
@@ -138,5 +138,12 @@ def _conditioning(wanted: Diagnosis, said: dict[str, Any]) -> None:
 
 STEPPED_BY = tuple(s for s in SETTINGS if s.path in ("steps", "guidance_scale"))
 app.command("conditioning", cls=Panels)(with_options(_conditioning, Diagnosis, settings=STEPPED_BY))
-for command in (evaluate_pictures.pictures, evaluate_pictures.pairs, evaluate_pictures.autoencoder):
+for command in (
+    evaluate_pictures.pictures,
+    evaluate_pictures.pairs,
+    evaluate_pictures.prompts,
+    evaluate_pictures.copies,
+    evaluate_pictures.autoencoder,
+    evaluate_metrics.metrics,
+):
     app.command()(command)

@@ -13,9 +13,10 @@ import typer
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
+    from darkroom.evaluation.features import FeatureNetwork
     from darkroom.evaluation.metric import Measured
 
-__all__ = ["autoencoder", "pairs", "pictures"]
+__all__ = ["autoencoder", "copies", "pairs", "pictures", "prompts"]
 
 FEATURES_HELP = "judge, inception=FILE, clip=FOLDER, dinov2=FILE; may be given several times."
 CACHE_HELP = "Where features are kept; default: the user's cache."
@@ -93,7 +94,7 @@ def pictures(
                 write_statistics(save_statistics, seen.moments, network.identity)
             report.append(
                 {
-                    "network": {"name": network.name, "digest": network.digest, "law": network.law},
+                    **_seen_by(network),
                     "pictures": found.pictures,
                     "reference": found.reference,
                     "notes": found.notes,
@@ -212,7 +213,7 @@ def autoencoder(
         if file is not None:
             report = {
                 "pictures": found.pictures,
-                "network": {"name": network.name, "digest": network.digest, "law": network.law},
+                **_seen_by(network),
                 "lpips": _digest(lpips),
                 "codebook": None if found.codebook is None else dataclasses.asdict(found.codebook),
                 "numbers": as_json(found.numbers),
@@ -224,6 +225,100 @@ def autoencoder(
         print(f"LPIPS by {lpips.name} [{_digest(lpips)}]")
     if (use := found.codebook) is not None:
         print(f"codebook: {use.used} of {use.codes} codes used, as evenly as {use.perplexity:.0f}")
+
+
+def prompts(
+    folder: Annotated[Path, typer.Argument(help="Pictures with captions: the prompts that they were drawn from.")],
+    features: Annotated[str, typer.Option(metavar="NETWORK", help="clip=FOLDER; others tell variety alone.")] = "judge",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help=CACHE_HELP)] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
+) -> None:
+    """CLIP score of pictures with their captions, and the variety of pictures of one prompt."""
+    from darkroom.evaluation.features import open_features
+    from darkroom.evaluation.picture_set import default_cache, open_pictures, read_features
+    from darkroom.evaluation.prompts import clip_score, variety
+    from darkroom.nn.device import find_device
+    from darkroom.whole_file import whole_file
+
+    find_device(device)
+    network, found, kept = open_features(features, device), open_pictures(folder), cache or default_cache()
+    captions = [c for c in found.captions if c is not None]
+    if len(captions) < len(found):
+        first = found.dataset.name(found.captions.index(None))
+        raise InputError(f"{len(found) - len(captions)} of {len(found)} pictures have no caption, the first is {first}")
+    numbers: dict[str, Measured] = {}
+    with ExitStack() as files:
+        file = None if output is None else files.enter_context(whole_file(output))
+        if network.texts is not None:
+            numbers["clip score"] = clip_score(read_features(found, network, kept), captions, network)
+        if network.texts is None or len(set(captions)) < len(captions):
+            numbers |= variety(read_features(found, network, kept), captions)
+        if file is not None:
+            report = {"pictures": len(found), "prompts": len(set(captions)), **_seen_by(network)}
+            file.write((json.dumps({**report, "numbers": as_json(numbers)}, indent=1) + "\n").encode())
+    print_numbers(numbers)
+    print(f"{len(found)} pictures of {len(set(captions))} prompts; {network.name} [{network.digest}], {network.law}")
+
+
+def copies(
+    folder: Annotated[Path, typer.Argument(help="The pictures to look through.")],
+    training: Annotated[Path, typer.Argument(help="What the model was trained on.")],
+    held_out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Pictures like the training set's that nobody trained on.")
+    ] = None,
+    features: Annotated[str, typer.Option(metavar="NETWORK", help="judge, dinov2=FILE …")] = "judge",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help=CACHE_HELP)] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PNG file: the 12 nearest pictures beside their neighbors.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
+) -> None:
+    """Pictures that lie nearer to the training set than is usual, beside what they may be copies of."""
+    import numpy as np
+    from PIL import Image
+
+    from darkroom.evaluation.copies import copied_share, nearest, nearest_sheet
+    from darkroom.evaluation.features import open_features
+    from darkroom.evaluation.picture_set import default_cache, open_pictures, read_features
+    from darkroom.nn.device import find_device
+    from darkroom.whole_file import whole_file
+
+    if folder.resolve() == training.resolve():
+        raise InputError(f"both sets are {folder}: a set is no copy of itself")
+    find_device(device)
+    network, kept = open_features(features, device), cache or default_cache()
+    ours, theirs = open_pictures(folder), open_pictures(training)
+
+    def rows(source: Path) -> np.ndarray:
+        return np.concatenate(list(read_features(open_pictures(source), network, kept)))
+
+    with ExitStack() as files:
+        file = None if output is None else files.enter_context(whole_file(output))
+        sheet_file = None if sheet is None else files.enter_context(whole_file(sheet))
+        found = nearest(rows(folder), read_features(theirs, network, kept))
+        usual = nearest(rows(held_out or training), read_features(theirs, network, kept), itself=held_out is None)
+        share = copied_share(found, usual)
+        order = np.argsort(found.distance, kind="stable")
+        near = [
+            (ours.dataset.name(i), theirs.dataset.name(found.index[i]), float(found.distance[i]))
+            for i in order.tolist()
+        ]
+        if sheet_file is not None:
+            Image.fromarray(nearest_sheet(ours, theirs, found)).save(sheet_file, format="PNG")
+        if file is not None:
+            report = {"pictures": len(ours), "training": len(theirs), **_seen_by(network)}
+            report |= {"numbers": as_json({"copies": share}), "nearest": near}
+            file.write((json.dumps(report, indent=1) + "\n").encode())
+    print_numbers({"copies": share})
+    print(f"{len(ours)} pictures among {len(theirs)}; 0.05 is usual; {network.name} [{network.digest}], {network.law}")
+    for name, neighbor, distance in near[:5]:
+        print(f"  {name} – {neighbor} (distance {distance:.3g})")
+
+
+def _seen_by(network: FeatureNetwork) -> dict[str, Any]:
+    return {"network": {"name": network.name, "digest": network.digest, "law": network.law}}
 
 
 def _digest(path: Path | None) -> str | None:
