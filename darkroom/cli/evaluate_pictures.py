@@ -302,7 +302,7 @@ def copies(
         share = copied_share(found, usual)
         order = np.argsort(found.distance, kind="stable")
         near = [
-            (ours.dataset.name(i), theirs.dataset.name(found.index[i]), float(found.distance[i]))
+            (ours.dataset.name(i), theirs.dataset.name(int(found.index[i])), float(found.distance[i]))
             for i in order.tolist()
         ]
         if sheet_file is not None:
