@@ -25,6 +25,7 @@ __all__ = [
     "guessed",
     "json_type",
     "load_toml",
+    "merged",
     "read_toml",
     "to_dict",
 ]
@@ -74,6 +75,21 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         data[last] = tomllib.loads(f"x = {value}")["x"]
     except (ValueError, RecursionError):
         data[last] = value.strip()  # a bare word is a string
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `changes` in place of its own; a table of another kind replaces the whole table."""
+    result = dict(base)
+    for key, value in changes.items():
+        below = result.get(key)
+        if (
+            isinstance(below, dict)
+            and isinstance(value, dict)
+            and value.get("kind", below.get("kind")) == below.get("kind")
+        ):
+            value = merged(below, value)
+        result[key] = value
+    return result
 
 
 def from_dict(cls: type[T], data: object, where: str = "configuration") -> T:

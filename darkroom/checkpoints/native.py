@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,10 +50,13 @@ def save_system(
     model: LatentDiffusion, folder: Path, metadata: Mapping[str, Any], dtype: torch.dtype = torch.bfloat16
 ) -> None:
     """Write `model` to `folder`, whole or not at all, in place of what was there; `metadata` tells how the weights came
-    about. Raises `InputError` if the place refuses."""
+    about. Vocabularies that lie in the folder of the model's checkpoint go with it. Raises `InputError` if the place
+    refuses."""
     with whole_folder(folder, replace=True) as fresh:
         for name in COMPONENTS:
             write_safetensors(fresh / f"{name}.safetensors", _planned(getattr(model, name), dtype))
+        for path in model.conditioner.files():
+            shutil.copyfile(path, fresh / path.name)
         text = json.dumps({"system": to_dict(model.system), "training": dict(metadata)}, indent=1)
         with whole_file(fresh / "system.json") as file:
             file.write(f"{text}\n".encode())

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from darkroom.errors import require
+
+if TYPE_CHECKING:
+    from darkroom.training.recipe import LoadedRecipe
 
 __all__ = ["train"]
 
@@ -23,6 +29,9 @@ def train(
     minutes: Annotated[
         float | None, typer.Option(help="Stop after so long with a checkpoint; the same command goes on.")
     ] = None,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="See that it runs: two steps at a narrow width on a tiny data set.")
+    ] = False,
     threads: Annotated[int | None, typer.Option("-t", "--threads", help="Processor threads.")] = None,
 ) -> None:
     """Train by a recipe. A run that was stopped or killed goes on when the same command is given again."""
@@ -38,6 +47,9 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     loaded = load_recipe(recipe, overrides or ())
+    if smoke:
+        _smoke(loaded, output)
+        return
     folder = output or Path("runs") / recipe.stem
     asked = loaded.recipe.loop
     loop = resolved(asked, folder)
@@ -54,3 +66,14 @@ def train(
                 print(f"done: {folder / 'export'}")
     if end.signal is not None:
         raise typer.Exit(128 + end.signal)
+
+
+def _smoke(loaded: LoadedRecipe, output: Path | None) -> None:
+    """In `output`, or in a folder that goes again."""
+    from darkroom.training.smoke import smoke
+
+    start = time.monotonic()
+    with nullcontext(output) if output is not None else TemporaryDirectory() as folder:
+        picture = smoke(loaded, Path(folder))
+        where = f": {picture}" if output is not None else ""
+        print(f"runs: two steps, the export read back, a picture drawn{where} ({time.monotonic() - start:.1f} s)")

@@ -47,6 +47,9 @@ class BertText(CaptionEmbedder):
     def look_in(self, folder: Path) -> None:
         self.tokenizer.folder = folder
 
+    def files(self) -> list[Path]:
+        return self.tokenizer.files()
+
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
         return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
 

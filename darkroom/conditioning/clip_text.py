@@ -78,6 +78,9 @@ class ClipText(CaptionEmbedder):
         for tokenizer in self.tokenizers:
             tokenizer.folder = folder
 
+    def files(self) -> list[Path]:
+        return self.tokenizers[0].files()
+
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
         found = [None if t is None else self._chunks(t) for t in texts]
         count = max((len(towers[0]) for towers in found if towers is not None), default=1)

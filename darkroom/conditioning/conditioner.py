@@ -57,6 +57,10 @@ class Conditioner(nn.Module):
         for _, e in self._items():
             e.look_in(folder)
 
+    def files(self) -> list[Path]:
+        """The files in the checkpoint's folder that embedders need."""
+        return [path for _, e in self._items() for path in e.files()]
+
     def drop(self, prepared: Mapping[str, Tensor], uniform: Callable[[], Tensor]) -> dict[str, Tensor]:
         """`prepared` with each input made absent at its embedder's rate, independently.
 

@@ -42,6 +42,7 @@ class Depth(Embedder):
     """
 
     slot = "channels"
+    prepares_on_device = True
     config: DepthMapConfig
 
     def __init__(self, config: DepthMapConfig) -> None:

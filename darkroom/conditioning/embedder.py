@@ -50,6 +50,7 @@ class Embedder(nn.Module):
 
     slot: ClassVar[Slot]
     guided: ClassVar[bool] = False  # whether the unconditional branch of guidance goes without this input
+    prepares_on_device: ClassVar[bool] = False  # whether `prepare` runs a frozen network
     config: EmbedderConfig
 
     def __init__(self, config: EmbedderConfig) -> None:
@@ -81,6 +82,10 @@ class Embedder(nn.Module):
 
     def look_in(self, folder: Path) -> None:
         """Look for the files that are needed besides weights in the checkpoint's `folder` first."""
+
+    def files(self) -> list[Path]:
+        """Those of the files in the checkpoint's folder that are needed."""
+        return []
 
     def use_first_stage(self, encode: Callable[[Tensor], Tensor]) -> None:
         """Be told the system's way from images (B, 3, H, W) to scaled latents."""

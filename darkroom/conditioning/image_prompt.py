@@ -54,6 +54,7 @@ class ImagePrompt(Embedder):
 
     slot = "vector"
     guided = True
+    prepares_on_device = True
     config: ImagePromptConfig
     mean: Tensor  # (D,)
     std: Tensor

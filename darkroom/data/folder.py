@@ -11,8 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.coco import read_coco
 from darkroom.data.metadata import find_table, read_table
 from darkroom.errors import InputError, require
+from darkroom.json_file import real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
@@ -38,6 +40,8 @@ class FolderConfig:
     caption_column: str | None = None  # of the table; caption, text or prompt when not given
     class_column: str | None = None  # numbers or names; names are numbered in alphabetical order
     folder_classes: bool = False  # the class is the name of the folder directly under `path`
+    aesthetic_column: str | None = None  # scores, which SDXL's refiner reads
+    boxes: Path | None = None  # annotations as COCO has them: JSON with images, annotations, categories
     segmentation: Path | None = None  # class numbers, one channel
     depth: Path | None = None  # one channel, larger is nearer
     mask: Path | None = None  # what to repaint is bright
@@ -65,6 +69,8 @@ class Folder:
         self.rows = self._table()
         self.texts = [self._text(name) for name in self.names]
         self.classes, self.labels = self._classes()
+        self.scores = self._scores()
+        self.boxes = self._boxes()
 
     def require_captions(self) -> None:
         """`InputError` if pictures have no caption."""
@@ -103,6 +109,10 @@ class Folder:
         conditions: dict[str, Any] = {"caption": draw_caption(text or "", config.captions, rng)}
         if self.labels is not None:
             conditions["class"] = self.labels[index]
+        if self.scores is not None:
+            conditions["aesthetic_score"] = self.scores[index]
+        if self.boxes is not None:
+            conditions["boxes"] = self.boxes[index]
         if config.segmentation is not None:
             conditions["segmentation"] = read_classes(self._map(config.segmentation, name))
         if config.depth is not None:
@@ -128,17 +138,16 @@ class Folder:
     def _table(self) -> Mapping[str, Mapping[str, Any]]:
         path = find_table(self.config.path)
         if path is None:
-            for column in (self.config.caption_column, self.config.class_column):
-                if column is not None:
-                    raise InputError(f"{self.config.path} has no table with the column {column!r}")
+            for column in _columns(self.config):
+                raise InputError(f"{self.config.path} has no table with the column {column!r}")
             return {}
         rows = read_table(path)
         absent = [name for name in rows if not (self.config.path / name).is_file()]
         if absent:
             raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
         columns = sorted({str(c) for row in rows.values() for c in row})
-        for column in (self.config.caption_column, self.config.class_column):
-            if column is not None and column not in columns:
+        for column in _columns(self.config):
+            if column not in columns:
                 raise InputError(f"{path} has no column {column!r}; known are: {', '.join(nearest(column, columns))}")
         return rows
 
@@ -176,6 +185,32 @@ class Folder:
         names = tuple(sorted({str(label) for label in found}))
         numbers = {name: i for i, name in enumerate(names)}
         return names, [numbers[str(label)] for label in found]
+
+    def _scores(self) -> list[float] | None:
+        column = self.config.aesthetic_column
+        if column is None:
+            return None
+        found = [real(self.rows.get(name, {}).get(column)) for name in self.names]
+        if None in found:
+            raise InputError(f"the {column} of {self.names[found.index(None)]} is no number")
+        return [float(score or 0) for score in found]
+
+    def _boxes(self) -> list[tuple[Any, ...]] | None:
+        """Each picture's boxes; a picture that the annotations do not list is an error, one without objects is none."""
+        path = self.config.boxes
+        if path is None:
+            return None
+        annotations = read_coco(path)
+        found = [annotations.of(name) for name in self.names]
+        absent = [name for name, boxes in zip(self.names, found) if boxes is None]
+        if absent:
+            raise InputError(f"{path} does not list {len(absent)} of the pictures, the first is {absent[0]}")
+        return [boxes or () for boxes in found]
+
+
+def _columns(config: FolderConfig) -> list[str]:
+    """The columns of the table that must be there."""
+    return [c for c in (config.caption_column, config.class_column, config.aesthetic_column) if c is not None]
 
 
 def _map_folders(config: FolderConfig) -> set[Path]:

@@ -11,7 +11,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from darkroom.errors import InputError
-from darkroom.models.vocabulary import checked, find_bert_vocabulary, read_bytes
+from darkroom.models.vocabulary import checked, files_in, find_bert_vocabulary, read_bytes
 
 __all__ = ["BertTokenizer"]
 
@@ -30,6 +30,10 @@ class BertTokenizer:
         self.folder = folder
         self.rows = rows
         self._tokenizer: Tokenizer | None = None
+
+    def files(self) -> list[Path]:
+        """Of the vocabulary, where it lies in the checkpoint's folder."""
+        return files_in(self.folder, find_bert_vocabulary)
 
     @property
     def tokenizer(self) -> Tokenizer:

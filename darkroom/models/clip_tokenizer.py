@@ -14,9 +14,9 @@ from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
 from darkroom.errors import InputError, printable
-from darkroom.models.vocabulary import MAX_WORDS, checked, find_clip_vocabulary, read_bytes
+from darkroom.models.vocabulary import MAX_WORDS, checked, files_in, find_clip_vocabulary, read_bytes
 
-__all__ = ["ClipTokenizer"]
+__all__ = ["ClipTokenizer", "small_vocabulary"]
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -39,6 +39,10 @@ class ClipTokenizer:
         self.folder = folder
         self.rows = rows
         self._tokenizer: Tokenizer | None = None
+
+    def files(self) -> list[Path]:
+        """Of the vocabulary, where it lies in the checkpoint's folder."""
+        return files_in(self.folder, find_clip_vocabulary)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -119,6 +123,11 @@ def _pair(merge: object) -> tuple[str, str]:
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"{printable(merge)!r} is not a pair of words")
     return parts[0], parts[1]
+
+
+def small_vocabulary(merges: Sequence[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Words with their numbers and merges of a vocabulary of few `merges`, each two words with a blank between."""
+    return _from_merges([_pair(m) for m in merges])
 
 
 def _from_merges(merges: list[tuple[str, str]]) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from darkroom.errors import InputError, printable
 
-__all__ = ["checked", "find_bert_vocabulary", "find_clip_vocabulary", "hub_cache", "read_bytes"]
+__all__ = ["checked", "files_in", "find_bert_vocabulary", "find_clip_vocabulary", "hub_cache", "read_bytes"]
 
 MAX_BYTES = 32 << 20  # of a file, unpacked; CLIP's tokenizer.json has 3.6 MB
 MAX_WORDS = 1 << 20
@@ -50,6 +50,17 @@ def find_bert_vocabulary(folder: Path | None) -> Path:
             if path.is_file() and (name == "vocab.txt" or _holds(path, '"WordPiece"')):
                 return path
     raise _missing("BERT", folder, "vocab.txt of bert-base-uncased")
+
+
+def files_in(folder: Path | None, find: Callable[[Path | None], Path]) -> list[Path]:
+    """The files of the vocabulary that `find` finds in `folder`, the checkpoint's; none where it lies elsewhere."""
+    try:
+        found = None if folder is None else find(folder)
+    except InputError:
+        return []
+    if folder is None or found is None or not found.is_relative_to(folder):
+        return []
+    return [p for name in (found.name, "merges.txt") if (p := found.parent / name).is_file()]
 
 
 def hub_cache() -> Path:

@@ -26,6 +26,7 @@ from darkroom.models.discriminator import PatchDiscriminator
 from darkroom.pictures.images import grid
 from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
+from darkroom.systems.system import FIRST_STAGES
 from darkroom.training.config import LoopConfig
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
@@ -52,7 +53,8 @@ class AutoencoderRecipe:
     discriminator_layers: int = 3
     discriminator_channels: int = 64
     buckets: BucketConfig | None = None  # sizes for pictures of any size
-    model: AutoencoderConfig | None = None  # None: the first stage of the picture-book system
+    first_stage: str | None = None  # a published one by name, kl-f8 say, built anew
+    model: AutoencoderConfig | None = None  # all of its numbers instead; neither: the picture-book system's first stage
     init_from: Path | None = None  # go on from this exported first stage …
     decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
     latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
@@ -77,7 +79,8 @@ class AutoencoderRecipe:
 
     @property
     def stage(self) -> AutoencoderConfig:
-        return self.model or PICTUREBOOK.autoencoder
+        named = None if self.first_stage is None else FIRST_STAGES[self.first_stage].autoencoder
+        return self.model or named or PICTUREBOOK.autoencoder
 
 
 class AutoencoderObjective:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,19 +16,26 @@ from torch import Tensor, nn
 from darkroom.checkpoints.native import load_network, save_system
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
+from darkroom.data.degradation import DegradationConfig
+from darkroom.data.masks import MaskConfig
 from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
+from darkroom.diffusion.process import Prediction
 from darkroom.errors import require
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
+from darkroom.systems.build import LatentDiffusion
+from darkroom.systems.system_file import find_system
 from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
 from darkroom.training.drawn_prompts import draw_prompts
+from darkroom.training.embedder_inputs import InputMaker
 from darkroom.training.latent_rows import LatentBatch, LatentRows
-from darkroom.training.model_ref import load_model_ref, require_known, system_of
+from darkroom.training.model_ref import FRESH, let_learn, load_model_ref, require_known, system_of
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
+from darkroom.training.retarget import changed_system, frozen_keys, trained_as, with_frozen_networks
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
 from darkroom.training.things_head import ThingsHead, ThingsMaps
@@ -44,6 +52,13 @@ class DiffusionRecipe:
     loop: LoopConfig
     data: DatasetConfig
     model: str  # to begin with: a file, folder, hub id or name, as `-m` takes it, or NAME:fresh for new weights
+    system: str | None = None  # to train the model as: a name or a file; what it reads more begins at zero
+    embedders_from: str | None = None  # a model whose frozen networks read what is new: depth estimator, vision tower
+    prediction: Prediction | None = None  # of the network, where it is to learn another than the system's
+    zero_terminal_snr: bool | None = None  # the last timestep is pure noise (arXiv:2305.08891); None: as the system's
+    drop_rates: Mapping[str, float] = field(default_factory=dict)  # by input, in place of the system's
+    masks: MaskConfig | None = None  # drawn on the fly for inpainting
+    degradation: DegradationConfig | None = None  # of the small pictures that super-resolution reads; None: bicubic
     buckets: BucketConfig | None = None  # sizes for pictures of any size
     vae: str | None = None  # another first stage: a recipe's export, a file or folder of any layout
     ema: Literal["auto", "yes", "no"] = "auto"  # whether to begin with the averaged weights that a checkpoint holds
@@ -58,6 +73,8 @@ class DiffusionRecipe:
 
     def __post_init__(self) -> None:
         require_known(self.model)
+        if self.system is not None:
+            find_system(self.system)
         changed(Request(), self.samples)  # refuses unknown names and wrong values before anything is read
         require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
@@ -78,7 +95,7 @@ class DiffusionBatch:
 class DiffusionObjective:
     def __init__(self, recipe: DiffusionRecipe) -> None:
         self.recipe = recipe
-        self.model = load_model_ref(recipe.model, recipe.vae, recipe.ema, recipe.loop.device)
+        self.model = _begun(recipe)
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
@@ -90,7 +107,8 @@ class DiffusionObjective:
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, half=precision == "bf16")
+        inputs = InputMaker(self.model.system, recipe.masks, recipe.degradation or DegradationConfig())
+        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=precision == "bf16")
 
     def _share_out(self) -> None:
         """What learns and what does not: the first stage never does, nor do text encoders that are frozen."""
@@ -191,3 +209,22 @@ class DiffusionObjective:
             "ss_loss_type": recipe.loss.loss_type,
             "ss_sd_model_name": recipe.model,
         }
+
+
+def _begun(recipe: DiffusionRecipe) -> LatentDiffusion:
+    """The model to begin with, as the system that the recipe trains."""
+    model = load_model_ref(recipe.model, recipe.vae, recipe.ema, recipe.loop.device)
+    name, device = recipe.embedders_from, recipe.loop.device
+    donor = None if name is None else lambda: load_model_ref(name, None, "auto", device)
+    if recipe.model.endswith(FRESH) and (frozen := frozen_keys(model)):
+        if donor is not None:
+            model = with_frozen_networks(model, donor)
+        else:
+            print(
+                f"what reads {', '.join(frozen)} is random and never learns: embedders_from names a model that has it",
+                file=sys.stderr,
+            )
+    system = model.system if recipe.system is None else find_system(recipe.system)
+    system = changed_system(system, recipe.prediction, recipe.zero_terminal_snr, recipe.drop_rates)
+    changed = trained_as(model, system, donor)
+    return model if changed is model else let_learn(changed)

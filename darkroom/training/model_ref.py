@@ -1,4 +1,5 @@
-"""The model that a recipe begins with: anything that `-m` takes, or `NAME:fresh` for new weights."""
+"""The model that a recipe begins with: anything that `-m` takes, or `NAME:fresh` for new weights of a system of the
+catalogue or of a file."""
 
 from __future__ import annotations
 
@@ -15,16 +16,18 @@ from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.nn.lean import make_lean
 from darkroom.systems.build import LatentDiffusion, build
-from darkroom.systems.system import SYSTEMS, System
+from darkroom.systems.system import System
+from darkroom.systems.system_file import find_system
 
-__all__ = ["FRESH", "load_model_ref", "require_known", "system_of"]
+__all__ = ["FRESH", "let_learn", "load_model_ref", "require_known", "system_of"]
 
 FRESH = ":fresh"
 
 
 def system_of(model: str) -> System | None:
-    """The system of `NAME:fresh`; None for a model that must be read to know it. `InputError` for an unknown name."""
-    return SYSTEMS[model.removesuffix(FRESH)] if model.endswith(FRESH) else None
+    """The system of `NAME:fresh` or `FILE:fresh`; None for a model that must be read to know it. `InputError` for an
+    unknown name."""
+    return find_system(model.removesuffix(FRESH)) if model.endswith(FRESH) else None
 
 
 def load_model_ref(model: str, vae: str | None, ema: str, device: str) -> LatentDiffusion:
@@ -44,10 +47,17 @@ def load_model_ref(model: str, vae: str | None, ema: str, device: str) -> Latent
         found.autoencoder = stage
     else:
         found = build(system)
-    for name, p in build(found.system, "meta").named_parameters():
-        found.get_parameter(name).requires_grad_(p.requires_grad)
+    if (described := Path(model.removesuffix(FRESH))).is_file():
+        found.conditioner.look_in(described.parent)  # vocabularies may lie beside the description
     make_lean(found.autoencoder)  # it never learns here
-    return found.train()
+    return let_learn(found)
+
+
+def let_learn(model: LatentDiffusion) -> LatentDiffusion:
+    """`model` with its parameters learning as a fresh system's do."""
+    for name, p in build(model.system, "meta").named_parameters():
+        model.get_parameter(name).requires_grad_(p.requires_grad)
+    return model.train()
 
 
 def _first_stage(name: str, system: System) -> Autoencoder:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from darkroom.config import apply_override, from_dict, read_toml
+from darkroom.config import apply_override, from_dict, merged, read_toml
 from darkroom.errors import InputError, printable
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
@@ -96,22 +96,7 @@ def _based(path: Path, depth: int) -> dict[str, Any]:
         raise InputError(f"{path}: base is {base!r}, the name of a recipe expected")
     if depth == LONGEST_CHAIN:
         raise InputError(f"{path}: more than {LONGEST_CHAIN} recipes are based on each other")
-    return _upon(_based(path.parent / base, depth + 1), data)
-
-
-def _upon(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the keys of `changes` in place of its own; a table of another kind replaces the whole table."""
-    result = dict(base)
-    for key, value in changes.items():
-        below = result.get(key)
-        if (
-            isinstance(below, dict)
-            and isinstance(value, dict)
-            and value.get("kind", below.get("kind")) == below.get("kind")
-        ):
-            value = _upon(below, value)
-        result[key] = value
-    return result
+    return merged(_based(path.parent / base, depth + 1), data)
 
 
 def _renamed(data: dict[str, Any], path: Path) -> dict[str, Any]:

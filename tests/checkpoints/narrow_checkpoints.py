@@ -18,15 +18,26 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.models.bottleneck import VQConfig
-from darkroom.models.clip_tokenizer import _from_merges
 from darkroom.models.depth import DepthConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.systems import SYSTEMS, System
 from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.narrow import MERGES, WORDS
+from darkroom.systems.narrow import write_narrow_vocabulary as write_vocabulary
 
-# A small vocabulary of CLIP: the numbering of its first release with few merges.
-MERGES = [tuple(m.split()) for m in ("c a", "ca t</w>", "r e", "re d</w>", "h o", "ho u", "hou s", "hous e</w>")]
-VOCABULARY = 512 + len(MERGES) + 2
+__all__ = [
+    "MERGES",
+    "VOCABULARY",
+    "narrow",
+    "peer_class",
+    "peers_of_folder",
+    "random_model",
+    "randomise",
+    "write_peers",
+    "write_vocabulary",
+]
+
+VOCABULARY = len(WORDS)
 TOWER_WIDTHS = {768: 32, 1024: 48, 1280: 64}
 DEPTH = DepthConfig(32, (128, 128, 256), (1, 2, 1), 32, 4, 4, (2, 3), 16, image_size=64)
 
@@ -80,17 +91,6 @@ def _embedder(config: Any) -> Any:
 
 
 TABLE = re.compile(r"(token_|position_)embedding\.weight$|embed_(tokens|positions)\.weight$")
-
-
-def write_vocabulary(folder: Path) -> None:
-    """CLIP's two files, and BERT's."""
-    folder.mkdir(parents=True, exist_ok=True)
-    numbers, merges = _from_merges(MERGES)
-    (folder / "vocab.json").write_text(json.dumps(numbers))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(m) for m in merges) + "\n")
-    (folder / "vocab.txt").write_text(
-        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "cat", "house"]) + "\n"
-    )
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -1,0 +1,42 @@
+"""Systems by name: those of the catalogue, and those that a file describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from darkroom.config import from_dict, merged, read_toml, to_dict
+from darkroom.errors import InputError
+from darkroom.json_file import read_json
+from darkroom.registry import Registry
+from darkroom.systems.system import FIRST_STAGES, SYSTEMS, System
+
+__all__ = ["find_system", "read_system"]
+
+
+def find_system(name: str) -> System:
+    """The system that `name` means: a name of the catalogue, or a .toml or .json file that describes one."""
+    return read_system(Path(name)) if name.endswith((".toml", ".json")) else SYSTEMS[name]
+
+
+def read_system(path: Path) -> System:
+    """The system that the file at `path` describes: every field of `System`, or `base = "NAME"` of the catalogue and
+    what differs. `autoencoder` may be the name of a published first stage. Raises `InputError` naming file and key."""
+    data: dict[str, Any] = read_json(path) if path.suffix == ".json" else read_toml(path)
+    data = data.get("system", data)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: system is not a table")
+    base = data.pop("base", None)
+    described = merged(to_dict(_named(SYSTEMS, base, path, "base")), data) if base is not None else data
+    if isinstance(stage := described.get("autoencoder"), str):
+        described["autoencoder"] = to_dict(_named(FIRST_STAGES, stage, path, "autoencoder").autoencoder)
+    return from_dict(System, described, str(path))
+
+
+def _named(table: Registry[Any], name: object, path: Path, key: str) -> Any:
+    if not isinstance(name, str):
+        raise InputError(f"{path}: {key} is {name!r}, a name expected")
+    try:
+        return table[name]
+    except InputError as error:
+        raise InputError(f"{path}: {key}: {error}") from None

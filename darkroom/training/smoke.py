@@ -1,0 +1,177 @@
+"""`darkroom train RECIPE --smoke`: the recipe at a narrow width on a tiny data set, to see within seconds that it runs.
+
+Two steps, the export read back, one picture drawn. Weights that the recipe begins with are random ones of the same
+kind; perceptual weights are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from darkroom.checkpoints.load import load_checkpoint
+from darkroom.checkpoints.lora import apply_loras, read_lora
+from darkroom.checkpoints.native import load_strict, read_network, save_system
+from darkroom.config import to_dict
+from darkroom.data.buckets import BucketConfig
+from darkroom.engine.pipeline import Pipeline
+from darkroom.errors import InputError
+from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
+from darkroom.pictures.picture_file import write_picture
+from darkroom.pixels import to_bytes
+from darkroom.requests.plan import side_step
+from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.narrow import narrow_stage, narrowed, write_narrow_vocabulary
+from darkroom.systems.system import SYSTEMS, System
+from darkroom.systems.system_file import find_system
+from darkroom.training.autoencoder import AutoencoderRecipe
+from darkroom.training.config import LoopConfig
+from darkroom.training.diffusion import DiffusionRecipe
+from darkroom.training.loop import train
+from darkroom.training.model_ref import FRESH, system_of
+from darkroom.training.recipe import LoadedRecipe
+from darkroom.training.smoke_data import request_for, write_smoke_data
+
+__all__ = ["smoke"]
+
+LEAST_SIDE = 64
+
+
+def smoke(loaded: LoadedRecipe, folder: Path) -> Path:
+    """Run the recipe so in `folder`, which must be empty. Returns the path of the picture."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty: --smoke makes a run of its own")
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = loaded.recipe
+    if type(recipe) not in KINDS:
+        raise InputError(f"a recipe of the kind {recipe.kind!r} has no narrow copy: give it less data and fewer steps")
+    narrow, draw = KINDS[type(recipe)]
+    recipe = narrow(replace(recipe, loop=_short(recipe.loop)), folder)
+    train(loaded.objective(recipe), recipe.loop, folder / "run", recipe=recipe)
+    path = folder / "picture.png"
+    write_picture(path, draw(recipe, folder), "")
+    return path
+
+
+def _short(loop: LoopConfig) -> LoopConfig:
+    return replace(
+        loop, steps=2, batch_size=2, grad_accumulation=1, warmup_steps=0, precision="fp32", device="cpu", workers=0,
+        log_every=1, sample_every=2, save_every=2,
+    )  # fmt: skip
+
+
+def _narrow_autoencoder(recipe: AutoencoderRecipe, folder: Path) -> AutoencoderRecipe:
+    stage = narrow_stage(recipe.stage)
+    side = math.lcm(LEAST_SIDE, stage.factor)
+    return replace(
+        recipe,
+        model=stage,
+        first_stage=None,
+        init_from=None,
+        perceptual=None,
+        discriminator_start=min(recipe.discriminator_start, 1),
+        discriminator_channels=8,
+        data=write_smoke_data(folder / "data", side, None),
+        buckets=_small_buckets(recipe.buckets, side, stage.factor),
+    )
+
+
+def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
+    """The recipe on narrow systems: that of the model to begin with, and that to be trained."""
+    begun, trained = _systems(recipe)
+    step, side = side_step(trained), _side(trained)
+    write_narrow_vocabulary(folder)
+    (folder / "system.json").write_text(json.dumps(to_dict(trained)), encoding="utf-8")
+    fresh = recipe.model.endswith(FRESH)
+    model = f"{folder / 'system.json'}{FRESH}" if fresh else str(_write_model(begun, folder / "base", folder))
+    donor = None  # where its networks are taken, that is
+    if recipe.embedders_from is not None and (fresh or begun.embedders != trained.embedders):
+        donor = str(_write_model(trained, folder / "donor", folder))
+    adapter = recipe.adapter and replace(recipe.adapter, rank=min(recipe.adapter.rank, 4))
+    return replace(
+        recipe,
+        model=model,
+        system=None if recipe.system is None else str(folder / "system.json"),
+        embedders_from=donor,
+        data=write_smoke_data(folder / "data", side, trained),
+        buckets=_small_buckets(recipe.buckets, side, step),
+        vae=None,
+        text=None,
+        latent_cache=recipe.latent_cache and folder / "cache",
+        adapter=adapter,
+        prompts=(),
+        things_weight=0.0,
+    )
+
+
+def _systems(recipe: DiffusionRecipe) -> tuple[System, System]:
+    """Narrow copies of the system of the recipe's model and of the one that is trained."""
+    begun = system_of(recipe.model)
+    if begun is None and recipe.model in SYSTEMS:
+        begun = SYSTEMS[recipe.model]
+    trained = begun if recipe.system is None else find_system(recipe.system)
+    if trained is None:
+        raise InputError(f"--smoke does not read {recipe.model}: name its system, system=NAME")
+    return narrowed(begun or trained), narrowed(trained)
+
+
+def _side(system: System) -> int:
+    return math.lcm(LEAST_SIDE, side_step(system))
+
+
+def _small_buckets(buckets: BucketConfig | None, side: int, step: int) -> BucketConfig:
+    """Squares, or pictures of several shapes where the recipe has them."""
+    if buckets is None or buckets.shapes == "square":
+        return replace(buckets or BucketConfig(side), resolution=side, step=step, shapes="square")
+    return replace(buckets, resolution=side, step=step, shapes="aspect", shortest=None, longest=None)
+
+
+def _write_model(system: System, folder: Path, vocabulary: Path) -> Path:
+    """A model of `system` with random weights, as a recipe exports it."""
+    torch.manual_seed(0)
+    model = build(system)
+    model.conditioner.look_in(vocabulary)
+    save_system(model, folder, {}, torch.float32)
+    return folder
+
+
+def _draw(recipe: DiffusionRecipe, folder: Path) -> np.ndarray:
+    """A picture of what was exported, read back."""
+    export = folder / "run" / "export"
+    if recipe.adapter is None:
+        model = load_checkpoint(export, torch.float32).model
+    else:
+        model = _with_adapter(recipe, export)
+    (picture,) = Pipeline(model).generate([request_for(model.system, _side(model.system))])
+    return picture.pixels
+
+
+def _with_adapter(recipe: DiffusionRecipe, export: Path) -> LatentDiffusion:
+    model = load_checkpoint(recipe.model, torch.float32).model
+    apply_loras(model, [(read_lora(export / "lora.safetensors", model.system), 1.0, 1.0)])
+    return model
+
+
+@torch.no_grad()
+def _decode(recipe: AutoencoderRecipe, folder: Path) -> np.ndarray:
+    path = folder / "run" / "export" / "autoencoder.safetensors"
+    config, state = read_network(path, AutoencoderConfig)
+    stage: Any = Autoencoder(config)
+    load_strict(stage, state, path)
+    side = LEAST_SIDE // config.factor
+    latents = torch.randn(1, config.latent_channels, side, side, generator=torch.Generator().manual_seed(0))
+    return to_bytes(stage.eval().decode(latents))[0]
+
+
+# Recipe class → what makes a narrow recipe in a folder, and what draws from the export of its run there.
+KINDS: dict[type, tuple[Callable[[Any, Path], Any], Callable[[Any, Path], np.ndarray]]] = {
+    AutoencoderRecipe: (_narrow_autoencoder, _decode),
+    DiffusionRecipe: (_narrow_diffusion, _draw),
+}
