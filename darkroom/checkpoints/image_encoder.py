@@ -20,7 +20,7 @@ from darkroom.json_file import read_json, whole
 from darkroom.models.vision import VisionConfig, VisionTower
 from darkroom.systems.empty import empty_modules
 
-__all__ = ["find_image_encoder", "image_encoder_config", "read_image_encoder"]
+__all__ = ["find_image_encoder", "image_encoder_config", "read_image_encoder", "tower_config"]
 
 PREFIXES = ("visual.", "embedder.model.visual.")  # of OpenCLIP, alone and in a whole model
 USUAL = "image_encoder"  # the folder beside an adapter
@@ -47,7 +47,7 @@ def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path])
 def read_image_encoder(path: Path, dtype: torch.dtype | None, device: torch.device | str) -> VisionTower:
     """The tower in the file, with its projection. `InputError` where it is none or is damaged."""
     tensors = _tensors(path)
-    config = _config(path, tensors)
+    config = tower_config(path, tensors)
     with empty_modules():
         tower = VisionTower(config)
     ours = tower.state_dict()
@@ -59,7 +59,7 @@ def read_image_encoder(path: Path, dtype: torch.dtype | None, device: torch.devi
 
 def image_encoder_config(path: Path) -> VisionConfig:
     """What the tower in the file is, without reading its weights."""
-    return _config(path, _tensors(path))
+    return tower_config(path, _tensors(path))
 
 
 def _tensors(path: Path) -> Mapping[str, Stored]:
@@ -73,8 +73,8 @@ def _tensors(path: Path) -> Mapping[str, Stored]:
     return tensors
 
 
-def _config(path: Path, tensors: Mapping[str, Stored]) -> VisionConfig:
-    """By the shapes, and by the configuration beside the file where there is one."""
+def tower_config(path: Path, tensors: Mapping[str, Stored]) -> VisionConfig:
+    """By the shapes of the tensors, and by the configuration beside the file where there is one."""
     original = "class_embedding" in tensors
     names = (
         ("conv1.weight", "transformer.resblocks.", "mlp.c_fc.weight", "positional_embedding", "proj")
