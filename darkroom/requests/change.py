@@ -59,7 +59,11 @@ def said(request: Request) -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of what `changed` takes, as plain tables: types, descriptions, defaults."""
+    """The JSON schema of what `changed` takes, as plain tables: types, descriptions, defaults.
+
+    What forms are made by besides stands under names with `x-`: `x-panel`, the heading; `x-kind`, how its text or
+    picture is to be read, unless it is a plain value; `x-needs`, the setting without which this one says nothing.
+    """
     properties: dict[str, Any] = {}
     for setting in SETTINGS:
         if setting.kind == "tensor" or setting.path in OPEN:
@@ -67,6 +71,8 @@ def schema() -> dict[str, Any]:
         described = {**_json_type(setting), "description": setting.help}
         if setting.default is not None and setting.kind == "value":
             described["default"] = setting.default
+        more = {"x-panel": setting.panel, "x-needs": setting.needs, "x-kind": setting.kind}
+        described |= {name: said for name, said in more.items() if said not in (None, "value")}
         if not setting.inner:
             properties[setting.path] = described
             continue

@@ -217,6 +217,15 @@ async def upload(
     return {"id": id, "width": size.width, "height": size.height}
 
 
+@router.get("/uploads/{id}", response_class=FileResponse)
+async def uploaded(request: Request, id: str) -> FileResponse:
+    """The file of an upload, as it was sent."""
+    path = service_of(request).uploads.path(id)
+    if path is None:
+        raise HTTPException(404, f"there is no upload {id!r}")
+    return FileResponse(path, media_type="application/octet-stream", headers=IMMUTABLE, filename=id)
+
+
 @router.get("/pictures")
 async def pictures(request: Request, limit: Limit = 50, before: str | None = None) -> dict[str, Any]:
     """The newest pictures first, each with the request that repeats it."""

@@ -55,7 +55,7 @@ class Uploads:
         for name, id in images.items():
             path = picture_setting(name)
             require(path not in found, f"the picture {path}", "given twice", "once")
-            if not _ID.fullmatch(str(id)) or not self._path(id).exists():
+            if self.path(str(id)) is None:
                 raise InputError(f"there is no upload {id!r}; send the picture to /v1/uploads first")
             found[path] = id
         return found
@@ -75,6 +75,10 @@ class Uploads:
             with self._path(id).open("rb") as file:
                 values[path] = readers[find_setting(path).kind](file, f"the picture {path}")
         return changed(changed(Request(), values), settings)
+
+    def path(self, id: str) -> Path | None:
+        """The file of an upload that there is."""
+        return self._path(id) if _ID.fullmatch(id) and self._path(id).exists() else None
 
     def forget(self, kept: Collection[str], before: float) -> int:
         """Remove those that are not among `kept` and were sent before that time; how many there were."""

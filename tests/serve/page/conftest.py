@@ -1,0 +1,120 @@
+"""A server that can go away and come back at its place, and the page of it in a browser."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import uvicorn
+
+from darkroom.checkpoints.model import load_model
+from darkroom.serve.app import make_app
+from darkroom.serve.guard import GuardConfig
+from darkroom.serve.service import Service, ServiceConfig
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
+TOKEN = "a-token-for-the-page"
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.03)
+
+
+class Server:
+    """The tiny model behind HTTP; `stop` and `start` again keep the address and all jobs."""
+
+    def __init__(self, folder: Path, model: Path) -> None:
+        self.folder, self.model = folder, model
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+
+    def start(self) -> None:
+        service = Service(ServiceConfig(self.folder, drain=0.0), {"tiny": lambda: load_model(str(self.model))})
+        app = make_app(service, GuardConfig({TOKEN: "tester"}, rate=1e6))
+        config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=1)
+        self.uvicorn = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.uvicorn.run)
+        self.thread.start()
+        until(lambda: self.uvicorn.started, 30)
+
+    def stop(self) -> None:
+        self.uvicorn.should_exit = True
+        self.thread.join(30)
+
+    def pictures(self) -> list[dict[str, Any]]:
+        return self.http.get("/v1/pictures").json()["data"]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        return self.http.get("/v1/jobs").json()["data"]
+
+    def pause(self, paused: bool) -> None:
+        self.http.post("/v1/queue", json={"paused": paused}).raise_for_status()
+
+    def submit(self, **request: Any) -> dict[str, Any]:
+        return self.http.post("/v1/jobs", json={"request": request}).raise_for_status().json()
+
+
+class Page:
+    """One window."""
+
+    def __init__(self, browser: Chrome) -> None:
+        self.browser = browser
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> WebElement:
+        return self.browser.find_element("css selector", selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [e.text for e in self.all(selector)]
+
+    def keys(self, *keys: str) -> None:
+        """To whatever has the focus."""
+        self.browser.switch_to.active_element.send_keys(*keys)
+
+    def waiting(self) -> list[str]:
+        return self.browser.execute_script(
+            "return [...document.querySelectorAll('#queue .said')].map((e) => e.textContent)"
+        )
+
+    until = staticmethod(until)
+
+    def open(self, server: Server) -> None:
+        self.browser.get(f"{server.url}/?token={TOKEN}")
+        until(lambda: self.all("#f-prompt") and self.all("#model option"))
+
+
+@pytest.fixture
+def server(tmp_path: Path, tiny_folder: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "server", tiny_folder)
+    server.start()
+    yield server
+    server.stop()
+    server.http.close()
+
+
+@pytest.fixture
+def page(browser: Chrome, server: Server) -> Iterator[Page]:
+    browser.set_window_size(1400, 900)
+    page = Page(browser)
+    page.open(server)
+    browser.get_log("browser")  # of pages before
+    yield page
+    browser.execute_script("localStorage.clear()")
+    wrong = [e for e in browser.get_log("browser") if e["level"] == "SEVERE" and "Failed to load" not in e["message"]]
+    assert not [e for e in wrong if "net::" not in e["message"]]
