@@ -95,7 +95,7 @@ class Model:
     def _parameters(self, picture: Picture) -> str:
         from darkroom.engine.parameters import made_with
 
-        return made_with(self.loaded, picture.plan, self.pipeline.shelf.folders)
+        return made_with(self.loaded, picture.plan, self.pipeline.shelf)
 
 
 def load(

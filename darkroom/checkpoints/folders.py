@@ -44,14 +44,15 @@ EMBEDDINGS = Kept(
 )
 
 
-def find_file(kept: Kept, name: str, folders: Sequence[Path]) -> Path:
+def find_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = True) -> Path:
     """The file that `name` means: a path, or a file in or below one of `folders`, with or without the folders between
-    and its ending. A folder that holds one file, as tools write it, stands for it.
+    and its ending. A folder that holds one file, as tools write it, stands for it. Without `paths` only what `folders`
+    hold is looked at, whoever chose the name.
 
     Raises `InputError` with the nearest of those that are there.
     """
     path = Path(name)
-    for candidate in (path, *(path / single for single in kept.single)):
+    for candidate in (path, *(path / single for single in kept.single)) if paths else ():
         if _is_file(candidate):
             return candidate
     known = named_files(kept, folders)

@@ -156,10 +156,11 @@ class _Writer:
         print(self.written[-1], flush=True)
 
     def _parameters(self, picture: Picture) -> str:
+        from darkroom.engine.loras import LoraShelf
         from darkroom.engine.parameters import made_with
 
-        files = files_of(self.job, self.refiner)
-        return made_with(self.base, picture.plan, self.job.additions.folders or (), files)
+        shelf = LoraShelf(self.job.additions.folders or ())
+        return made_with(self.base, picture.plan, shelf, files_of(self.job, self.refiner))
 
 
 def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:

@@ -39,16 +39,20 @@ def merged(model: LatentDiffusion, adapters: Adapters | None) -> Iterator[None]:
 
 
 class LoraShelf:
-    """Reads the LoRAs of prompts from `folders`."""
+    """Reads the LoRAs of prompts from `folders` and, with `paths`, from wherever a name is a path."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = tuple(folders)
+    def __init__(self, folders: Sequence[Path], *, paths: bool = True) -> None:
+        self.folders, self.paths = tuple(folders), paths
         self._loras = Shelf(lambda path, model: read_lora(path, model.system, model.dtype, model.device), KEPT)
 
     def of(self, tags: Sequence[LoraTag], model: LatentDiffusion) -> PromptLoras:
         """`InputError` for a LoRA that is not found, is damaged or does not fit the model."""
-        loras = [(self._loras.get(find_file(LORAS, tag.name, self.folders), model), tag) for tag in tags]
+        loras = [(self._loras.get(self.find(tag.name), model), tag) for tag in tags]
         return PromptLoras(
             Adapters.of((lora.unet, tag.unet) for lora, tag in loras),
             Adapters.of((lora.text, tag.text) for lora, tag in loras),
         )
+
+    def find(self, name: str) -> Path:
+        """The file of the LoRA that a prompt calls `name`; `InputError` if there is none."""
+        return find_file(LORAS, name, self.folders, paths=self.paths)

@@ -28,7 +28,8 @@ class Pipeline:
     any company (within 1/255 of each pixel in float32; with `exact` to the bit, at the price of joint calls).
 
     `lora_folders`, `embedding_folders`, `control_folders`: where the LoRAs and textual-inversion embeddings that
-    prompts name, and the networks of control units, are looked for.
+    prompts name, and the networks of control units, are looked for; LoRAs may be named by their path, too, unless
+    `lora_paths` is off.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Pipeline:
         control_folders: Sequence[Path] = (),
         *,
         exact: bool = False,
+        lora_paths: bool = True,
     ) -> None:
         self.model = model.eval()
-        self.shelf = LoraShelf(lora_folders)
+        self.shelf = LoraShelf(lora_folders, paths=lora_paths)
         self.controls = ControlShelf(control_folders)
         self.embeddings = EmbeddingFolders(embedding_folders, model.system)
         self.exact = exact

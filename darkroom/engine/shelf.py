@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +16,21 @@ T = TypeVar("T")
 
 
 class Shelf(Generic[T]):
-    """What `read` makes of files for a model; the `most` that were used last stay read."""
+    """What `read` makes of files for a model; the `most` that were used last stay read. Any thread may call it."""
 
     def __init__(self, read: Callable[[Path, LatentDiffusion], T], most: int) -> None:
         self._make, self._most = read, most
         self._read: OrderedDict[tuple[object, ...], T] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, path: Path, model: LatentDiffusion) -> T:
         """`InputError` for a file that is damaged or does not fit the model."""
         file = path.stat()
         key = (path, file.st_mtime_ns, file.st_size, model.system.name, model.dtype, model.device)
-        if key not in self._read:
-            self._read[key] = self._make(path, model)
-            while len(self._read) > self._most:
-                self._read.popitem(last=False)
-        self._read.move_to_end(key)
-        return self._read[key]
+        with self._lock:
+            if key not in self._read:
+                self._read[key] = self._make(path, model)
+                while len(self._read) > self._most:
+                    self._read.popitem(last=False)
+            self._read.move_to_end(key)
+            return self._read[key]

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ __all__ = [
     "LONGEST",
     "check_size",
     "check_writable",
+    "encoded",
     "metadata",
     "next_number",
     "numbered_paths",
@@ -90,6 +92,13 @@ def write_new_picture(paths: Iterator[Path], pixels: np.ndarray, parameters: str
     with new_file(chain([first], paths)) as new:
         _write(new.file, first, pixels, parameters, quality)
     return new.path
+
+
+def encoded(form: str, pixels: np.ndarray, parameters: str, quality: int = 95) -> bytes:
+    """The bytes of a picture's file in the format `form`, one of FORMATS; otherwise as `write_picture`."""
+    buffer = BytesIO()
+    _write(buffer, Path(f"the picture.{form}"), pixels, parameters, quality)
+    return buffer.getvalue()
 
 
 def _write(file: BinaryIO, path: Path, pixels: np.ndarray, parameters: str, quality: int) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from darkroom import __version__
 from darkroom.errors import InputError, printable
-from darkroom.serve import jobs_api
+from darkroom.serve import a1111, jobs_api, openai
 from darkroom.serve.guard import Guard, GuardConfig, error_body
 from darkroom.serve.service import Busy, Service
 from darkroom.serve.store import UsedKey
@@ -48,6 +48,9 @@ def make_app(service: Service, guard: GuardConfig) -> Any:
     )
     app.state.service = service
     app.include_router(jobs_api.router, tags=["jobs"])
+    app.include_router(openai.router, tags=["OpenAI"])
+    app.include_router(a1111.router, tags=["AUTOMATIC1111"])
+    app.include_router(a1111.internal, tags=["AUTOMATIC1111"])
     _add_probes(app, service)
     _add_errors(app)
     app.mount("/", StaticFiles(directory=str(files("darkroom.serve") / "page"), html=True, check_dir=False))
@@ -65,6 +68,14 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """Whether jobs are taken."""
         status = 503 if service.draining else 200
         return JSONResponse({"status": "draining" if service.draining else "ok"}, status)
+
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """Numbers for Prometheus."""
+        worker, models = service.worker, service.residents.shown()
+        loaded = sum(model["state"] == "loaded" for model in models)
+        text = worker.metrics.text(worker.running(), len(worker.order()), loaded)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -47,7 +47,7 @@ def taken_in(asked: Submission, uploads: Uploads, limits: Limits) -> Submission:
     settings, images = dict[str, Any](), dict(asked.images)
     for name, value in asked.request.items():
         kind = find_setting(name).kind
-        if kind == "tensor":
+        if kind in ("tensor", "controls"):
             raise InputError(f"{name} cannot be given to a server")
         if kind in PICTURES and value is not None:
             images[name] = uploads.add(decoded_base64(value, name))[0]
@@ -82,9 +82,12 @@ def check_plan(plan: Plan, limits: Limits) -> None:
     require(steps <= limits.steps, "the number of steps", steps, f"at most {limits.steps} on this server")
 
 
+UNSAID = (*PICTURES, "tensor", "controls")  # kinds of settings that JSON does not hold
+
+
 def plain_settings(request: Request) -> dict[str, Any]:
     """What `request` says, as JSON has it, without its pictures: `changed(Request(), …)` of it says the same."""
-    settings = {k: v for k, v in said(request).items() if find_setting(k).kind not in (*PICTURES, "tensor")}
+    settings = {k: v for k, v in said(request).items() if find_setting(k).kind not in UNSAID}
     return json.loads(json.dumps(settings, default=_table))
 
 

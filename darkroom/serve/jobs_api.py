@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Header, HTTPException, Query, Request
-from fastapi.responses import FileResponse, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.requests.change import schema
+from darkroom.serve.answers import client_of, form_bytes, service_of
 from darkroom.serve.jobs import STATES, State, Submission
 from darkroom.serve.service import Service
 
@@ -63,17 +64,6 @@ class QueueBody(BaseModel):
 router = APIRouter(prefix="/v1")
 
 
-def service_of(request: Request) -> Service:
-    """The service behind the app."""
-    return request.app.state.service
-
-
-def client_of(request: Request, part: str | None = None) -> str:
-    """Whose queue a request belongs to: the token's owner and, of one token, who is said to use it."""
-    owner = request.scope.get("client_name", "")
-    return f"{owner}/{part[:64]}" if part else owner
-
-
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 ClientName = Annotated[str | None, Header(alias="X-Client", max_length=64)]
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80)]
@@ -90,6 +80,15 @@ async def request_schema() -> dict[str, Any]:
 async def models(request: Request) -> dict[str, Any]:
     """The models that can be asked for."""
     return _listed(service_of(request).residents.shown())
+
+
+@router.get("/models/{id}")
+async def model(request: Request, id: str) -> dict[str, Any]:
+    """One model."""
+    found = [shown for shown in service_of(request).residents.shown() if shown["id"] == id]
+    if not found:
+        raise HTTPException(404, f"there is no model {id!r}")
+    return found[0]
 
 
 @router.get("/samplers")
@@ -233,15 +232,16 @@ async def pictures(request: Request, limit: Limit = 50, before: str | None = Non
     return _listed([picture.shown() for picture in found])
 
 
-@router.get("/pictures/{id}.png", response_class=FileResponse)
-async def picture(request: Request, id: str) -> FileResponse:
+@router.get("/pictures/{id}.{form}", response_class=Response)
+async def picture(request: Request, id: str, form: Literal["png", "jpeg", "jpg", "webp"]) -> Response:
     """A picture's file, its parameters inside."""
-    path = await asyncio.to_thread(service_of(request).picture_path, id)
-    if path is None:
+    service = service_of(request)
+    record = await asyncio.to_thread(service.store.picture, id)
+    if record is None or service.picture_path(id) is None:
         raise HTTPException(404, f"there is no picture {id!r}")
-    return FileResponse(
-        path, media_type="image/png", headers=IMMUTABLE, filename=f"{id}.png", content_disposition_type="inline"
-    )
+    content = await asyncio.to_thread(form_bytes, service, record, form)
+    headers = {**IMMUTABLE, "content-disposition": f'inline; filename="{id}.{form}"'}
+    return Response(content, media_type=f"image/{'jpeg' if form == 'jpg' else form}", headers=headers)
 
 
 @router.get("/pictures/{id}/request")

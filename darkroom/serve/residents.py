@@ -145,7 +145,7 @@ class Residents:
             from darkroom.engine.pipeline import Pipeline
 
             loaded = self.known[name]()
-            pipeline = Pipeline(loaded.model, self.lora_folders, self.embedding_folders)
+            pipeline = Pipeline(loaded.model, self.lora_folders, self.embedding_folders, lora_paths=False)
             resident = Resident(name, loaded, pipeline)
         except Exception as e:
             error = e

@@ -58,7 +58,7 @@ class Service:
 
     def __init__(self, config: ServiceConfig, models: Mapping[str, Load]) -> None:
         self.config = config
-        for name in ("pictures", "uploads"):
+        for name in ("pictures", "uploads", "journals"):
             (config.folder / name).mkdir(parents=True, exist_ok=True)
         self.pictures = config.folder / "pictures"
         self.store = Store(config.folder / "jobs.db")
@@ -77,11 +77,16 @@ class Service:
             self.uploads,
             self.residents,
             config.limits,
-            self.pictures,
+            config.folder,
             self._tell,
             most=config.most,
         )
         self.draining = False
+        self._options: dict[str, dict[str, Any]] = {}
+
+    def options(self, client: str) -> dict[str, Any]:
+        """What a client has set for its own requests, for as long as the server lives."""
+        return self._options.setdefault(client, {})
 
     def start(self) -> None:
         """Take up jobs that are left, and have the first model loaded."""
@@ -207,6 +212,10 @@ class Service:
             for id in self.store.forget(pictures_before=before, bytes_at_most=c.keep_bytes):
                 (self.pictures / f"{id}.png").unlink(missing_ok=True)
             self.store.forget_jobs(before)
+        left = tuple(job.id for job in self.store.unfinished())
+        for journal in (c.folder / "journals").iterdir():
+            if not journal.name.startswith(left):
+                journal.unlink(missing_ok=True)
         self.uploads.forget(self.store.used_uploads(), now - c.upload_days * 86_400)
 
 

@@ -85,6 +85,11 @@ class Store:
         rows = self._run("SELECT * FROM jobs WHERE id = ?", (id,))
         return _job(rows[0]) if rows else None
 
+    def keyed(self, client: str, key: str) -> Job | None:
+        """The job that a client submitted under that idempotency key."""
+        rows = self._run("SELECT * FROM jobs WHERE client = ? AND key = ?", (client, key))
+        return _job(rows[0]) if rows else None
+
     def jobs(self, states: Sequence[State] = (), limit: int = 100, before: str | None = None) -> list[Job]:
         """The newest first, at most `limit`, older than the job `before`."""
         where, values = ["1 = 1"], list[Any]()

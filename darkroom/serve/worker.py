@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 import time
@@ -13,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from darkroom import __version__
 from darkroom.errors import InputError
 from darkroom.serve.events import Events
 from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
+from darkroom.serve.metrics import Metrics
 from darkroom.serve.residents import Resident, Residents
 from darkroom.serve.scheduler import Shares, in_turn
 from darkroom.serve.store import Store
@@ -24,6 +27,7 @@ from darkroom.serve.uploads import Uploads
 
 if TYPE_CHECKING:
     from darkroom.engine.engine import Engine, Ticket
+    from darkroom.engine.journal import Journal
     from darkroom.requests.plan import Plan
     from darkroom.types import Request, Step
 
@@ -46,6 +50,7 @@ class _Live:
     step: int = 0  # of all pictures together
     steps: int | None = None
     previewed: float = 0.0
+    latest: tuple[Resident, Any] | None = None  # the last clean estimate (1, C, h, w) of a picture, and its model
     error: tuple[str, str] | None = None  # (message, code) that ends it once nothing of it is under way
     cancelled: bool = False
 
@@ -56,8 +61,8 @@ class _Live:
 
 
 class Worker:
-    """Draws the jobs that it is given, at most `most` pictures at once. Pictures go to `folder`; `tell` lets those who
-    listen know of a change of a job.
+    """Draws the jobs that it is given, at most `most` pictures at once. Pictures go into `folder`; `tell` lets those
+    who listen know of a change of a job.
     """
 
     def __init__(
@@ -73,9 +78,11 @@ class Worker:
         most: int = 8,
     ) -> None:
         self.store, self.events, self.uploads, self.residents = store, events, uploads, residents
-        self.limits, self.folder, self.tell, self.most = limits, folder, tell, most
+        self.limits, self.tell, self.most = limits, tell, most
+        self.folder, self.journals = folder / "pictures", folder / "journals"
         self.paused = False
         self.shares = Shares()
+        self.metrics = Metrics()
         self._live: dict[str, _Live] = {}
         self._wake = threading.Condition()
         self._changed = False
@@ -142,6 +149,12 @@ class Worker:
             live = self._live.get(id)
             return (0, None) if live is None else (live.step, live.steps)
 
+    def preview(self, id: str) -> bytes | None:
+        """What a picture of the job looks like now, as JPEG; None if none is under way."""
+        with self._wake:
+            live = self._live.get(id)
+        return None if live is None else _look(live)
+
     def running(self) -> int:
         """Pictures under way."""
         with self._wake:
@@ -204,6 +217,9 @@ class Worker:
 
     def _begin(self, live: _Live) -> bool:
         """The next picture of a job; False where its model is on its way."""
+        from darkroom.engine.desks import exact
+        from darkroom.engine.journal import Journal, journaled
+
         job = live.job
         try:
             resident = self.residents.take(job.model)
@@ -219,9 +235,13 @@ class Worker:
             request = replace(live.request, seed=live.request.seed + number)
             plan = resident.pipeline.checked(request)
             check_plan(plan, self.limits)
-            draw = self._draw(live, resident, plan)
+            resident.pipeline.shelf.of(plan.prompt.loras, resident.loaded.model)
+            journal = Journal(self.journals / f"{job.id}-{number:04d}", _key(resident))
+            draw = journaled(partial(resident.pipeline.draw, plan), journal)
+            draw = exact(draw) if job.exact else draw
             if job.state == "queued":
                 self._change(live, state="running", started=time.time())
+                self.metrics.queue_time.see(time.time() - job.created)
         except Exception as error:
             self.residents.give_back(resident)
             self._fail(live, error)
@@ -231,18 +251,12 @@ class Worker:
         assert self._engine is not None, "made when the thread began"
         began = time.monotonic()
         listen = partial(self._listen, live, resident)
-        finished = partial(self._hand_over, live, number, resident, began)
+        finished = partial(self._hand_over, live, number, resident, journal, began)
         with self._wake:
             live.tickets[number] = self._engine.submit(draw, listen, finished)
             if live.cancelled:
                 live.tickets[number].cancel()
         return True
-
-    def _draw(self, live: _Live, resident: Resident, plan: Plan) -> Any:
-        from darkroom.engine.desks import exact
-
-        draw = partial(resident.pipeline.draw, plan)
-        return exact(draw) if live.job.exact else draw
 
     def _settle(self, live: _Live) -> None:
         """Whether a job is over is decided here alone."""
@@ -258,6 +272,8 @@ class Worker:
 
     def _end(self, live: _Live, state: State, error: str | None = None, code: str | None = None) -> None:
         self._change(live, state=state, finished=time.time(), error=error, code=code)
+        self.metrics.end(state, code)
+        self.metrics.latency.see(time.time() - live.job.created)
         with self._wake:
             del self._live[live.job.id]
 
@@ -285,32 +301,41 @@ class Worker:
 
     def _listen(self, live: _Live, resident: Resident, step: Step, pass_number: int) -> None:
         live.step += 1
+        live.latest = (resident, step.x0)
         id, now = live.job.id, time.monotonic()
         self.events.tell("progress", id, {"id": id, "step": live.step, "steps": max(live.steps or 0, live.step)})
         if now - live.previewed > PREVIEW_EVERY and self.events.heard(id):
             live.previewed = now
-            self._previewer.submit(self._preview, id, resident, step.x0)
+            self._previewer.submit(self._preview, live)
 
-    def _hand_over(self, live: _Live, number: int, resident: Resident, began: float, ticket: Ticket) -> None:
+    def _hand_over(
+        self, live: _Live, number: int, resident: Resident, journal: Journal, began: float, ticket: Ticket
+    ) -> None:
         seconds = time.monotonic() - began
-        self._writer.submit(self._finish, live, number, resident, seconds, ticket)
+        self._writer.submit(self._finish, live, number, resident, journal, seconds, ticket)
 
     # On threads of their own.
 
-    def _preview(self, id: str, resident: Resident, x0: Any) -> None:
-        import base64
+    def _preview(self, live: _Live) -> None:
+        if (jpeg := _look(live)) is not None:
+            image = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+            self.events.tell("preview", live.job.id, {"id": live.job.id, "image": image})
 
-        image = base64.b64encode(resident.jpeg(x0)).decode()
-        self.events.tell("preview", id, {"id": id, "image": f"data:image/jpeg;base64,{image}"})
-
-    def _finish(self, live: _Live, number: int, resident: Resident, seconds: float, ticket: Ticket) -> None:
+    def _finish(
+        self, live: _Live, number: int, resident: Resident, journal: Journal, seconds: float, ticket: Ticket
+    ) -> None:
         from darkroom.engine.engine import Cancelled
 
         try:
             if ticket.error is None:
                 self._keep(live, number, resident, ticket)
+                self.metrics.picture_time.see(seconds)
             elif not isinstance(ticket.error, Cancelled):
                 self._fail(live, ticket.error)
+            elif live.error is None and not live.cancelled:
+                journal.write()  # the engine was closed: the next one goes on from here
+                return
+            journal.remove()
         except Exception as error:  # a full disk, say
             self._fail(live, error)
         finally:
@@ -327,7 +352,7 @@ class Worker:
 
         picture, job = ticket.result(), live.job
         path = self.folder / f"{job.id}-{number:04d}.png"
-        text = made_with(resident.loaded, picture.plan, resident.pipeline.shelf.folders)
+        text = made_with(resident.loaded, picture.plan, resident.pipeline.shelf)
         write_picture(path, picture.pixels, text)
         height, width, _ = picture.pixels.shape
         record = PictureRecord(
@@ -343,6 +368,20 @@ class Worker:
         )
         self.store.add_picture(record)
         self.tell(job)
+
+
+def _look(live: _Live) -> bytes | None:
+    """What a picture of the job looks like at this moment, as JPEG."""
+    if live.latest is None:
+        return None
+    resident, x0 = live.latest
+    return resident.jpeg(x0)
+
+
+def _key(resident: Resident) -> str:
+    """What answers of the network depend on besides the request: the program, and the model's file as it is."""
+    file = resident.loaded.hashed.stat()
+    return f"{__version__} {resident.name} {file.st_size} {file.st_mtime_ns} {resident.loaded.model.dtype}"
 
 
 def _steps(plan: Plan) -> int:

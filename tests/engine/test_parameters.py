@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from darkroom.checkpoints.fingerprint import lora_hash
 from darkroom.checkpoints.model import load_model
+from darkroom.engine.loras import LoraShelf
 from darkroom.engine.parameters import made_with
 from darkroom.requests.plan import plan
 from darkroom.types import Request
@@ -18,7 +19,7 @@ def test_loras_are_named_once_with_their_hashes(tiny_folder: Path, tmp_path: Pat
     digest = lora_hash(tmp_path / "one.safetensors")
     loaded = load_model(str(tiny_folder))
     made = plan(Request("a <lora:one:0.5> and <lora:two:1> and <lora:one:1>"), loaded.model.system)
-    text = made_with(loaded, made, [tmp_path])
+    text = made_with(loaded, made, LoraShelf([tmp_path]))
     assert f'Lora hashes: "one: {digest}, two: {digest}"' in text
     assert f"Model hash: {loaded.hash}, Model: {loaded.name}" in text
-    assert "Lora hashes" not in made_with(loaded, plan(Request("a cat"), loaded.model.system), [])
+    assert "Lora hashes" not in made_with(loaded, plan(Request("a cat"), loaded.model.system), LoraShelf([]))
