@@ -23,8 +23,12 @@ RECIPE_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
 RECIPE_KINDS.add("add", ("distillation.add", "AddRecipe", "AddObjective"))
 RECIPE_KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjective"))
 RECIPE_KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
+RECIPE_KINDS.add("consistency", ("distillation.consistency", "ConsistencyRecipe", "ConsistencyObjective"))
 RECIPE_KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjective"))
+RECIPE_KINDS.add("dmd2", ("distillation.dmd", "DmdRecipe", "DmdObjective"))
 RECIPE_KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
+RECIPE_KINDS.add("ladd", ("distillation.ladd", "LaddRecipe", "LaddObjective"))
+RECIPE_KINDS.add("progressive", ("distillation.progressive", "ProgressiveRecipe", "ProgressiveObjective"))
 RECIPE_KINDS.add("text", ("text", "TextRecipe", "TextObjective"))
 
 # Keys of earlier versions, and what they are called now.

@@ -15,8 +15,17 @@ from darkroom.errors import require
 from darkroom.models.feature_heads import FeatureHead, HeadConfig
 from darkroom.training.distillation.augment import augmented
 from darkroom.training.distillation.seeing import Sight
+from darkroom.training.objective import Loss
 
-__all__ = ["Discriminator", "DiscriminatorConfig", "critic_loss", "deceiving_loss", "r1_penalty", "unit_scaled"]
+__all__ = [
+    "Discriminator",
+    "DiscriminatorConfig",
+    "Heads",
+    "critic_loss",
+    "deceiving_loss",
+    "r1_penalty",
+    "unit_scaled",
+]
 
 
 @dataclass(frozen=True)
@@ -36,29 +45,57 @@ class DiscriminatorConfig:
         require(self.r1 >= 0, "r1", self.r1, "a number from 0 up")
 
 
-class Discriminator(nn.Module):
-    """Heads on what `sight` sees. Only the heads are part of this module: the features are frozen and never saved."""
+class Heads(nn.Module):
+    """One head for each of several features of a frozen network, all told the same conditions (name → width)."""
 
-    def __init__(self, sight: Sight, config: DiscriminatorConfig, text_width: int | None) -> None:
+    def __init__(self, widths: Sequence[int], conditions: Mapping[str, int], *, dims: int = 1, kernel: int = 9) -> None:
         super().__init__()
-        self.config = config
-        self.sight = (sight,)  # not a child
-        conditions = {}
-        if config.text and text_width is not None:
-            conditions["text"] = text_width
-        if config.image:
-            conditions["image"] = sight.embedding
-        self.heads = nn.ModuleList(FeatureHead(HeadConfig(width, conditions)) for width in sight.widths)
-
-    def features(self, images: Tensor, draws: RowDraws) -> list[Tensor]:
-        """Of images (B, 3, H, W), augmented where the configuration says so; gradients flow to the images."""
-        seen = augmented(images.float(), draws) if self.config.augment else images.float()
-        return self.sight[0].features(seen, draws)
+        self.heads = nn.ModuleList(FeatureHead(HeadConfig(width, conditions, dims, kernel)) for width in widths)
 
     def forward(self, features: Sequence[Tensor], conditions: Mapping[str, Tensor]) -> list[Tensor]:
         """Logits (B, places) of each head, in float32: R1 needs its digits."""
         with torch.autocast(features[0].device.type, enabled=False):
             return [head(x.float(), conditions) for head, x in zip(self.heads, features)]
+
+    def deceived(self, features: Sequence[Tensor], conditions: Mapping[str, Tensor]) -> Tensor:
+        """The student's loss; its gradient passes the heads and leaves none in them."""
+        self.requires_grad_(False)
+        loss = deceiving_loss(self(features, conditions))
+        self.requires_grad_(True)
+        return loss
+
+    def criticized(
+        self, real: Sequence[Tensor], fake: Sequence[Tensor], conditions: Mapping[str, Tensor], r1: float
+    ) -> Loss:
+        """The heads' own loss: hinge, and `r1` times the penalty. Features are taken as constants."""
+        real = [x.detach().float().requires_grad_(True) for x in real]
+        on_real, on_fake = self(real, conditions), self([x.detach() for x in fake], conditions)
+        loss = critic_loss(on_real, on_fake)
+        log: dict[str, float | Tensor] = {"logits/real": _mean(on_real), "logits/fake": _mean(on_fake)}
+        if r1:
+            penalty = r1_penalty(on_real, real)
+            log["r1"] = penalty.detach()
+            loss = loss + r1 * penalty
+        return Loss("discriminator", loss, log)
+
+
+class Discriminator(Heads):
+    """Heads on what `sight` sees of pictures. The features are frozen, no part of this module and never saved."""
+
+    def __init__(self, sight: Sight, config: DiscriminatorConfig, text_width: int | None) -> None:
+        conditions = {}
+        if config.text and text_width is not None:
+            conditions["text"] = text_width
+        if config.image:
+            conditions["image"] = sight.embedding
+        super().__init__(sight.widths, conditions)
+        self.config = config
+        self.sight = (sight,)  # not a child
+
+    def features(self, images: Tensor, draws: RowDraws) -> list[Tensor]:
+        """Of images (B, 3, H, W), augmented where the configuration says so; gradients flow to the images."""
+        seen = augmented(images.float(), draws) if self.config.augment else images.float()
+        return self.sight[0].features(seen, draws)
 
     def conditions(self, text: Tensor | None, images: Tensor, at_last: Tensor) -> dict[str, Tensor]:
         """Embeddings of unit scale: of texts (B, width), and of true images; `at_last` (B,) tells the rows of pure
@@ -98,3 +135,7 @@ def r1_penalty(logits: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
     total = torch.stack([x.sum() for x in logits]).sum()
     gradients = torch.autograd.grad(total, list(features), create_graph=True)
     return torch.stack([g.square().sum() for g in gradients]).sum() / len(features[0])
+
+
+def _mean(logits: Sequence[Tensor]) -> Tensor:
+    return torch.stack([x.detach().mean() for x in logits]).mean()

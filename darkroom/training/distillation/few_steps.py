@@ -16,15 +16,15 @@ from darkroom.types import Network
 __all__ = ["FewSteps", "few_step_system"]
 
 
-def few_step_system(system: System, steps: int) -> System:
+def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True) -> System:
     """`system` as its student is used: few steps of trailing times, no guidance.
 
-    A student that predicts velocity or data gets a schedule of zero terminal SNR. One that predicts noise keeps its
-    own: at the last level it is given pure noise, and its estimate is read with the ordinary coefficients, as released
-    models of this kind are sampled (papers F.1, step 3).
+    Trained from pure noise, a student that predicts v or x0 gets a schedule of zero terminal SNR. One that predicts
+    noise keeps its own: at the last level it is given pure noise, and its estimate is read with the ordinary
+    coefficients, as released models of this kind are sampled (papers F.1, step 3).
     """
     schedule = system.schedule
-    if system.prediction is not Prediction.EPS:
+    if from_pure_noise and system.prediction is not Prediction.EPS:
         schedule = replace(schedule, zero_terminal_snr=True)
     defaults = replace(system.defaults, steps=steps, sampler="Euler a", schedule="trailing", guidance_scale=1.0)
     return replace(system, schedule=schedule, defaults=defaults)

@@ -30,6 +30,7 @@ from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapte
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.few_steps import FewSteps, few_step_system
 from darkroom.training.distillation.teacher import Teacher, TeacherConfig, Told
+from darkroom.training.distillation.watch import VARIETY, Watch, WatchConfig, variety
 from darkroom.training.drawn_prompts import draw_prompts
 from darkroom.training.latent_rows import LatentBatch, LatentRows
 from darkroom.training.model_ref import load_model_ref, require_known, system_of
@@ -38,7 +39,7 @@ from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
 from darkroom.training.run_folder import natural_precision
 from darkroom.types import Network, Request
 
-__all__ = ["DistillationRecipe", "Student"]
+__all__ = ["DistillationRecipe", "Play", "Student"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class DistillationRecipe:
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
     checkpointing: bool = False  # the student's insides are computed again in the backward pass
     decode_rows: int | None = None  # pictures decoded at a time, each time again in the backward pass; None: all, once
+    watch: WatchConfig = field(default_factory=WatchConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
     samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name
 
@@ -80,6 +82,22 @@ class DistillationRecipe:
             check_sizes(self.data, self.buckets, side_step(system), side_step(system))
 
 
+@dataclass(frozen=True)
+class Play:
+    """What a batch gives before anything is lost."""
+
+    z0: Tensor  # (B, C, h, w), scaled latents of the true pictures
+    z: Tensor  # the student's estimates, with gradients
+    at_last: Tensor  # (B,), whether a row began as pure noise
+    conditioning: Conditioning
+
+    def variety(self) -> dict[str, float | Tensor]:
+        """For the log: of the rows that began as pure noise, as elsewhere the true picture gives variety."""
+        if int(self.at_last.sum()) < 2:
+            return {}
+        return {VARIETY: variety(self.z.detach()[self.at_last], self.z0[self.at_last])}
+
+
 class Student:
     """The student's system with its teacher and their data. Objectives of all methods are subclasses.
 
@@ -87,6 +105,7 @@ class Student:
     """
 
     reads_pixels = False  # whether losses read the pictures themselves
+    from_pure_noise = True  # whether the student's last level holds noise alone
     ema = ("student",)
 
     def __init__(self, recipe: DistillationRecipe) -> None:
@@ -101,7 +120,7 @@ class Student:
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         self.reader = open_reader(recipe.data, recipe.buckets, loop)
         self.teacher = self._load_teacher()
-        self.model.system = few_step_system(self.model.system, len(recipe.times))
+        self.model.system = few_step_system(self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise)
         self.model.process = DiffusionProcess(self.model.system.schedule, self.model.system.prediction)
         self.steps = FewSteps(self.model.process, recipe.times, recipe.time_shares)
         self._share_out()
@@ -149,7 +168,8 @@ class Student:
             learns = model.unet.requires_grad_(True)
         if recipe.checkpointing:
             checkpoint_blocks(model.unet)
-        self.trained = nn.ModuleDict({"student": learns})
+        self.watch = Watch(recipe.watch)
+        self.trained = nn.ModuleDict({"student": learns, "watch": self.watch})
         rest = {"autoencoder": model.autoencoder, "conditioner": model.conditioner, "teacher": self.teacher.model}
         self.frozen = nn.ModuleDict(rest if self.adapters is None else {**rest, "unet": model.unet})
 
@@ -163,12 +183,19 @@ class Student:
         """The student's raw prediction."""
         return lambda x, t: self.model.network(x, t, conditioning)
 
-    def given(self, network: Network, z0: Tensor, t: Tensor, context: StepContext) -> Tensor:
-        """What the student gets at the times t (B,): true latents z0 noised, or what its own steps lead to."""
+    def play(self, batch: LatentBatch, context: StepContext) -> Play:
+        """The student's estimates of the batch's pictures, at times that are drawn."""
+        z0 = self.rows.latents(batch, context.places[0].size)
+        conditioning = self.rows.conditioning(batch, context, drop=False)
+        t = self.steps.draw(context.draws)
         noise = context.draws.normal(*z0.shape[1:]).to(z0)
+        network = self.network(conditioning)
         if self.recipe.inputs == "simulated":
-            return self.steps.simulated(network, noise, t, context.draws)
-        return self.steps.noised(z0, noise, t)
+            x = self.steps.simulated(network, noise, t, context.draws)
+        else:
+            x = self.steps.noised(z0, noise, t)
+        z = self.steps.estimate(network, x, t)
+        return Play(z0, z, self.steps.is_last(t, z0).flatten(), conditioning)
 
     def told(self, batch: LatentBatch, conditioning: Conditioning) -> Told:
         """What the teacher is told of the rows."""
@@ -247,6 +274,15 @@ class Student:
                 return None
             grids.append(found)
         return np.concatenate(grids)
+
+    def trouble(self, step: int, numbers: Mapping[str, float]) -> str | None:
+        """Why the run has collapsed, None while it has not; `numbers` are those of the log."""
+        return self.watch.step(step, numbers)
+
+    @property
+    def good_step(self) -> int:
+        """The last step at which all that is watched was sound."""
+        return int(self.watch.good_step)  # type: ignore[arg-type]
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         if self.adapters is None:

@@ -56,7 +56,7 @@ class Told:
 
 
 class Teacher:
-    """A frozen system's estimates of clean latents from variance-exploding ones. Never with gradients."""
+    """A frozen system's view of variance-exploding latents. Estimates are made without gradients."""
 
     def __init__(self, model: LatentDiffusion) -> None:
         self.model, self.process = model, model.process
@@ -65,13 +65,16 @@ class Teacher:
         """(B, 1, 1, 1), of the teacher's own schedule."""
         return self.process.sigmas[t.cpu()].view(-1, 1, 1, 1).to(like)
 
+    def output(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The raw prediction for x at the timesteps t (B,); gradients flow to x."""
+        _, _, c_in = self.process.scalings(self.sigma(t, x))
+        return self.model.network((c_in * x).to(self.model.dtype), t.to(x.device, torch.float32), conditioning)
+
     @torch.no_grad()
     def estimate(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The clean latents (B, C, h, w) at the timesteps t (B,)."""
-        c_skip, c_out, c_in = self.process.scalings(self.sigma(t, x))
-        model = self.model
-        output = model.network((c_in * x).to(model.dtype), t.to(x.device, torch.float32), conditioning)
-        return c_skip * x + c_out * output.to(x.dtype)
+        c_skip, c_out, _ = self.process.scalings(self.sigma(t, x))
+        return c_skip * x + c_out * self.output(x, t, conditioning).to(x.dtype)
 
     def guided(self, x: Tensor, t: Tensor, told: Told, scale: Tensor | None) -> Tensor:
         """The estimate under classifier-free guidance of `scale` (B,); None: the prompt's estimate alone."""
