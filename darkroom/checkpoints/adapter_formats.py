@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darkroom.nn.lora import Adapter, Full, Hadamard, Kronecker, LowRank
 
-__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError"]
+__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError", "WrittenParts", "written_parts"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # by part
@@ -139,3 +139,35 @@ FORMATS: Mapping[frozenset[str], AdapterFormat] = {
     **{frozenset((*w1, *w2)): _kronecker(w1, w2) for w1 in _W1 for w2 in _W2},
     frozenset(("full",)): FULL,
 }
+
+
+@dataclass(frozen=True)
+class WrittenParts:
+    """What a file holds of an adapter, by the names of kohya's and LyCORIS' trainers, besides alpha and magnitude."""
+
+    algorithm: str  # as LyCORIS calls it
+    rank: int | None  # None where nothing is of low rank
+    parts: Parts
+
+
+def written_parts(adapter: Adapter) -> WrittenParts | None:
+    """None for an adapter that is not written."""
+    match adapter:
+        case LowRank():
+            parts = {"lora_down.weight": adapter.down, "lora_up.weight": adapter.up}
+            parts |= {} if adapter.mid is None else {"lora_mid.weight": adapter.mid}
+            return WrittenParts("lora", adapter.down.shape[0], parts)
+        case Hadamard():
+            parts = {"hada_w1_a": adapter.a1, "hada_w1_b": adapter.b1, "hada_w2_a": adapter.a2, "hada_w2_b": adapter.b2}
+            if adapter.t1 is not None and adapter.t2 is not None:
+                parts |= {"hada_t1": adapter.t1, "hada_t2": adapter.t2}
+            return WrittenParts("loha", adapter.b1.shape[0], parts)
+        case Kronecker():
+            sides = {"lokr_w1": adapter.w1, "lokr_w2": adapter.w2}
+            parts = {}
+            for name, factors in sides.items():
+                names = (name,) if len(factors) == 1 else (f"{name}_a", f"{name}_b", f"{name.replace('w', 't')}")
+                parts |= dict(zip(names, factors))
+            factored = [w[1].shape[0] for w in (adapter.w2, adapter.w1) if len(w) > 1]
+            return WrittenParts("lokr", factored[0] if factored else None, parts)
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError
+from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError, written_parts
 from darkroom.checkpoints.embeddings import BUNDLED, bundled_embeddings
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
@@ -22,7 +23,7 @@ from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
 from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
-from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, LowRank, Merged, WithBias, attach, merge
+from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, Merged, WithBias, attach, merge
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
 
@@ -263,29 +264,34 @@ def write_lora(
     metadata: Mapping[str, str],
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write low-rank adapters, by module name, with kohya's keys and alpha; `metadata` holds what the training knows
-    (`ss_…`). Every tool that reads LoRAs reads these."""
+    """Write adapters (LoRA, LoHa, LoKr, with or without magnitudes), by module name, with the keys and alpha of kohya's
+    and LyCORIS' trainers; `metadata` holds what the training knows (`ss_…`). Tools that read LoRAs read these."""
     names = kohya_names(system)
+    layers = adaptable_layers(system)
     tensors: dict[str, Tensor] = {}
+    algorithms: set[str] = set()
+    ranks: set[int] = set()
     for module, adapter in adapters.items():
-        if not isinstance(adapter, LowRank):
-            raise InputError(f"the adapter of {module} is a {type(adapter).__name__}; only low-rank ones are written")
-        key = names[module]
-        tensors[f"{key}.lora_down.weight"] = adapter.down.detach().to(dtype)
-        tensors[f"{key}.lora_up.weight"] = adapter.up.detach().to(dtype)
-        tensors[f"{key}.alpha"] = torch.tensor(adapter.scale * adapter.down.shape[0], dtype=dtype)
-        if adapter.mid is not None:
-            tensors[f"{key}.lora_mid.weight"] = adapter.mid.detach().to(dtype)
-        if adapter.magnitude is not None:
-            magnitude = adapter.magnitude.detach().to(dtype)
-            per_output = magnitude.reshape(-1, *[1] * (adapter.down.dim() - 1))
-            tensors[f"{key}.dora_scale"] = per_output if magnitude.dim() == 1 else magnitude
+        written = written_parts(adapter)
+        if written is None:
+            raise InputError(f"the adapter of {module} is a {type(adapter).__name__}, which is not written")
+        parts = dict(written.parts)
+        algorithms.add(written.algorithm)
+        if written.rank is not None:
+            ranks.add(written.rank)
+        # Where nothing is of low rank, LyCORIS writes an alpha that stands for the scale 1.
+        parts["alpha"] = torch.tensor(adapter.scale * (written.rank or 1))
+        if (magnitude := adapter.magnitude) is not None:
+            per_output = magnitude.reshape(-1, *[1] * (layers[module].weight.dim() - 1))
+            parts["dora_scale"] = per_output if magnitude.dim() == 1 else magnitude
+        tensors |= {f"{names[module]}.{part}": tensor.detach().to(dtype) for part, tensor in parts.items()}
     family = family_of(system)
-    ranks = {a.down.shape[0] for a in adapters.values() if isinstance(a, LowRank)}
+    plain = algorithms == {"lora"}
     known = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture(system)}/lora",
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "networks.lora" if plain else "lycoris.kohya",
+        **({} if plain else {"ss_network_args": json.dumps({"algo": "/".join(sorted(algorithms))})}),
         "ss_network_dim": "/".join(map(str, sorted(ranks))),
         "ss_base_model_version": family.base_version if family else system.name,
         "ss_v2": str(family is not None and family.base_version == "sd_v2"),

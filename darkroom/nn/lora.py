@@ -7,6 +7,7 @@ All are relative to the weights below, so several add up in any order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -125,6 +126,17 @@ class Hadamard(Adapter):
         self.a1, self.b1, self.a2, self.b2 = (_parameter(t) for t in factors)
         self.t1, self.t2 = (None, None) if kernels is None else (_parameter(t) for t in kernels)
 
+    @classmethod
+    def fresh(cls, layer: Layer, rank: int, alpha: float | None = None) -> Hadamard:
+        """For training: one factor is zero, so nothing changes yet. `alpha` defaults to the rank."""
+        out, into, like = len(layer.weight), layer.weight[0].numel(), layer.weight
+        factors = [torch.empty(*shape, device=like.device) for shape in ((out, rank), (rank, into)) * 2]
+        for factor, deviation in zip(factors, (0.1, 1.0, 0.0, 1.0)):  # as LyCORIS begins
+            nn.init.normal_(factor, std=deviation)
+        a1, b1, a2, b2 = factors
+        adapter = cls((a1, b1, a2, b2), scale=(rank if alpha is None else alpha) / rank)
+        return adapter.requires_grad_(True)
+
     def product(self) -> Tensor:
         return _factored(self.a1, self.b1, self.t1) * _factored(self.a2, self.b2, self.t2)
 
@@ -138,6 +150,25 @@ class Kronecker(Adapter):
         super().__init__(scale, magnitude)
         self.w1 = nn.ParameterList(_parameter(t) for t in w1)
         self.w2 = nn.ParameterList(_parameter(t) for t in w2)
+
+    @classmethod
+    def fresh(cls, layer: Layer, rank: int, alpha: float | None = None, factor: int | None = None) -> Kronecker:
+        """For training: w2 is zero, or one of its two factors, so nothing changes yet. `alpha` defaults to the rank.
+
+        w1 has the side `factor`, or the largest divisor below it; the nearest to a square root when not given. w2 is
+        whole where `rank` is half its side or more, and alpha then means nothing.
+        """
+        (out, into), rest = layer.weight.shape[:2], layer.weight.shape[2:]
+        m, n = (_divisor(side, factor) for side in (out, into))
+        w1 = torch.empty(m, n, device=layer.weight.device)
+        nn.init.kaiming_uniform_(w1, a=5**0.5)
+        rows, columns = out // m, into // n
+        if 2 * rank >= max(rows, columns):
+            return cls([w1], [torch.zeros(rows, columns, *rest, device=w1.device)]).requires_grad_(True)
+        a = torch.empty(rows, rank, device=w1.device)
+        nn.init.kaiming_uniform_(a, a=5**0.5)
+        b = torch.zeros(rank, columns * rest.numel(), device=w1.device)
+        return cls([w1], [a, b], scale=(rank if alpha is None else alpha) / rank).requires_grad_(True)
 
     def product(self) -> Tensor:
         w1, w2 = (w[0] if len(w) == 1 else _factored(*w) for w in (self.w1, self.w2))
@@ -177,6 +208,11 @@ class WithBias(Adapter):
 
 def _parameter(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
+
+
+def _divisor(side: int, most: int | None) -> int:
+    """The largest divisor of `side` up to `most`, or up to its square root."""
+    return max(d for d in range(1, min(most or math.isqrt(side), side) + 1) if side % d == 0)
 
 
 def _factored(a: Tensor, b: Tensor, kernel: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names
 from darkroom.errors import InputError, require
-from darkroom.nn.lora import Adapter, LowRank, attach
+from darkroom.nn.lora import Adapter, Hadamard, Kronecker, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
 
 __all__ = ["AdapterConfig", "attach_fresh", "write_adapters"]
@@ -26,16 +26,20 @@ ATTENTION, TEXT = re.compile(r"unet\..*attention"), re.compile(r"conditioner\..*
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """LoRA (arXiv:2106.09685), or DoRA (arXiv:2402.09353), which also learns the length of each output's weights."""
+    """LoRA (arXiv:2106.09685); DoRA (arXiv:2402.09353), which also learns the length of each output's weights; LoHa
+    (arXiv:2108.06098), LoKr (arXiv:2212.10650)."""
 
     rank: int
     alpha: float | None = None  # the change is alpha / rank times the product; as much as the rank when not given
     layers: Literal["attention", "all"] = "attention"  # of the UNet: attention with its projections, or every layer
     text: bool = False  # the text encoder's attention, too
-    kind: Literal["lora", "dora"] = "lora"
+    kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
+    factor: int | None = None  # of "lokr": the side of the smaller matrix, the nearest to a square root when not given
 
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
+        lokr = self.factor is None or (self.kind == "lokr" and self.factor >= 1)
+        require(lokr, "factor", self.factor, 'a whole number from 1 up, beside kind = "lokr"')
         require(self.alpha is None or self.alpha > 0, "alpha", self.alpha, "a number above 0")
 
 
@@ -52,7 +56,7 @@ def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Ada
     adapters: dict[str, Adapter] = {}
     for name in chosen:
         layer: Any = model.get_submodule(name)
-        adapter = LowRank.fresh(layer, min(config.rank, *layer.weight.shape[:2]), config.alpha)
+        adapter = _fresh(layer, config)
         if config.kind == "dora":
             axes = [*range(1, layer.weight.dim())]
             length = torch.linalg.vector_norm(layer.weight.detach().float(), dim=axes)
@@ -60,6 +64,15 @@ def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Ada
         adapters[name] = adapter.requires_grad_(True)
     attach(model, adapters)
     return adapters
+
+
+def _fresh(layer: Any, config: AdapterConfig) -> Adapter:
+    rank = min(config.rank, *layer.weight.shape[:2])
+    if config.kind == "loha":
+        return Hadamard.fresh(layer, rank, config.alpha)
+    if config.kind == "lokr":
+        return Kronecker.fresh(layer, rank, config.alpha, config.factor)
+    return LowRank.fresh(layer, rank, config.alpha)
 
 
 def write_adapters(

@@ -189,6 +189,44 @@ def test_agrees_with_what_peft_saves(tmp_path: Path, kind: str) -> None:
     assert not torch.allclose(model.unet(x, t, tokens), theirs, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Hadamard, LoHaConfig(r=3, alpha=6, target_modules=["to_k", "conv1"])),
+        (Kronecker, LoKrConfig(r=3, alpha=6, target_modules=["to_k", "conv1"])),
+        (Kronecker, LoKrConfig(r=64, alpha=64, target_modules=["to_k", "conv1"])),  # all factors whole
+    ],
+    ids=["LoHa", "LoKr", "LoKr of whole factors"],
+)
+@torch.no_grad()
+def test_peft_takes_what_is_written(tmp_path: Path, kind: Any, config: Any) -> None:
+    """Our fresh adapters with values, through the file, into the parameters of the peer's own."""
+    system, model = narrow("sd-v1-5"), random_model("sd-v1-5")
+    names = kohya_names(system)
+    chosen = [n for n, key in names.items() if key.endswith(("to_k", "conv1")) and key.startswith("lora_unet")]
+    adapters = {n: kind.fresh(model.get_submodule(n), config.r, config.alpha) for n in chosen}
+    for i, p in enumerate(p for a in adapters.values() for p in a.parameters()):
+        p.copy_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(i)))
+    path = tmp_path / "mine.safetensors"
+    write_lora(path, adapters, system, {}, dtype=torch.float32)
+    weights = open_weights(path)
+    assert weights.metadata["ss_network_module"] == "lycoris.kohya"
+    peer = get_peft_model(peer_unet("sd-v1-5"), config)
+    taken = set()
+    for name, p in peer.named_parameters():
+        layer, _, part = name.removeprefix("base_model.model.").removesuffix(".default").rpartition(".")
+        if part.startswith(("hada_", "lokr_")):
+            key = f"lora_unet_{layer.replace('.', '_')}.{part}"
+            p.copy_(weights[key].load())
+            taken.add(key)
+    assert taken == {key for key in weights if not key.endswith(".alpha")}
+    x, t, tokens, _ = inputs("sd-v1-5")
+    applied = apply_loras(model, [(read_lora(path, system), 1.0, 1.0)])
+    ours, theirs = model.unet(x, t, tokens), peer(x, t, tokens).sample
+    applied.remove()
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+
+
 @pytest.mark.parametrize(("name", "dora"), [("sd-v1-5", False), ("sdxl-base", True)])
 @torch.no_grad()
 def test_agrees_with_diffusers_and_peft(tmp_path: Path, name: str, dora: bool) -> None:

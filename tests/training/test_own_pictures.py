@@ -17,7 +17,6 @@ from darkroom.checkpoints.native import load_system
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.folder import FolderConfig
 from darkroom.errors import InputError
-from darkroom.nn.lora import LowRank
 from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
@@ -94,7 +93,7 @@ def test_a_broken_run_keeps_one_ledger(folder: Path, tiny_folder: Path, tmp_path
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora"])
+@pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
 def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
     r = recipe(folder, tiny_folder, adapter=AdapterConfig(4, alpha=2.0, kind=kind))
     objective = run(r, tmp_path / "run")
@@ -106,14 +105,12 @@ def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Pa
     found = read_lora(path, objective.model.system).unet
     assert objective.adapters is not None
     assert found.keys() == objective.adapters.keys()
-    with torch.no_grad():
-        learned = 0.0
-        for name, adapter in found.items():
-            assert isinstance(adapter, LowRank)
-            weight: Any = objective.model.get_submodule(name).weight
-            difference = adapter.difference(weight)
-            learned += float(difference.abs().sum())
-            assert adapter.scale == pytest.approx(0.5)
+    learned = 0.0
+    for name, adapter in found.items():
+        weight: Any = objective.model.get_submodule(name).weight
+        difference = adapter.difference(weight).detach()
+        assert torch.allclose(difference, objective.adapters[name].difference(weight).detach(), atol=2e-3)
+        learned += float(difference.abs().sum())
     assert learned > 0
 
 
