@@ -106,18 +106,32 @@ def load(
     lora_folders: Sequence[Path | str] = (),
     embedding_folders: Sequence[Path | str] = (),
     control_folders: Sequence[Path | str] = (),
+    models_dirs: Sequence[Path | str] = (),
     vae: str | None = None,
     memory: str = "auto",
     quantize: str | None = None,
 ) -> Model:
     """The model that `name` means: a checkpoint's file or folder, a shipped name, or a hub id.
 
-    `dtype` None: what is fast on `device`. The others as `darkroom.checkpoints.model.load_model` has them.
+    `models_dirs`: folders of A1111, ComfyUI or models, in which names of models, first stages, LoRAs and embeddings are
+    looked up, too. `dtype` None: what is fast on `device`. The others as `darkroom.checkpoints.model.load_model` has
+    them.
     """
+    from darkroom.checkpoints.folders import CHECKPOINTS, called
     from darkroom.checkpoints.model import load_model
+    from darkroom.checkpoints.model_folders import ModelFolders, tree_folders
 
-    loaded = load_model(str(name), device, dtype, vae=vae, memory=memory, quantize=quantize)
-    return Model(loaded, *([Path(f) for f in fs] for fs in (lora_folders, embedding_folders, control_folders)))
+    folders = ModelFolders(
+        loras=tuple(map(Path, lora_folders)),
+        embeddings=tuple(map(Path, embedding_folders)),
+        controlnet=tuple(map(Path, control_folders)),
+    )
+    for root in models_dirs:
+        folders = folders + tree_folders(Path(root))
+    path = called(CHECKPOINTS, str(name), folders.checkpoints)
+    stage = vae and called(CHECKPOINTS, vae, folders.vae)
+    loaded = load_model(path, device, dtype, vae=stage, memory=memory, quantize=quantize)
+    return Model(loaded, folders.loras, folders.embeddings, folders.controlnet)
 
 
 def system_names() -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def read_embedding(path: Path | str, system: System) -> Embedding:
     holds none, or vectors of other widths than the towers read."""
     path = Path(path)
     weights = open_weights(path)
-    return _embedding(_name_of(path), weights, f"{path}", system)
+    return replace(_embedding(_name_of(path), weights, f"{path}", system), file=path)
 
 
 def bundled_embeddings(weights: Weights, system: System) -> list[Embedding]:
@@ -56,11 +58,25 @@ def bundled_embeddings(weights: Weights, system: System) -> list[Embedding]:
 
 class EmbeddingFolders:
     """The embeddings in or below folders, by the names of their files as A1111 and ComfyUI have them, each read when
-    it is first asked for."""
+    it is first asked for. Files go before those of the same name that LoRAs bring along."""
 
     def __init__(self, folders: Sequence[Path], system: System) -> None:
         self.folders, self.system = tuple(folders), system
+        self.bundled: Mapping[str, Embedding] = {}  # by name in lower case
         self._read: dict[Path, Embedding] = {}
+
+    def also(self, bundled: Sequence[Embedding]) -> EmbeddingFolders:
+        """With those that LoRAs bring along."""
+        if not bundled:
+            return self
+        more = copy(self)  # what has been read stays so
+        more.bundled = {embedding.name.lower(): embedding for embedding in bundled}
+        return more
+
+    @property
+    def names(self) -> list[str]:
+        """All names, in lower case."""
+        return [*self.paths, *(name for name in self.bundled if name not in self.paths)]
 
     @cached_property
     def paths(self) -> Mapping[str, Path]:
@@ -74,7 +90,7 @@ class EmbeddingFolders:
         """The embedding that `name` means; None if there is none. Raises `InputError` if it does not fit the system."""
         path = self.paths.get(name.lower())
         if path is None:
-            return None
+            return self.bundled.get(name.lower())
         if path not in self._read:
             self._read[path] = read_embedding(path, self.system)
         return self._read[path]

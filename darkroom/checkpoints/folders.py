@@ -10,21 +10,23 @@ from pathlib import Path
 from darkroom.errors import InputError, printable
 from darkroom.registry import nearest
 
-__all__ = ["CHECKPOINTS", "CONTROLS", "EMBEDDINGS", "LORAS", "Kept", "find_file", "named_files"]
+__all__ = ["CHECKPOINTS", "CONTROLS", "EMBEDDINGS", "LORAS", "Kept", "called", "find_file", "named_files"]
 
 MAX_FILES = 100_000  # looked at below one folder
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A kind of files. `single`: how tools name the file in a folder of its own, whose name then is the file's."""
+    """A kind of files. `single`: how tools name the file in a folder of its own, whose name then is the file's.
+    `marks`: the file that makes a folder one model, which is called by the folder's name."""
 
     kind: str
     endings: tuple[str, ...]
-    single: tuple[str, ...]
+    single: tuple[str, ...] = ()
+    marks: str | None = None
 
 
-CHECKPOINTS = Kept("model", (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"), ())
+CHECKPOINTS = Kept("model", (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"), marks="model_index.json")
 LORAS = Kept(
     "LoRA",
     (".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"),
@@ -66,23 +68,33 @@ def find_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = T
     raise InputError(f"unknown {kept.kind} {printable(name)!r} in {where}; known are: {listed}")
 
 
+def called(kept: Kept, name: str, folders: Sequence[Path]) -> str:
+    """The path of the file that is called `name` in or below `folders`; `name` itself where it is a path or called so
+    nowhere."""
+    if not folders or _is_file(Path(name)) or Path(name).is_dir():
+        return name
+    return str(named_files(kept, folders).get(name, name))
+
+
 def named_files(kept: Kept, folders: Sequence[Path]) -> dict[str, Path]:
     """Every name by which a file in or below `folders` may be called. Earlier folders go before later ones, what lies
     higher before what lies deeper."""
     known: dict[str, Path] = {}
     longer: dict[str, Path] = {}
     for folder in folders:
-        for path in _files(folder):
-            if path.suffix.lower() in kept.endings:
-                named = path.parent if path.name in kept.single else path.with_suffix("")
+        for path in _files(folder, kept.marks):
+            whole = kept.marks is not None and path.is_dir()
+            if whole or path.suffix.lower() in kept.endings:
+                named = path if whole else path.parent if path.name in kept.single else path.with_suffix("")
                 known.setdefault(named.name, path)
                 for longer_name in (path.name, *(p.relative_to(folder).as_posix() for p in (named, path))):
                     longer.setdefault(longer_name, path)
     return known | {name: path for name, path in longer.items() if name not in known}
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """All files below `folder`, links to folders followed, each real folder once."""
+def _files(folder: Path, marks: str | None) -> Iterator[Path]:
+    """All files below `folder`, links to folders followed, each real folder once; one that holds `marks` is given
+    itself in place of what is in it."""
     seen: set[str] = set()
     left = MAX_FILES
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -91,6 +103,10 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
+        if marks is not None and marks in files:
+            folders.clear()
+            yield Path(place)
+            continue
         folders.sort()
         left -= len(files)
         yield from (path for name in sorted(files) if _is_file(path := Path(place) / name))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError, written_parts
-from darkroom.checkpoints.embeddings import BUNDLED, bundled_embeddings
+from darkroom.checkpoints.embeddings import BUNDLED
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
@@ -21,7 +21,6 @@ from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
-from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
 from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, Merged, WithBias, attach, merge
 from darkroom.systems.build import LatentDiffusion
@@ -43,7 +42,6 @@ class Lora:
     path: Path
     adapters: Mapping[str, Adapter]
     metadata: Mapping[str, str]
-    embeddings: Sequence[Embedding] = ()  # words that it brings along
 
     @cached_property
     def unet(self) -> dict[str, Adapter]:
@@ -89,7 +87,7 @@ def read_lora(
     if unmatched:
         shown = ", ".join(printable(key, 200) for key in unmatched[:5]) + (", …" if len(unmatched) > 5 else "")
         raise InputError(f"{path}: {len(unmatched)} keys match no layer of {system.name}: {shown}")
-    return Lora(Path(path), adapters, weights.metadata, bundled_embeddings(weights, system))
+    return Lora(Path(path), adapters, weights.metadata)
 
 
 def _groups(weights: Weights) -> tuple[dict[str, dict[str, Stored]], list[str]]:

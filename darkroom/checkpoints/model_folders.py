@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from darkroom.checkpoints.folders import CHECKPOINTS, named_files
 from darkroom.errors import InputError, printable
 
 __all__ = ["ModelFolders", "read_extra_model_paths", "tree_folders"]
@@ -21,7 +22,10 @@ __all__ = ["ModelFolders", "read_extra_model_paths", "tree_folders"]
 MAX_BYTES = 1 << 20  # of a file of paths
 # Kind → its folder in A1111's tree, in ComfyUI's, and in a folder of models alone, in either spelling.
 TREE: dict[str, tuple[str, ...]] = {
-    "checkpoints": ("models/Stable-diffusion", "models/checkpoints", "Stable-diffusion", "checkpoints"),
+    "checkpoints": (
+        *("models/Stable-diffusion", "models/checkpoints", "models/diffusers"),
+        *("Stable-diffusion", "checkpoints", "diffusers"),
+    ),
     "loras": ("models/Lora", "models/LyCORIS", "models/loras", "Lora", "LyCORIS", "loras"),
     "embeddings": ("embeddings", "models/embeddings"),
     "vae": ("models/VAE", "models/vae", "VAE", "vae"),
@@ -45,12 +49,17 @@ class ModelFolders:
 
 
 def tree_folders(root: Path) -> ModelFolders:
-    """The folders below `root`, the program's folder of A1111 or ComfyUI or the models inside it. Raises `InputError`
-    if none of them is there."""
+    """The folders below `root`: the program's folder of A1111 or ComfyUI, the models inside it, or a plain folder of
+    models and LoRAs. Raises `InputError` if it is none of these."""
+    if not root.is_dir():
+        raise InputError(f"there is no folder {root}")
     found = {kind: _unlike(root / name for name in names) for kind, names in TREE.items()}
     if not any(found.values()):
-        expected = ", ".join(names[0] for names in TREE.values())
-        raise InputError(f"{root} holds no models: expected is a folder with {expected}, or as ComfyUI has them")
+        if not named_files(CHECKPOINTS, [root]):
+            expected = ", ".join(names[0] for names in TREE.values())
+            raise InputError(f"{root} holds no models: expected is a folder with {expected}, or as ComfyUI has them")
+        # Not for embeddings, whose names are words of prompts.
+        found = dict.fromkeys(("checkpoints", "loras", "vae", "controlnet"), (root,))
     return ModelFolders(**found)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from darkroom import __version__
-from darkroom.cli import checkpoints, compare, data, evaluate, generate, serve, systems, train
+from darkroom.cli import checkpoints, compare, configuration, data, evaluate, generate, serve, systems, train
 from darkroom.cli.options import Panels
 
 __all__ = ["app"]
@@ -49,5 +49,6 @@ app.command()(train.train)
 app.command()(systems.systems)
 app.command()(checkpoints.inspect)
 app.command()(checkpoints.convert)
+app.command()(configuration.config)
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(data.app, name="data")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from darkroom.cli.folders import kept_folders
 from darkroom.errors import InputError, printable
 from darkroom.requests.change import said
 
@@ -44,7 +45,14 @@ def inspect(
     from darkroom.checkpoints.inspect import inspect as look
     from darkroom.checkpoints.locate import locate
 
-    facts = look(locate(model), ema=ema, prediction=_prediction(prediction), hashed=hash, finite=finite)
+    kept = kept_folders()
+    facts = look(
+        locate(model, kept.checkpoints + kept.loras + kept.embeddings),
+        ema=ema,
+        prediction=_prediction(prediction),
+        hashed=hash,
+        finite=finite,
+    )
     _print(facts, as_json=as_json)
 
 
@@ -98,7 +106,7 @@ def convert(
     from darkroom.checkpoints.locate import locate
     from darkroom.checkpoints.source import open_source
 
-    opened = open_source(locate(source))
+    opened = open_source(locate(source, kept_folders().checkpoints))
     identity = identify(opened, ema=ema, prediction=_prediction(prediction), hint=source)
     content = Content.of_source(opened, identity, getattr(torch, DTYPES[dtype]) if dtype else None)
     notes = write_diffusers(content, target) if layout == "diffusers" else write_original(content, target)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import numpy as np
 
     from darkroom.checkpoints.model import LoadedModel
+    from darkroom.checkpoints.model_folders import ModelFolders
     from darkroom.cli.models import Additions, Models
     from darkroom.cli.output import Output
     from darkroom.engine.pipeline import Events, Pipeline
@@ -40,6 +41,7 @@ class Job:
 
     models: Models
     additions: Additions
+    folders: ModelFolders
     output: Output
     preview: Path | None = None
     taesd: Path | None = None
@@ -94,8 +96,7 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     plans = [plan(request, system) for request in requests]
     for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, system))):
         print(remark, file=sys.stderr)
-    added = job.additions
-    folders = (added.folders or (), added.embedding_folders or (), added.control_folders or ())
+    folders = (job.folders.loras, job.folders.embeddings, job.folders.controlnet)
     pipeline = Pipeline(base.model, *folders)
     if job.additions.refiner is not None:
         from dataclasses import replace
@@ -120,9 +121,16 @@ class _Writer:
     refiner: LoadedModel | None = None
     written: list[Path] = field(default_factory=list)
     seconds: float = 0.0
+    compared: bool = False  # the files with those of the picture that is repeated
     _kept: dict[int, Picture] = field(default_factory=dict)
 
     def take(self, index: int, picture: Picture) -> None:
+        if self.job.like is not None and not self.compared:
+            from darkroom.engine.loras import LoraShelf
+            from darkroom.requests.records.files import other_files
+
+            _tell_lost(other_files(self.job.like, picture.plan, LoraShelf(self.job.folders.loras).find))
+            self.compared = True
         if self.job.axes or self.job.rate is not None:
             self._kept[index] = picture
         else:
@@ -159,7 +167,7 @@ class _Writer:
         from darkroom.engine.loras import LoraShelf
         from darkroom.engine.parameters import made_with
 
-        shelf = LoraShelf(self.job.additions.folders or ())
+        shelf = LoraShelf(self.job.folders.loras)
         return made_with(self.base, picture.plan, shelf, files_of(self.job, self.refiner))
 
 
@@ -170,7 +178,12 @@ def _tell_what_is_lost(like: Found, model: LoadedModel) -> None:
         lost.append(
             f"the model {like.model or ''} [{like.model_hash or 'unknown'}]; this is {model.name} [{model.hash}]"
         )
-    for thing in lost:
+    _tell_lost(lost)
+
+
+def _tell_lost(things: Iterable[str]) -> None:
+    for thing in things:
+        _clear_line()
         print(f"not taken over: {thing}", file=sys.stderr)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from darkroom.cli.controls import Controls
 from darkroom.cli.draw import Job, draw
+from darkroom.cli.folders import Folders
 from darkroom.cli.listing import Listing
 from darkroom.cli.models import Additions, Models
 from darkroom.cli.options import with_options
@@ -119,6 +120,7 @@ def _generate(
     models: Models,
     additions: Additions,
     controls: Controls,
+    folders: Folders,
     sheets: Sheets,
     said: dict[str, Any],
 ) -> None:
@@ -128,6 +130,7 @@ def _generate(
     """
     began = time.perf_counter()
     entries = prompts.read()
+    kept = folders.found()
     output.check(frames=sheets.frames is not None)
     seed = said.pop("seed", None)
     said = {**origin.extended(said), **controls.said()}
@@ -146,7 +149,17 @@ def _generate(
     request = replace(request, seed=secrets.randbelow(2**31) if seed == -1 else seed or 0)
     told = bool(entries) or origin.like is not None or bool(request.inputs) or request.image is not None
     drawn = [_of_entry(request, entry, additions.tags) for entry in entries or [{"prompt": request.prompt}]]
-    job = Job(models, additions, output, sheets.preview, sheets.taesd, found, told=told)
+    models, additions = models.within(kept), additions.within(kept)
+    job = Job(
+        models,
+        additions,
+        kept,
+        output,
+        sheets.preview,
+        sheets.taesd,
+        found,
+        told=told,
+    )
     if sheets.x is not None:
         from darkroom.requests.xyz import grid_requests, parse_axis
 
@@ -171,5 +184,5 @@ def _of_entry(request: Request, entry: Mapping[str, Any], tags: str) -> Request:
     return changed(request, {**entry, "prompt": tags + entry["prompt"]})
 
 
-GROUPS = (Listing, Prompts, Output, Origin, Models, Additions, Controls, Sheets)
+GROUPS = (Listing, Prompts, Output, Origin, Models, Additions, Controls, Folders, Sheets)
 command = with_options(_generate, *GROUPS, settings=SETTINGS)

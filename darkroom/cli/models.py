@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from darkroom.cli.options import Also
+from darkroom.checkpoints.folders import CHECKPOINTS, called
+from darkroom.cli.folders import completed
+from darkroom.cli.options import Also, Preferred
 from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model import LoadedModel
+    from darkroom.checkpoints.model_folders import ModelFolders
 
 __all__ = ["Additions", "Models", "known_models"]
 
@@ -21,11 +23,12 @@ DTYPES = ("auto", "bf16", "fp16", "fp32")
 EMA = ("auto", "yes", "no")
 
 
-def known_models(incomplete: str) -> list[str]:
+def known_models(context: typer.Context, incomplete: str) -> list[str]:
     """Names that the shell offers for `-m`, besides paths."""
     from darkroom.checkpoints.locate import HOMES, shipped
 
-    return [name for name in (*shipped(), *HOMES) if name.startswith(incomplete)]
+    own = completed("checkpoints")(context, incomplete)
+    return [*own, *(name for name in (*shipped(), *HOMES) if name.startswith(incomplete))]
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,22 @@ class Models:
         typer.Option(
             *("-m", "--model"),
             metavar="MODEL",
-            help="A checkpoint's file or folder, a hub id, or a name.",
+            help="A checkpoint's file or folder, a hub id, or a name; default: picturebook.",
             rich_help_panel=PANEL,
             autocompletion=known_models,
         ),
         Also("--ckpt"),
+        Preferred("model"),
     ] = "picturebook"
     vae: Annotated[
         str | None,
-        typer.Option("--vae", metavar="MODEL", help="Another first stage's file or folder.", rich_help_panel=PANEL),
+        typer.Option(
+            "--vae",
+            metavar="MODEL",
+            help="Another first stage's file, folder or name.",
+            rich_help_panel=PANEL,
+            autocompletion=completed("vae"),
+        ),
     ] = None
     prediction: Annotated[
         str | None,
@@ -61,7 +71,9 @@ class Models:
         ),
     ] = "auto"
     device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=PANEL)
+        str,
+        typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=PANEL),
+        Preferred("device"),
     ] = "cpu"
     threads: Annotated[
         int | None,
@@ -88,6 +100,11 @@ class Models:
             if value not in known:
                 raise InputError(f"unknown {what} {value!r}; known are: {', '.join(known)}")
         require(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
+
+    def within(self, folders: ModelFolders) -> Models:
+        """With the paths of files that are called by their names in `folders`."""
+        vae = self.vae and called(CHECKPOINTS, self.vae, folders.vae)
+        return replace(self, name=called(CHECKPOINTS, self.name, folders.checkpoints), vae=vae)
 
     def load(self) -> LoadedModel:
         """The model, ready to run."""
@@ -118,34 +135,22 @@ class Additions:
     lora: Annotated[
         list[str] | None,
         typer.Option(
-            "--lora", metavar="NAME[:WEIGHT]", help="As <lora:NAME:WEIGHT> in every prompt.", rich_help_panel=PANEL
-        ),
-    ] = None
-    folders: Annotated[
-        list[Path] | None,
-        typer.Option("--lora-dir", metavar="FOLDER", help="Where LoRAs are looked for.", rich_help_panel=PANEL),
-        Also("--lora-model-dir"),
-    ] = None
-    embedding_folders: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--embeddings-dir",
-            metavar="FOLDER",
-            help="Where textual-inversion embeddings that prompts name are looked for.",
+            "--lora",
+            metavar="NAME[:WEIGHT]",
+            help="As <lora:NAME:WEIGHT> in every prompt.",
             rich_help_panel=PANEL,
+            autocompletion=completed("loras"),
         ),
-        Also("--embedding-dir"),
-    ] = None
-    control_folders: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--controlnet-dir", metavar="FOLDER", help="Where control networks are looked for.", rich_help_panel=PANEL
-        ),
-        Also("--control-net-dir"),
     ] = None
     refiner: Annotated[
         str | None,
-        typer.Option("--refiner", metavar="MODEL", help="A model that draws the end.", rich_help_panel=PANEL),
+        typer.Option(
+            "--refiner",
+            metavar="MODEL",
+            help="A model that draws the end.",
+            rich_help_panel=PANEL,
+            autocompletion=known_models,
+        ),
     ] = None
     switch_at: Annotated[
         float | None,
@@ -160,6 +165,10 @@ class Additions:
     def __post_init__(self) -> None:
         if self.switch_at is not None and self.refiner is None:
             raise InputError("--switch-at says nothing without --refiner")
+
+    def within(self, folders: ModelFolders) -> Additions:
+        """With the path of a refiner that is called by its name in `folders`."""
+        return replace(self, refiner=self.refiner and called(CHECKPOINTS, self.refiner, folders.checkpoints))
 
     @property
     def switch(self) -> float:

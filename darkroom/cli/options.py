@@ -1,7 +1,8 @@
 """Options of a command from dataclasses and from the table of settings, so that no function has dozens of parameters.
 
 A field `name: Annotated[type, typer.Option(...)] = default` of a dataclass is one option of every command that takes
-the dataclass; `Also` beside it names flags that are understood and not shown.
+the dataclass; `Also` beside it names flags that are understood and not shown, `Preferred` a key of config.toml that
+takes the default's place.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from darkroom.errors import InputError
+from darkroom.preferences import read_preferences
 from darkroom.requests.settings import DRAWING, Setting
 
-__all__ = ["Also", "Panels", "with_options"]
+__all__ = ["Also", "Panels", "Preferred", "with_options"]
 
 FIRST = ("Arguments", DRAWING)  # panels; options without one come last
 TYPES = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
@@ -33,6 +36,13 @@ class Also:
 
     def __init__(self, *flags: str) -> None:
         object.__setattr__(self, "flags", flags)
+
+
+@dataclass(frozen=True)
+class Preferred:
+    """The key of `Preferences` that is taken where nothing is said."""
+
+    key: str
 
 
 class Panels(TyperCommand):
@@ -60,8 +70,9 @@ def with_options(function: Callable[..., None], *groups: type, settings: Sequenc
     def command(**values: Any) -> None:
         made = []
         for group in groups:
-            mine = {p.field: (p.names, p.flag) for p in places if p.group is group}
-            made.append(group(**{f: _one(values, *named) for f, named in mine.items() if _is_said(values, named[0])}))
+            mine = [p for p in places if p.group is group]
+            said_here = {p.field: _one(values, p.names, p.flag) for p in mine if _is_said(values, p.names)}
+            made.append(group(**{**_preferred(mine), **said_here}))
         function(*made, *([_read(values, said)] if settings else []))
 
     parameters = [*options, *parameters]
@@ -79,6 +90,7 @@ class _Place:
     field: str
     flag: str
     names: tuple[str, ...]  # of the parameters that set it, the shown one first
+    preferred: str | None = None  # the key of config.toml
 
 
 def _group_parameters(groups: Sequence[type]) -> tuple[list[inspect.Parameter], list[_Place]]:
@@ -90,15 +102,28 @@ def _group_parameters(groups: Sequence[type]) -> tuple[list[inspect.Parameter], 
             kind, info, *more = typing.get_args(hints[field.name])
             name = f"{group.__name__.lower()}_{field.name}"
             default = None if field.default is MISSING else field.default
+            preferred = next((m.key for m in more if isinstance(m, Preferred)), None)
+            if preferred is not None:
+                kind, default = _optional(kind), None
             parameters.append(_parameter(name, Annotated[kind, info], default))
             names = [name]
-            for also in more:
+            for also in (m for m in more if isinstance(m, Also)):
                 names.append(f"{name}_also")
                 hidden = Annotated[_optional(kind), typer.Option(*also.flags, hidden=True)]
                 parameters.append(_parameter(names[-1], hidden, None))
             flag = next((d for d in (info.default, *(info.param_decls or ())) if isinstance(d, str)), field.name)
-            places.append(_Place(group, field.name, flag, tuple(names)))
+            places.append(_Place(group, field.name, flag, tuple(names), preferred))
     return parameters, places
+
+
+def _preferred(places: Sequence[_Place]) -> dict[str, Any]:
+    """What config.toml says in the place of defaults, as the fields hold it."""
+    preferred = [p for p in places if p.preferred is not None]
+    if not preferred:
+        return {}
+    read = read_preferences()
+    found = {p.field: (type(getattr(p.group, p.field)), getattr(read, p.preferred or "")) for p in preferred}
+    return {name: str(value) if kind is str else Path(value) for name, (kind, value) in found.items()}
 
 
 def _setting_parameters(settings: Sequence[Setting]) -> tuple[list[inspect.Parameter], dict[str, Setting]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from darkroom.cli.options import Preferred
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Output:
         typer.Option(
             "-o", "--output", metavar="PATH", help="Folder for the pictures, or the name of one: picture.png."
         ),
+        Preferred("output"),
     ] = Path("out")
     form: Annotated[
         str | None, typer.Option("--format", metavar="png|jpg|webp", help="All carry the parameters; default: png.")

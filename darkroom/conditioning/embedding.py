@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Embedding"]
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What stands in a prompt in place of tokens: equally many vectors for each text tower, (n, width) each."""
+    """What stands in a prompt in place of tokens: equally many vectors for each text tower, (n, width) each. `file`:
+    where it was read, unless it is part of a LoRA."""
 
     name: str
     vectors: tuple[Tensor, ...]  # by tower
+    file: Path | None = None
 
     def __len__(self) -> int:
         """How many tokens it stands for."""

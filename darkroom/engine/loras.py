@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.checkpoints.embeddings import bundled_embeddings
 from darkroom.checkpoints.folders import LORAS, find_file
 from darkroom.checkpoints.lora import read_lora
+from darkroom.checkpoints.open_file import open_weights
+from darkroom.conditioning.embedding import Embedding
 from darkroom.engine.shelf import Shelf
 from darkroom.nn.lora import Adapters, merge
 from darkroom.prompts.tree import LoraTag
@@ -44,6 +47,7 @@ class LoraShelf:
     def __init__(self, folders: Sequence[Path], *, paths: bool = True) -> None:
         self.folders, self.paths = tuple(folders), paths
         self._loras = Shelf(lambda path, model: read_lora(path, model.system, model.dtype, model.device), KEPT)
+        self._words = Shelf(lambda path, model: bundled_embeddings(open_weights(path), model.system), KEPT)
 
     def of(self, tags: Sequence[LoraTag], model: LatentDiffusion) -> PromptLoras:
         """`InputError` for a LoRA that is not found, is damaged or does not fit the model."""
@@ -56,3 +60,8 @@ class LoraShelf:
     def find(self, name: str) -> Path:
         """The file of the LoRA that a prompt calls `name`; `InputError` if there is none."""
         return find_file(LORAS, name, self.folders, paths=self.paths)
+
+    def embeddings(self, tags: Sequence[LoraTag], model: LatentDiffusion) -> list[Embedding]:
+        """The words that the LoRAs bring along; of the rest only the headers are read."""
+        paths = dict.fromkeys(self.find(tag.name) for tag in tags)
+        return [embedding for path in paths for embedding in self._words.get(path, model)]

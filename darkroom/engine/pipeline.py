@@ -70,7 +70,9 @@ class Pipeline:
 
     def checked(self, request: Request) -> Plan:
         """The plan of `request`; `InputError` where it is wrong or does not fit memory."""
-        p = plan(request, self.model.system).read(lambda prompt: with_embeddings(prompt, self.embeddings))
+        p = plan(request, self.model.system)
+        embeddings = self.embeddings.also(self.shelf.embeddings(p.prompt.loras, self.model))
+        p = p.read(lambda prompt: with_embeddings(prompt, embeddings))
         check_memory(self.model, p)
         return p
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from darkroom.checkpoints.embeddings import EmbeddingFolders
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
 from darkroom.prompts.tree import Alternate, Edit, Learned, Node, Prompt, Sentence, Text, Weighted
 from darkroom.registry import nearest
 
-__all__ = ["with_embeddings"]
+__all__ = ["embeddings_of", "with_embeddings"]
 
 MARK = re.compile(r"\bembedding:(?=\S)", re.IGNORECASE)
 NAMED = re.compile(r"[^\s,()\[\]|]+")  # what may be a name behind the mark
@@ -29,12 +30,30 @@ def with_embeddings(prompt: Prompt, folders: EmbeddingFolders) -> Prompt:
     return replace(prompt, parts=parts)
 
 
+def embeddings_of(prompt: Prompt) -> Iterator[Embedding]:
+    """Those that stand in `prompt`, in their order."""
+    return (embedding for part in prompt.parts for embedding in _within(part.prompt.nodes))
+
+
+def _within(nodes: Sequence[Node]) -> Iterator[Embedding]:
+    for node in nodes:
+        match node:
+            case Learned(_, embedding):
+                yield embedding
+            case Weighted(inside):
+                yield from _within(inside)
+            case Alternate(options):
+                yield from (embedding for option in options for embedding in _within(option))
+            case Edit(before, after):
+                yield from _within((*before, *after))
+
+
 class _Names:
     def __init__(self, folders: EmbeddingFolders) -> None:
         self.folders = folders
         self.reads = any(isinstance(e, ClipTextEmbedderConfig) for e in folders.system.embedders)
         self.by_start: dict[str, list[str]] = {}  # the first letter of names → names, the longest first
-        for name in sorted(folders.paths, key=len, reverse=True):
+        for name in sorted(folders.names, key=len, reverse=True):
             self.by_start.setdefault(name[:1], []).append(name)
 
     def nodes(self, nodes: Sequence[Node]) -> tuple[Node, ...]:
@@ -91,7 +110,7 @@ class _Names:
         name = printable(rest[:20] if found is None else found[0])
         if not self.reads:
             return InputError(f"the prompt names the embedding {name!r}, but {self.folders.system.name} reads none")
-        known = ", ".join(nearest(name, list(self.folders.paths))[:10]) or "none"
+        known = ", ".join(nearest(name, self.folders.names)[:10]) or "none"
         return InputError(f"unknown embedding {name!r} in the prompt; known are: {known}")
 
 

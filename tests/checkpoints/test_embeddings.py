@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from darkroom.checkpoints.embeddings import EmbeddingFolders, embedding_hash, read_embedding
+from darkroom.checkpoints.embeddings import EmbeddingFolders, bundled_embeddings, embedding_hash, read_embedding
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.lora import read_lora
+from darkroom.checkpoints.open_file import open_weights
 from darkroom.errors import InputError
 from darkroom.systems import SYSTEMS
 
@@ -118,9 +119,9 @@ def test_loras_bring_words_along(tmp_path: Path) -> None:
     lora = {f"{key}.lora_down.weight": torch.ones(4, 640), f"{key}.lora_up.weight": torch.ones(640, 4)}
     words = {"bundle_emb.cat.clip_l": TWO, "bundle_emb.cat.clip_g": BIG}
     path = write(tmp_path / "x.safetensors", {**lora, **words})
-    found = read_lora(path, SYSTEMS["sdxl-base"])
-    assert [(e.name, len(e)) for e in found.embeddings] == [("cat", 2)]
-    assert len(found.adapters) == 1
+    assert len(read_lora(path, SYSTEMS["sdxl-base"]).adapters) == 1
+    found = bundled_embeddings(open_weights(path), SYSTEMS["sdxl-base"])
+    assert [(e.name, len(e), e.file) for e in found] == [("cat", 2, None)]
     path = write(tmp_path / "y.safetensors", {**lora, "bundle_emb.cat.string_to_param.*": TWO})
     with pytest.raises(InputError, match="the embedding 'cat' inside holds vectors of width 768"):
-        read_lora(path, SYSTEMS["sdxl-base"])
+        bundled_embeddings(open_weights(path), SYSTEMS["sdxl-base"])

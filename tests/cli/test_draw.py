@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.model import LoadedModel
+from darkroom.checkpoints.model_folders import ModelFolders
 from darkroom.cli.draw import Job, files_of
 from darkroom.cli.models import Additions, Models
 from darkroom.cli.output import Output
@@ -17,7 +18,7 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
     vae = tmp_path / "stage.safetensors"
     save_file({"w": torch.ones(1)}, vae)
     models = Models("m", str(vae), quantize="int8")
-    job = Job(models, Additions(folders=[tmp_path], refiner="r"), Output(tmp_path))
+    job = Job(models, Additions(refiner="r"), ModelFolders(), Output(tmp_path))
     assert files_of(job, LoadedModel(tiny_model, "refiner_1.0", vae)) == {
         "VAE hash": model_hash(vae),
         "VAE": "stage.safetensors",
@@ -25,5 +26,5 @@ def test_files_are_named_as_a1111_names_them(tiny_model: LatentDiffusion, tmp_pa
         "Refiner switch at": "0.8",
         "Quantization": "int8",
     }
-    plain = Job(Models("m"), Additions(), Output(tmp_path))
+    plain = Job(Models("m"), Additions(), ModelFolders(), Output(tmp_path))
     assert files_of(plain, None) == {}

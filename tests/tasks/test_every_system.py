@@ -124,3 +124,17 @@ def test_embeddings_change_the_picture_from_either_prompt(tmp_path: Path) -> Non
     assert not np.array_equal(pictures[0], pictures[2])
     with pytest.raises(InputError, match="unknown embedding 'yours' in the prompt; known are: mine"):
         pipeline.generate([replace(base, prompt="embedding:yours")])
+
+
+def test_a_lora_brings_words_along(tmp_path: Path) -> None:
+    model = model_of("sd-v1-5", tmp_path)
+    key = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    lora = {f"{key}.lora_down.weight": torch.zeros(1, WIDTH), f"{key}.lora_up.weight": torch.zeros(WIDTH, 1)}
+    vectors = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0))
+    save_file({**lora, "bundle_emb.mine.string_to_param.*": vectors}, tmp_path / "words.safetensors")
+    pipeline = Pipeline(model, lora_folders=[tmp_path])
+    base = Request("a cat", width=64, height=64, steps=2)
+    texts = ("a cat mine", "a cat mine <lora:words:1>", "a cat [mine] <lora:words:1>")
+    pictures = [p.pixels for p in pipeline.generate([replace(base, prompt=text) for text in texts])]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])

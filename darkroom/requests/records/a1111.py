@@ -43,7 +43,8 @@ _ORDER = (
 _RNG = {"darkroom": "CPU", "diffusers": "CPU", "a1111_cpu": "CPU", "a1111": None, "a1111_nv": "NV", "nv": "NV"}
 _EMPHASIS = {"no_norm": "No norm"}  # of those that A1111 knows; without a word it is its own
 # Settings that say nothing about the request, or that are read by others.
-_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", "Lora hashes", "Hashes", OWN}
+_HASHES = {"Lora hashes": "lora_hashes", "TI hashes": "embedding_hashes"}  # compared with the files when it is repeated
+_SILENT = {"Version", "User", "Model", "Model hash", "VAE hash", *_HASHES, "Hashes", OWN}
 # Settings of other tools that mean one of A1111's.
 _ALIASES = {"Guidance Scale": "CFG scale", "Strength": "Denoising strength", "Eta DDIM": "Eta"}
 _KNOWN = re.compile(r"\bS(?:eed|ampler|ize): ")
@@ -114,7 +115,8 @@ def parse_parameters(text: str) -> Found:
     behind = [] if place is None else [line.strip() for line in lines[place + 1 :] if line.strip()]
     if OWN in settings:
         own = _own(settings)
-        return replace(own, unmapped=(*own.unmapped, *(printable(line, 200) for line in behind)))
+        unmapped = (*own.unmapped, *(printable(line, 200) for line in behind))
+        return replace(own, unmapped=unmapped, **_file_hashes(settings))
     for theirs, key in _ALIASES.items():
         if theirs in settings:
             settings.setdefault(key, settings.pop(theirs))
@@ -139,7 +141,17 @@ def parse_parameters(text: str) -> Found:
     found.fields["seed_mode"] = ("darkroom" if ours else "a1111_cpu") if cpu else "a1111"
     found.unmapped += [f"{key}: {value}" for key, value in settings.items() if key not in read]
     found.unmapped += behind  # what extensions add
-    return found.found("A1111", settings.get("Model"), settings.get("Model hash"))
+    tool = "Darkroom" if ours and settings else "A1111"
+    return replace(found.found(tool, settings.get("Model"), settings.get("Model hash")), **_file_hashes(settings))
+
+
+def _file_hashes(settings: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of `Found` that hold hashes of files by their names."""
+    found: dict[str, Any] = {}
+    for key, field in _HASHES.items():
+        pairs = (entry.rpartition(":") for entry in settings.get(key, "").split(","))
+        found[field] = {printable(n.strip()): printable(d.strip()) for n, colon, d in pairs if colon and n.strip()}
+    return found
 
 
 def _prompt(lines: Sequence[str], *, negative: bool) -> list[str]:
@@ -284,7 +296,7 @@ def _own(settings: Mapping[str, str]) -> Found:
         request = from_dict(Request, known, "request")
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None
-    return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped, controls)
+    return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped, controls=controls)
 
 
 def _is_hash(value: object) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from darkroom.diffusion.samplers import SAMPLERS, split_name
@@ -37,6 +38,8 @@ class Found:
     model: str | None = None
     model_hash: str | None = None
     unmapped: tuple[str, ...] = ()
+    lora_hashes: Mapping[str, str] = field(default_factory=dict)
+    embedding_hashes: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[RecordedControl, ...] = ()  # `recalled` reads their pictures
 
 

@@ -51,7 +51,7 @@ def test_a_line_of_the_prompt_is_no_setting() -> None:
 @pytest.mark.parametrize(
     ("more", "unmapped"),
     [
-        ('TI hashes: "bad: 12, worse: 34"', ("TI hashes: bad: 12, worse: 34",)),
+        ('TI hashes: "bad: 12, worse: 34"', ()),
         ("Refiner: r [12], Refiner switch at: 0.8", ("Refiner: r [12]", "Refiner switch at: 0.8")),
         ("Denoising strength: 0.5, Mask blur: 4", ("the picture that was drawn over", "the mask")),
         ("Denoising strength: 0.5, Hires upscale: 2, Hires upscaler: Latent, Hires prompt: x", ("Hires prompt: x",)),
