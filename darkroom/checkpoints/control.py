@@ -44,6 +44,7 @@ Tensors = Mapping[str, Stored]
 
 HINT_IN = "controlnet_cond_embedding.conv_in.weight"
 LOW_RANK = "lora_controlnet"  # marks files that hold factors for weights of the model's own encoder …
+OWN = ("hint.", "zero_")  # what a ControlNet has beside its copy of the encoder
 FACTORS = (".up", ".down")
 DIFFERENCE = "difference"  # … and those that hold the difference to it
 STAGES = 4  # of every T2I-Adapter
@@ -148,7 +149,7 @@ def _controlnet(path: Path, tensors: Tensors, model: LatentDiffusion) -> Control
     own = {name: t for name, t in tensors.items() if name != DIFFERENCE}
     _fill(path, network, places, own, model, f"a ControlNet for {model.system.name}")
     if difference:
-        _add_encoder(path, network, model)
+        _add_encoder(network, model)
     return network
 
 
@@ -192,9 +193,9 @@ def _with_factors(table: Sequence[Rule], network: nn.Module, tensors: Tensors, m
     whole = [rule for rule in table if all(name in tensors for name in rule.theirs)]
     made: dict[str, Tensor] = {}
     for rule in table:
-        if rule in whole or len(rule.ours) != 1 or rule.ours[0].startswith(("hint.", "zero_")):
+        if rule in whole or len(rule.ours) != 1 or rule.ours[0].startswith(OWN):
             continue
-        base = model.unet.get_parameter(rule.ours[0]).detach()
+        base = _of_encoder(model, rule.ours[0], network.state_dict()[rule.ours[0]].shape)
         stem = rule.theirs[0].removesuffix(".weight")
         up, down = (tensors.get(f"{stem}.{part}") for part in ("up", "down"))
         if up is not None and down is not None:
@@ -205,13 +206,21 @@ def _with_factors(table: Sequence[Rule], network: nn.Module, tensors: Tensors, m
     return [rule for rule in table if rule.ours[0] not in made]
 
 
-def _add_encoder(path: Path, network: ControlNet, model: LatentDiffusion) -> None:
+def _add_encoder(network: ControlNet, model: LatentDiffusion) -> None:
     """Make the whole of a difference to the model's own encoder."""
-    own = model.unet.state_dict()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if name in own:
-                parameter.copy_(parameter.float() + own[name].float())
+            if not name.startswith(OWN):
+                base = _of_encoder(model, name, parameter.shape)
+                parameter.copy_(parameter.float() + base.float())
+
+
+def _of_encoder(model: LatentDiffusion, name: str, shape: Sequence[int]) -> Tensor:
+    """The model's own weight; of one that reads more than the latent, the channels of that."""
+    own = model.unet.state_dict().get(name)
+    if own is None:
+        raise InputError(f"the control network changes weights of {model.system.name}, which are quantized here")
+    return own if own.shape == shape else own[:, : shape[1]]
 
 
 # T2I-Adapter

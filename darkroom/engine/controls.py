@@ -206,7 +206,6 @@ def _called(
     cond: Conditioning,
     context: Context | None,
 ) -> Control:
-    x = x[:, : network.config.in_channels]  # of what an inpainting model reads, the latent
     if rows == list(range(len(x))):
         return network(x, t, hint, context, cond.vector)
     part = cond[rows]

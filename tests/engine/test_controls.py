@@ -7,8 +7,10 @@ latent.
 import copy
 import functools
 import inspect
+import shutil
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from narrow_checkpoints import narrow, random_model, randomise, write_vocabulary
 from PIL import Image
 from safetensors.torch import save_file
@@ -25,9 +29,11 @@ from darkroom.checkpoints.convert import Content, write_diffusers, write_origina
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.source import open_source
+from darkroom.engine.engine import Engine
 from darkroom.engine.pipeline import Picture, Pipeline
+from darkroom.errors import InputError
 from darkroom.models import vocabulary
-from darkroom.types import ControlUnit, Request
+from darkroom.types import ControlUnit, Guidance, HighResolution, Request
 
 STEPS, SEED, PROMPT = 4, 11, "a red cat house"
 HINT = np.kron(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
@@ -231,3 +237,133 @@ def test_an_ip_adapter_as_the_peer_has_it(tmp_path: Path, name: str, plus: bool)
     expected = theirs(peer, ip_adapter_image=Image.fromarray(picture), negative_prompt="dog")
     drawn = ours(name, ControlUnit(str(tmp_path / "adapter.bin"), picture, 0.6), negative_prompt="dog")
     assert_close(drawn.latent, expected)
+
+
+# Pictures under controls, in any company
+
+
+@functools.cache
+def units() -> dict[str, ControlUnit]:
+    """A unit of each kind, from files with random weights."""
+    folder = Path(tempfile.mkdtemp())
+    model = pipeline_of("sd-v1-5").model
+    peer_controlnet(folder / "net", "sd-v1-5", seed=1)
+    adapter: Any = diffusers.T2IAdapter(3, [32, 64, 128, 128], 1, 8, adapter_type="full_adapter")
+    randomise(adapter, 2)
+    adapter.save_pretrained(folder / "adapter")
+    encoder = image_encoder(folder / "image_encoder")
+    state = ip_adapter_state(components_of("sd-v1-5")["unet"], encoder.config.projection_dim, plus=False)
+    torch.save(state, folder / "ip.bin")
+    assert model.system.unet.context_dim is not None
+    return {
+        "net": ControlUnit(str(folder / "net"), HINT, 0.5),
+        "part": ControlUnit(str(folder / "net"), HINT[::-1].copy(), 0.8, start=0.3, end=0.8),
+        "guess": ControlUnit(str(folder / "net"), HINT, guess=True, preprocessor="canny"),
+        "adapter": ControlUnit(str(folder / "adapter"), HINT, 0.5, preprocessor="blur"),
+        "ip": ControlUnit(str(folder / "ip.bin"), HINT, 0.7),
+    }
+
+
+def of_units(*names: str, **fields: Any) -> Request:
+    plain = {"width": 64, "height": 64, "steps": 3, "sampler": "Euler", "prompt": "a red cat"}
+    return Request(**{**plain, **fields}, controls=tuple(units()[n] for n in names))
+
+
+@st.composite
+def mixes(draw: st.DrawFn) -> Request:
+    changes = [
+        {},
+        {"guidance_scale": 1.0},
+        {"image": HINT, "strength": 0.7},
+        {"image": HINT, "mask": (HINT[..., 0] > 100).astype(np.uint8)},
+        {"hires": HighResolution(1.5, 0.6)},
+        {"prompt": "x AND a cat :0.7"},
+        {"guidance": Guidance(pag_scale=1.0)},
+        {"deepcache_interval": 2},
+    ]
+    names = draw(st.lists(st.sampled_from(["net", "part", "guess", "adapter", "ip"]), max_size=2, unique=True))
+    return of_units(*names, **draw(st.sampled_from(changes)), seed=draw(st.integers(0, 9)))
+
+
+@settings(
+    deadline=None, derandomize=True, max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+@given(mix=st.lists(mixes(), min_size=2, max_size=4))
+def test_a_controlled_picture_is_the_same_in_any_company(mix: list[Request]) -> None:
+    pipeline = pipeline_of("sd-v1-5")
+    together = pipeline.generate(mix)
+    for request, picture in zip(mix, together):
+        alone = pipeline.generate([request])[0]
+        assert np.abs(alone.pixels.astype(int) - picture.pixels).max() <= 1
+
+
+def test_unlike_controls_share_calls_and_leave_no_trace() -> None:
+    pipeline = pipeline_of("sd-v1-5")
+    mix = [of_units(), of_units("net"), of_units("ip", "guess"), of_units("adapter", "part", seed=1)]
+    before = pipeline.generate([mix[0]])[0].pixels
+    with Engine() as engine:
+        tickets = [pipeline.submit(engine, r) for r in mix]
+        pictures = [t.result().pixels for t in tickets]
+        assert engine.batcher.calls == [8, 8, 8]
+    assert all(np.abs(before.astype(int) - p).max() > 1 for p in pictures[1:])
+    assert np.array_equal(pipeline.generate([mix[0]])[0].pixels, before)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in pipeline.model.unet.modules())
+
+
+def test_a_model_of_nine_channels_takes_the_networks_of_its_family() -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 1
+    requests = [of_units(*names, image=HINT, mask=mask) for names in ((), ("net",), ("adapter",))]
+    plain, *controlled = (p.pixels for p in pipeline_of("sd-v1-5-inpainting").generate(requests))
+    for pixels in controlled:
+        assert np.array_equal(pixels[:, :32], HINT[:, :32])
+        assert np.abs(pixels.astype(int) - plain).max() > 1
+
+
+def test_a_picture_of_another_shape_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    unit = units()["net"]
+    wide = replace(unit, image=np.concatenate([HINT[:, :8], HINT, HINT[:, :8]], axis=1))
+    pictures = [pipeline_of("sd-v1-5").generate([replace(of_units(), controls=(u,))])[0] for u in (unit, wide)]
+    assert np.array_equal(pictures[0].pixels, pictures[1].pixels)
+    assert "is 80x64: it is scaled to cover 64x64, and what sticks out is cut" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("net", {"model": "absent"}, "the control network 'absent' is no file, and no folder of control networks"),
+        ("net", {"model": ""}, "a control names no model"),
+        ("net", {"image": np.zeros((4, 4))}, r"the picture of control .* has shape \[4, 4\]"),
+        ("net", {"weight": float("nan")}, "the weight of the control .* is nan, expected is -100 to 100"),
+        ("net", {"start": 0.5, "end": 0.5}, r"acts from 0\.5 to 0\.5 of the steps"),
+        ("net", {"preprocessor": "cany"}, "unknown hint 'cany'; known are: canny"),
+        ("net", {"encoder": "x"}, "an image encoder is named for .*, which is no IP-Adapter"),
+        ("adapter", {"guess": True}, "is no ControlNet; guess mode is for those alone"),
+        ("ip", {"preprocessor": "canny"}, "looks at the picture itself: a preprocessor has no place"),
+        ("ip", {"encoder": "absent"}, "the control network 'absent' is no file"),
+    ],
+)
+def test_wrong_units_are_refused(name: str, change: dict[str, Any], message: str) -> None:
+    request = replace(of_units(), controls=(replace(units()[name], **change),))
+    with pytest.raises(InputError, match=message):
+        pipeline_of("sd-v1-5").generate([request])
+
+
+def test_an_ip_adapter_without_its_encoder(tmp_path: Path) -> None:
+    ip = units()["ip"]
+    shutil.copy(ip.model, tmp_path / "ip.bin")
+    alone = replace(of_units(), controls=(replace(ip, model=str(tmp_path / "ip.bin")),))
+    with pytest.raises(InputError, match=r"needs an image encoder: none is named, nor is there .*image_encoder"):
+        pipeline_of("sd-v1-5").generate([alone])
+    beside = Path(ip.model).parent / "image_encoder"
+    found = replace(alone, controls=(replace(alone.controls[0], encoder=str(beside)),))
+    assert np.array_equal(pipeline_of("sd-v1-5").generate([found])[0].pixels,
+                          pipeline_of("sd-v1-5").generate([of_units("ip")])[0].pixels)  # fmt: skip
+
+
+def test_networks_are_found_by_name_and_read_once() -> None:
+    pipeline = Pipeline(pipeline_of("sd-v1-5").model, control_folders=[Path(units()["net"].model).parent])
+    first, second = (pipeline.controls.of([replace(units()["net"], model="net")], pipeline.model) for _ in range(2))
+    assert first[0].network is second[0].network
+    with pytest.raises(InputError, match=r"unknown control network 'nets' in .*; known are: net, "):
+        pipeline.controls.of([replace(units()["net"], model="nets")], pipeline.model)
