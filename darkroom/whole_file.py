@@ -1,19 +1,67 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all.
+
+What is not whole yet has a hidden name beside its place, which tells the process that writes it. What a killed process
+left is swept by the next one that writes to the folder.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["NewFile", "new_file", "whole_file", "whole_folder"]
+__all__ = ["NewFile", "new_file", "sweep", "temporary_prefix", "whole_file", "whole_folder"]
+
+
+def temporary_prefix() -> str:
+    """What names of this process's temporaries begin with: hidden, with this machine and the process in it."""
+    return f".darkroom-{_machine()}-{os.getpid()}-"
+
+
+@functools.cache  # once a process: what others leave later is for the next one
+def sweep(folder: Path) -> None:
+    """Remove the temporaries in `folder` of processes of this machine that are gone."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return
+    for name in names:
+        found = re.fullmatch(rf"\.darkroom-{_machine()}-(\d{{1,10}})-\w+", name)
+        if found is None or _runs(int(found[1])):
+            continue
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's
+        return True
+    return True
+
+
+@functools.cache
+def _machine() -> str:
+    """Tells machines that share a folder apart; process numbers are theirs."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 @contextmanager
@@ -44,7 +92,8 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        sweep(target.parent)
+        place = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     fresh, former = place / "new", place / "old"
@@ -111,7 +160,8 @@ def _takes_name(written: Path, path: Path) -> bool:
 def _temporary(target: Path, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A hidden file beside `target` and its path, gone at the end; errors of the system name `path`."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        sweep(target.parent)
+        descriptor, name = tempfile.mkstemp(prefix=temporary_prefix(), dir=target.parent)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     written = Path(name)

@@ -1,10 +1,13 @@
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from darkroom.errors import InputError
-from darkroom.whole_file import whole_file, whole_folder
+from darkroom.whole_file import temporary_prefix, whole_file, whole_folder
 
 
 def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:
@@ -89,3 +92,27 @@ def test_a_folder_where_none_can_be(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(InputError, match="file"), whole_folder(place, replace=True):
             pass
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from darkroom.whole_file import whole_file, whole_folder
+with whole_folder(Path({str(tmp_path)!r}) / "folder") as made, whole_file(Path({str(tmp_path)!r}) / "file.png") as file:
+    (made / "inside").touch()
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == -signal.SIGKILL
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert len(left) == 2
+    alive = tmp_path / f"{temporary_prefix()}abc"
+    elsewhere = tmp_path / ".darkroom-00000000-1-abc"
+    others = [tmp_path / ".file.png.x1", tmp_path / ".darkroom-notes", alive, elsewhere]
+    for path in others:
+        path.touch()
+    with whole_file(tmp_path / "next.png") as file:
+        file.write(b"whole")
+    assert {p.name for p in tmp_path.iterdir()} == {"next.png", *(p.name for p in others)}

@@ -17,17 +17,21 @@ __all__ = ["between", "for_strength"]
 
 
 def for_strength(
-    sigmas: Tensor, strength: float, convention: Literal["diffusers", "generative_models"] = "diffusers"
+    sigmas: Tensor, strength: float, convention: Literal["diffusers", "generative_models", "a1111"] = "diffusers"
 ) -> Tensor:
     """The last int(n · strength) steps, for a picture noised to the first level that is returned (SDEdit).
 
-    "generative_models" keeps the last int((n + 1) · strength) levels, the zero among them.
+    "generative_models" keeps the last int((n + 1) · strength) levels, the zero among them; "a1111" runs one step more,
+    as its k-diffusion samplers do.
     """
     n = len(sigmas) - 1
     if not 0 <= strength <= 1:
         raise InputError(f"the strength is {strength}, expected is 0 to 1")
     # Shares such as 0.29 · 100 fall short of their whole number by rounding alone.
-    kept = int(n * strength + 1e-9) if convention == "diffusers" else int((n + 1) * strength + 1e-9) - 1
+    if convention == "a1111":
+        kept = int(n * min(strength, 0.999)) + 1
+    else:
+        kept = int(n * strength + 1e-9) if convention == "diffusers" else int((n + 1) * strength + 1e-9) - 1
     if kept < 1:
         raise InputError(f"a strength of {strength} leaves none of the {n} steps to run; raise either of the two")
     return sigmas[n - kept :]

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
 from darkroom.errors import InputError
-from darkroom.whole_file import new_file, whole_file
+from darkroom.whole_file import new_file, temporary_prefix, whole_file
 
 __all__ = [
     "FORMATS",
@@ -60,7 +60,7 @@ def check_writable(folder: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if existing == folder:
             what = f"nothing can be written to the output folder {folder}"
-        os.rmdir(tempfile.mkdtemp(prefix=".darkroom-", dir=existing))
+        os.rmdir(tempfile.mkdtemp(prefix=temporary_prefix(), dir=existing))
     except OSError as error:
         raise InputError(f"{what}: {error.strerror}") from None
 

@@ -27,7 +27,7 @@ __all__ = [
     "remarks_on",
 ]
 
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**64 - 1
 MAX_SCALE = 1000.0
 MAX_CONTROL = 100.0
 

@@ -146,7 +146,7 @@ def plan(request: Request, system: System) -> Plan:
     if (request.denoising_start, request.denoising_end) != (0.0, 1.0):
         sigmas = between(process, whole, request.denoising_start, request.denoising_end)
     if strength < 1:
-        sigmas = for_strength(sigmas, strength)
+        sigmas = for_strength(sigmas, strength, "a1111" if _as_a1111(request, sampler) else "diffusers")
     first = Plan(
         request=request,
         prompt=parse(request.prompt),
@@ -219,6 +219,10 @@ def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) 
         raise InputError("a second pass goes together neither with a mask nor with a schedule that ends early")
     steps = first.steps if hires.steps is None else hires.steps
     whole = first.stepping.levels(process, steps, first.request.schedule_options)
+    sigmas = for_strength(whole, hires.strength) if hires.strength < 1 else whole
+    if _as_a1111(first.request, first.sampler):  # there all steps are run, the last ones of a longer schedule
+        longer = min(int(steps / min(hires.strength, 0.999)), process.schedule.steps)
+        sigmas = whole = first.stepping.levels(process, longer, first.request.schedule_options)[-steps - 1 :]
     return replace(
         first,
         request=replace(first.request, latent=None, denoising_start=0.0, denoising_end=1.0, sigmas=None),
@@ -226,11 +230,17 @@ def _second_pass(first: Plan, hires: HighResolution, process: DiffusionProcess) 
         height=round(first.height * hires.scale / first.step) * first.step,
         steps=steps,
         whole=whole,
-        sigmas=for_strength(whole, hires.strength) if hires.strength < 1 else whole,
+        sigmas=sigmas,
         strength=hires.strength,
         starts_from_image=True,
         former_steps=first.steps,
     )
+
+
+def _as_a1111(request: Request, sampler: str) -> bool:
+    """Whether drawing over a picture counts its steps as A1111 does with the samplers that it has from k-diffusion."""
+    own = SEED_MODES.name(request.seed_mode)
+    return own.startswith("a1111") and sampler not in ("DDIM", "DDIM CFG++", "PLMS", "UniPC")
 
 
 @functools.lru_cache(maxsize=8)

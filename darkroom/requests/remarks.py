@@ -21,6 +21,9 @@ SHOWN = 8  # unknown words in one sentence
 
 def remarks(plan: Plan, system: System) -> Iterator[str]:
     """Sentences on words of the prompts that the system's text encoder lacks, and on sizes that it was not made for."""
+    said = plan.request.prompt.strip() or plan.request.negative_prompt.strip()
+    if said and not any(e.key == "caption" for e in system.embedders):
+        yield f"{system.name} reads no prompt: what is said there changes nothing"
     if unknown := _unknown(plan, system):
         words = ", ".join(unknown[:SHOWN]) + (" …" if len(unknown) > SHOWN else "")
         known = ", ".join(w for w in known_words(system) if len(w) > 2)

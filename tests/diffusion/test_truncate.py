@@ -28,6 +28,8 @@ def test_strength_in_the_other_convention() -> None:
     whole = spaced("linspace", PROCESS, 9)  # 10 levels with the zero, of which 10 · strength are kept
     assert len(for_strength(whole, 0.75, "generative_models")) == 7
     assert len(for_strength(whole, 1.0, "generative_models")) == 10
+    for strength, steps in ((0.75, 7), (0.05, 1), (1.0, 9), (0.0, 1)):  # int(9 · strength) + 1
+        assert len(for_strength(whole, strength, "a1111")) == steps + 1
 
 
 def test_strengths_that_cannot_be() -> None:

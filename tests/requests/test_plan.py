@@ -13,7 +13,7 @@ from darkroom.requests.plan import plan
 from darkroom.systems import SYSTEMS
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import System
-from darkroom.types import Request
+from darkroom.types import HighResolution, Request
 
 PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 IMAGE = np.zeros((128, 256, 3), np.uint8)
@@ -67,3 +67,22 @@ def test_options_of_the_schedule() -> None:
         plan(Request(steps=9, schedule="simple", schedule_options={"rho": 5}), PICTUREBOOK)
     with pytest.raises(InputError, match="sigmas are given; rho of a schedule says nothing then"):
         plan(Request(sigmas=(3.0, 1.0), schedule_options={"rho": 5}), PICTUREBOOK)
+
+
+def test_steps_over_a_picture_count_as_in_a1111() -> None:
+    """img2img runs int(steps · strength) + 1 of its k-diffusion samplers; a second pass runs all of its steps."""
+    system = SYSTEMS["sd-v1-5"]
+    image = np.zeros((64, 64, 3), np.uint8)
+    over = Request(image=image, width=64, height=64, steps=20, strength=0.5, sampler="Euler a")
+    for mode, sampler, steps in (("darkroom", "Euler a", 10), ("a1111", "Euler a", 11), ("a1111", "DDIM", 10)):
+        made = plan(replace(over, seed_mode=mode, sampler=sampler), system)
+        assert len(made.sigmas) - 1 == steps
+    twice = Request(width=64, height=64, steps=20, sampler="Euler a", hires=HighResolution(2.0, 0.5, steps=8))
+    for mode, steps in (("darkroom", 4), ("a1111_cpu", 8)):
+        second = plan(replace(twice, seed_mode=mode), system).second
+        assert second is not None
+        assert len(second.sigmas) - 1 == steps
+        assert second.sigmas[-1] == 0
+    assert plan(Request(seed=2**64 - 1, variation_seed=2**64 - 1), system).request.seed == 2**64 - 1
+    with pytest.raises(InputError, match=f"the seed is {2**64}, expected is 0 to {2**64 - 1}"):
+        plan(Request(seed=2**64), system)

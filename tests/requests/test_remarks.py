@@ -5,6 +5,7 @@ import pytest
 
 from darkroom.requests.plan import plan
 from darkroom.requests.remarks import known_words, remarks
+from darkroom.systems import SYSTEMS
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.sd1 import SD1
 from darkroom.types import Request
@@ -40,3 +41,12 @@ def test_sizes_far_from_the_systems_own(width: int, height: int, expected: str |
     found = said(request)
     assert (found == []) if expected is None else (expected in found[0])
     assert said(replace(request, image=np.zeros((64, 64, 3), np.uint8))) == []
+
+
+def test_a_prompt_that_nothing_reads_is_told() -> None:
+    system = SYSTEMS["ldm_bsr_sr"]
+    request = Request("a fox", image=np.zeros((16, 16, 3), np.uint8))
+    sentence = "ldm_bsr_sr reads no prompt: what is said there changes nothing"
+    assert sentence in list(remarks(plan(request, system), system))
+    silent = replace(request, prompt="")
+    assert sentence not in list(remarks(plan(silent, system), system))
