@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.cli import evaluate_metrics, evaluate_pictures
+from darkroom.cli import evaluate_composition, evaluate_metrics, evaluate_pictures
 from darkroom.cli.models import Models
 from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
@@ -87,7 +87,13 @@ def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> Non
 # What may be varied: how pictures are drawn, not what they show.
 SAMPLING = ("steps", "guidance_scale", "sampler", "schedule", "sigmas", "sampler_options.eta", "sampler_options")
 DRAWN_BY = tuple(s for s in SETTINGS if s.path in SAMPLING or (s.panel in (GUIDANCE, SPEED) and s.kind == "value"))
+SIZED_BY = tuple(s for s in SETTINGS if s.path in ("width", "height", "seed", "negative_prompt"))
 app.command("picturebook", cls=Panels)(with_options(_picturebook, Models, Benchmark, settings=DRAWN_BY))
+app.command("composition", cls=Panels)(
+    with_options(
+        evaluate_composition.composition, Models, evaluate_composition.Composition, settings=(*DRAWN_BY, *SIZED_BY)
+    )
+)
 
 
 @dataclass(frozen=True)
