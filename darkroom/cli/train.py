@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from darkroom.errors import require
+from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
     from darkroom.training.recipe import LoadedRecipe
 
-__all__ = ["train"]
+__all__ = ["app"]
+
+RUN = "run"  # what `darkroom train RECIPE` is short for
 
 
+class Recipes(TyperGroup):
+    """A group whose first argument is a recipe unless it is the name of a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+    def get_help(self, ctx: Any) -> str:
+        """The help of a run, the other commands, and every key of every recipe."""
+        from darkroom.training.recipe_keys import keys_text
+
+        run = self.commands[RUN]
+        own = run.get_help(type(ctx)(run, info_name=ctx.info_name, parent=ctx.parent))
+        others = "\n".join(f"  {n:9}{c.get_short_help_str(100)}" for n, c in self.commands.items() if n != RUN)
+        keys = "\n\n".join(keys_text().values())
+        return f"{own}\n\nMore commands (darkroom train COMMAND --help):\n{others}\n\nKeys of recipes:\n\n{keys}"
+
+
+app = typer.Typer(cls=Recipes, no_args_is_help=True)
+
+
+@app.command(RUN, hidden=True)
 def train(
     recipe: Annotated[Path, typer.Argument(help="A TOML file such as recipes/picturebook/diffusion.toml.")],
     overrides: Annotated[
@@ -77,3 +104,53 @@ def _smoke(loaded: LoadedRecipe, output: Path | None) -> None:
         picture = smoke(loaded, Path(folder))
         where = f": {picture}" if output is not None else ""
         print(f"runs: two steps, the export read back, a picture drawn{where} ({time.monotonic() - start:.1f} s)")
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, as for a run.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]…")] = None,
+    devices: Annotated[int, typer.Option(help="How many equal ones the run has.")] = 1,
+    memory: Annotated[str | None, typer.Option(help="Of each device, such as 80GB.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Pictures a second of all devices, as measured.")] = None,
+    tflops: Annotated[float | None, typer.Option(help="In place of --rate: what one device reaches.")] = None,
+    price: Annotated[float | None, typer.Option(help="Of a device for an hour.")] = None,
+) -> None:
+    """Memory by part, work, time, cost and buckets of a run before it begins; no weights are made."""
+    for name, value in (("rate", rate), ("tflops", tflops), ("price", price)):
+        require(value is None or 0 < value < math.inf, f"--{name}", value, "a number above 0")
+    require(devices >= 1, "--devices", devices, "at least 1")
+    size = None if memory is None else _bytes(memory)
+    from darkroom.training.plan import plan_run, plan_text
+    from darkroom.training.recipe import load_recipe
+
+    found = plan_run(
+        load_recipe(recipe, overrides or ()).recipe,
+        devices=devices,
+        images_per_second=rate,
+        device_flops=None if tflops is None else tflops * 1e12,
+    )
+    print(plan_text(found, devices=devices, memory=size, price=price))
+
+
+@app.command()
+def keys(
+    kind: Annotated[str | None, typer.Argument(help="Of recipes; all of them when not given.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="As the page of the documentation.")] = False,
+) -> None:
+    """Every key of recipes, with its default and meaning."""
+    from darkroom.training.recipe import RECIPE_KINDS
+    from darkroom.training.recipe_keys import keys_page, keys_text
+
+    if page:
+        print(keys_page(), end="")
+    else:
+        print("\n\n".join(keys_text(None if kind is None else RECIPE_KINDS.name(kind)).values()))
+
+
+def _bytes(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*(G|GB|GiB|M|MB|MiB)", text, re.IGNORECASE)
+    if match is None:
+        raise InputError(f"--memory: {text!r} is wrong, expected is a size such as 80GB")
+    # Devices are sold by binary gigabytes under the decimal name.
+    return float(match[1]) * (2**30 if match[2][0] in "gG" else 2**20)

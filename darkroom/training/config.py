@@ -30,30 +30,30 @@ class OptimizerConfig:
 class LoopConfig:
     """How long, how fast, how exactly. A step takes batch_size · grad_accumulation samples over all processes."""
 
-    steps: int
-    batch_size: int
-    lr: float
+    steps: int  # changes of the weights in all
+    batch_size: int  # samples that go through the networks at once, over all processes
+    lr: float  # the learning rate
     warmup_steps: int = 0  # of linear rise
     lr_schedule: Literal["constant", "cosine"] = "constant"  # afterwards
     optimizer: OptimizerKind = "adamw"  # "muon": for matrices; AdamW for the rest. "adamw8bit": its state in eight bits
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW's running means
+    weight_decay: float = 0.0  # decoupled: a share of the weights times the rate goes at each step
     grad_accumulation: int = 1  # batches a step
     max_grad_norm: float | None = 1.0  # of all gradients of an optimizer
     optimizers: Mapping[str, OptimizerConfig] = field(default_factory=dict)  # by name, what they have of their own
-    ema_decay: float = 0.9999
+    ema_decay: float = 0.9999  # of the running mean of the weights that is drawn with and exported
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 where the device is fast in it; a run keeps its own
-    device: str = "cpu"
+    device: str = "cpu"  # or "cuda", "cuda:1"
     data_parallel: Literal["ddp", "fsdp"] = (
         "ddp"  # of several processes each has all weights, or a part of each (FSDP2)
     )
     gradient_checkpointing: bool = False  # blocks compute their insides again in the backward pass: less memory
     compile: bool = False  # translate the networks' blocks into kernels for the device
     workers: int | None = None  # processes that make batches ahead; on the CPU none, on a GPU up to 8, when not given
-    seed: int = 0
-    log_every: int = 20
-    sample_every: int = 500
-    save_every: int = 500
+    seed: int = 0  # of the order, the noise and all else that is drawn
+    log_every: int = 20  # steps between lines of log.jsonl
+    sample_every: int = 500  # steps between sample pictures
+    save_every: int = 500  # steps between checkpoints
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "grad_accumulation", "log_every", "sample_every", "save_every"):
