@@ -34,6 +34,12 @@ from darkroom.systems.system_file import find_system
 from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
+from darkroom.training.distillation.add import AddRecipe
+from darkroom.training.distillation.consistency import ConsistencyRecipe
+from darkroom.training.distillation.dmd import DmdRecipe
+from darkroom.training.distillation.ladd import LaddRecipe
+from darkroom.training.distillation.progressive import ProgressiveRecipe
+from darkroom.training.distillation.student import DistillationRecipe
 from darkroom.training.loop import train
 from darkroom.training.model_ref import FRESH, system_of
 from darkroom.training.recipe import LoadedRecipe
@@ -111,6 +117,30 @@ def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
     )
 
 
+def _narrow_distillation(recipe: DistillationRecipe, folder: Path) -> DistillationRecipe:
+    """The recipe on a narrow copy of its student's system, which is its own teacher."""
+    if recipe.model not in SYSTEMS:
+        raise InputError(f"--smoke does not read {recipe.model}: name a system of the catalog, model=NAME")
+    system = narrowed(SYSTEMS[recipe.model])
+    write_narrow_vocabulary(folder)
+    side = _side(system)
+    narrow = replace(
+        recipe,
+        model=str(_write_model(system, folder / "base", folder)),
+        teacher=None,
+        teacher_lora=None,
+        data=write_smoke_data(folder / "data", side, system),
+        buckets=_small_buckets(recipe.buckets, side, side_step(system)),
+        vae=None,
+        latent_cache=recipe.latent_cache and folder / "cache",
+        adapter=recipe.adapter and replace(recipe.adapter, rank=min(recipe.adapter.rank, 4)),
+        prompts=(),
+    )
+    if isinstance(narrow, AddRecipe):
+        return replace(narrow, discriminator=replace(narrow.discriminator, features=None))
+    return narrow
+
+
 def _systems(recipe: DiffusionRecipe) -> tuple[System, System]:
     """Narrow copies of the system of the recipe's model and of the one that is trained."""
     begun = system_of(recipe.model)
@@ -142,7 +172,7 @@ def _write_model(system: System, folder: Path, vocabulary: Path) -> Path:
     return folder
 
 
-def _draw(recipe: DiffusionRecipe, folder: Path) -> np.ndarray:
+def _draw(recipe: DiffusionRecipe | DistillationRecipe, folder: Path) -> np.ndarray:
     """A picture of what was exported, read back."""
     export = folder / "run" / "export"
     if recipe.adapter is None:
@@ -153,7 +183,7 @@ def _draw(recipe: DiffusionRecipe, folder: Path) -> np.ndarray:
     return picture.pixels
 
 
-def _with_adapter(recipe: DiffusionRecipe, export: Path) -> LatentDiffusion:
+def _with_adapter(recipe: DiffusionRecipe | DistillationRecipe, export: Path) -> LatentDiffusion:
     model = load_checkpoint(recipe.model, torch.float32).model
     apply_loras(model, [(read_lora(export / "lora.safetensors", model.system), 1.0, 1.0)])
     return model
@@ -174,4 +204,7 @@ def _decode(recipe: AutoencoderRecipe, folder: Path) -> np.ndarray:
 KINDS: dict[type, tuple[Callable[[Any, Path], Any], Callable[[Any, Path], np.ndarray]]] = {
     AutoencoderRecipe: (_narrow_autoencoder, _decode),
     DiffusionRecipe: (_narrow_diffusion, _draw),
+    **dict.fromkeys(
+        (AddRecipe, ConsistencyRecipe, DmdRecipe, LaddRecipe, ProgressiveRecipe), (_narrow_distillation, _draw)
+    ),
 }

@@ -13,7 +13,7 @@ from darkroom.training.recipe import load_recipe
 from darkroom.training.smoke import smoke
 
 ROOT = Path(__file__).parents[2]
-FOUND = [p for folder in ("ldm", "sd", "sdxl") for p in sorted((ROOT / "recipes" / folder).glob("*.toml"))]
+FOUND = [p for folder in ("ldm", "sd", "sdxl", "turbo") for p in sorted((ROOT / "recipes" / folder).glob("*.toml"))]
 RECIPES = [p for p in FOUND if not p.name.endswith(".system.toml")]
 
 

@@ -51,9 +51,8 @@ class AddObjective(Student):
         if config.features is None:
             sight = ConvolutionSight(self.model.autoencoder.encoder)
         else:
-            sight = load_sight(
-                config.features, config.side, recipe.loop.device, checkpointing=recipe.decode_rows is not None
-            )
+            again = recipe.loop.gradient_checkpointing
+            sight = load_sight(config.features, config.side, recipe.loop.device, checkpointing=again)
         self.frozen["sight"] = sight
         self.discriminator = self.trained["discriminator"] = Discriminator(sight, config, self.text_width)
 

@@ -22,7 +22,7 @@ from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError, require
-from darkroom.nn.checkpointing import checkpoint_blocks, recomputed
+from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
@@ -60,7 +60,6 @@ class DistillationRecipe:
     ema: Literal["auto", "yes", "no"] = "auto"  # whether to begin with the averaged weights that a checkpoint holds
     adapter: AdapterConfig | None = None  # train a LoRA in place of the weights
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
-    checkpointing: bool = False  # the student's insides are computed again in the backward pass
     decode_rows: int | None = None  # pictures decoded at a time, each time again in the backward pass; None: all, once
     watch: WatchConfig = field(default_factory=WatchConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
@@ -166,8 +165,6 @@ class Student:
             learns: nn.Module = nn.ModuleDict(by_name)
         else:
             learns = model.unet.requires_grad_(True)
-        if recipe.checkpointing:
-            checkpoint_blocks(model.unet)
         self.watch = Watch(recipe.watch)
         self.trained = nn.ModuleDict({"student": learns, "watch": self.watch})
         rest = {"autoencoder": model.autoencoder, "conditioner": model.conditioner, "teacher": self.teacher.model}
