@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.cli import evaluate_composition, evaluate_metrics, evaluate_pictures
+from darkroom.cli import evaluate_composition, evaluate_few_steps, evaluate_metrics, evaluate_pictures
 from darkroom.cli.models import Models
 from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
@@ -151,5 +151,6 @@ for command in (
     evaluate_pictures.copies,
     evaluate_pictures.autoencoder,
     evaluate_metrics.metrics,
+    evaluate_few_steps.few_steps,
 ):
     app.command()(command)

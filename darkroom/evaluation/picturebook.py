@@ -26,7 +26,7 @@ from darkroom.pictures.images import grid
 from darkroom.pixels import to_tensor
 from darkroom.types import Request
 
-__all__ = ["Report", "Share", "benchmark", "print_report", "write_report"]
+__all__ = ["STREAM", "Report", "Share", "benchmark", "draw_pixels", "look_at", "print_report", "write_report"]
 
 STREAM = 3_000_003  # of the renders that the Fréchet distance compares with
 QUESTIONS = ("present", "counts", "colours", "parts", "relations", "surroundings")
@@ -73,10 +73,10 @@ def benchmark(
     if len(prompts) < 2:
         raise InputError(f"the list holds {len(prompts)} prompt, expected are at least 2 to compare with renders")
     requests = [replace(settings, prompt=p.caption, seed=i) for i, p in enumerate(prompts)]
-    pixels = _draw(pipeline, requests)
+    pixels = draw_pixels(pipeline, requests)
     if sheet is not None:
         Image.fromarray(grid(pixels[:48], 8)).save(sheet, format="PNG")
-    findings = _look(judge, pixels)
+    findings = look_at(judge, pixels)
     verdicts = [judge_picture(p.facts, f.things, f.surroundings) for p, f in zip(prompts, findings)]
     size = pixels.shape[1:3]
     scenes = [sample_scene(np.random.default_rng((0, STREAM, i)), split="any") for i in range(len(prompts))]
@@ -84,12 +84,13 @@ def benchmark(
     return Report(
         all=_shares(verdicts),
         unseen=_shares([v for v, p in zip(verdicts, prompts) if p.held_out]),
-        frechet=frechet_distance(_moments(findings), _moments(_look(judge, renders))),
+        frechet=frechet_distance(_moments(findings), _moments(look_at(judge, renders))),
         pictures=len(prompts),
     )
 
 
-def _draw(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
+def draw_pixels(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
+    """Pictures uint8 (N, H, W, 3), in order."""
     pictures: dict[int, np.ndarray] = {}
     events = (e for e in pipeline.run(requests, batch_size=16) if not isinstance(e, Progress))
     for index, picture in track(events, "drawing", total=len(requests)):
@@ -97,7 +98,8 @@ def _draw(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
     return np.stack([pictures[i] for i in range(len(requests))])
 
 
-def _look(judge: Judge, pixels: np.ndarray) -> list[Findings]:
+def look_at(judge: Judge, pixels: np.ndarray) -> list[Findings]:
+    """What the judge finds in pictures uint8 (N, H, W, 3)."""
     return list(track(look(judge, to_tensor(pixels)), "judging", total=len(pixels), transient=True))
 
 

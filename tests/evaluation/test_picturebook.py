@@ -64,7 +64,7 @@ def test_a_judge_that_sees_what_was_asked_gives_full_marks(
             found.append(Findings([thing], {k: v or "" for k, v in place.items()}, rng.normal(size=4)))
         return found
 
-    monkeypatch.setattr(picturebook, "_look", truth)
+    monkeypatch.setattr(picturebook, "look_at", truth)
     report = benchmark(pipeline, prompts, judge, Request(steps=1))
     assert all(share.kept == share.asked for share in report.all.values())
 
