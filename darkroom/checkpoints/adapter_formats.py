@@ -14,7 +14,8 @@ from torch import Tensor
 
 from darkroom.nn.lora import Adapter, Full, Hadamard, Kronecker, LowRank
 
-__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError", "WrittenParts", "written_parts"]
+__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError", "Parts", "Shape", "Shapes"]
+__all__ += ["WrittenParts", "written_parts"]
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]  # by part
@@ -27,12 +28,16 @@ class MisfitError(Exception):
 
 @dataclass(frozen=True)
 class AdapterFormat:
-    """`rank` is what alpha is divided by; None where there is none. `change` raises `MisfitError`."""
+    """`rank` is what alpha is divided by; None where there is none. `change` and `build` raise `MisfitError`.
+
+    `alpha_bounds`: alpha, 0 where there is none, is no scale but bounds how far the format goes.
+    """
 
     name: str
     rank: Callable[[Shapes], int | None]
-    change: Callable[[Shapes], Shape]
-    build: Callable[[Parts, float, Tensor | None], Adapter]  # from parts, scale and magnitude
+    change: Callable[[Shapes, Shape], Shape]  # from parts and the shape of the layer's weight
+    build: Callable[[Parts, float, Tensor | None, Shape], Adapter]  # from parts, scale, magnitude and that shape
+    alpha_bounds: bool = False
 
 
 def _matrix(shape: Shape) -> tuple[int, int]:
@@ -57,7 +62,7 @@ def _with_kernel(kernel: Shape, outer: int, inner: int, out: int, into: int) -> 
     return out, into, *kernel[2:]
 
 
-def _low_rank(parts: Shapes) -> Shape:
+def _low_rank(parts: Shapes, _: Shape) -> Shape:
     if "mid" not in parts:
         return _product(parts["up"], parts["down"])
     (out, outer), (inner, into) = _matrix(parts["up"]), _matrix(parts["down"])
@@ -76,7 +81,7 @@ def _factored(factors: Sequence[Shape]) -> Shape:
     return _with_kernel(factors[2], outer, inner, out, into)
 
 
-def _hadamard(parts: Shapes) -> Shape:
+def _hadamard(parts: Shapes, _: Shape) -> Shape:
     first, second = (
         _factored([parts[f"hada_{n}"] for n in (f"w{i}_a", f"w{i}_b", f"t{i}") if f"hada_{n}" in parts]) for i in (1, 2)
     )
@@ -85,7 +90,7 @@ def _hadamard(parts: Shapes) -> Shape:
     return first
 
 
-def _build_hadamard(parts: Parts, scale: float, magnitude: Tensor | None) -> Adapter:
+def _build_hadamard(parts: Parts, scale: float, magnitude: Tensor | None, _: Shape) -> Adapter:
     a1, b1, a2, b2 = (parts[f"hada_{n}"] for n in ("w1_a", "w1_b", "w2_a", "w2_b"))
     kernels = (parts["hada_t1"], parts["hada_t2"]) if "hada_t1" in parts else None
     return Hadamard((a1, b1, a2, b2), kernels, scale, magnitude)
@@ -97,7 +102,7 @@ _W2 = (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"), ("lokr_w2_a", "lokr_w2_b", "lok
 
 
 def _kronecker(w1: Sequence[str], w2: Sequence[str]) -> AdapterFormat:
-    def change(parts: Shapes) -> Shape:
+    def change(parts: Shapes, _: Shape) -> Shape:
         a, b = (_factored([parts[n] for n in names]) for names in (w1, w2))
         if not 1 <= len(a) <= len(b):
             raise MisfitError
@@ -106,7 +111,7 @@ def _kronecker(w1: Sequence[str], w2: Sequence[str]) -> AdapterFormat:
     def rank(parts: Shapes) -> int | None:
         return next((parts[names[1]][0] for names in (w2, w1) if len(names) > 1 and parts[names[1]]), None)
 
-    def build(parts: Parts, scale: float, magnitude: Tensor | None) -> Adapter:
+    def build(parts: Parts, scale: float, magnitude: Tensor | None, _: Shape) -> Adapter:
         return Kronecker([parts[n] for n in w1], [parts[n] for n in w2], scale, magnitude)
 
     return AdapterFormat("LoKr", rank, change, build)
@@ -120,14 +125,14 @@ LORA = AdapterFormat(
     "LoRA",
     _first_axis("down"),
     _low_rank,
-    lambda parts, scale, magnitude: LowRank(parts["down"], parts["up"], parts.get("mid"), scale, magnitude),
+    lambda parts, scale, magnitude, _: LowRank(parts["down"], parts["up"], parts.get("mid"), scale, magnitude),
 )
 LOHA = AdapterFormat("LoHa", _first_axis("hada_w1_b"), _hadamard, _build_hadamard)
 FULL = AdapterFormat(
     "full differences",
     lambda parts: None,
-    lambda parts: parts["full"],
-    lambda parts, scale, magnitude: Full(parts["full"], 1.0, magnitude),
+    lambda parts, _: parts["full"],
+    lambda parts, scale, magnitude, _: Full(parts["full"], 1.0, magnitude),
 )
 _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 

@@ -18,6 +18,7 @@ from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
 from darkroom.checkpoints.modelspec import architecture
+from darkroom.checkpoints.multiplicative_formats import MULTIPLICATIVE
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
@@ -31,6 +32,8 @@ __all__ = ["AppliedLoras", "Lora", "apply_loras", "describe_lora", "read_lora", 
 UNET, TEXT = "unet.", "conditioner."  # beginnings of our module names
 MAGNITUDES = ("magnitude", "magnitude_per_output")
 BIASES = ("bias", "up_bias")  # the second is multiplied like the factors
+WHOLE = ("alpha", "on_input")  # parts that may be whole numbers
+KNOWN = {**FORMATS, **MULTIPLICATIVE}
 BESIDE = {"alpha", *MAGNITUDES, *BIASES}  # parts that may stand beside those of any format
 
 
@@ -60,8 +63,10 @@ def read_lora(
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Lora:
-    """Read a LoRA, LoHa, LoKr or DoRA for `system`. Raises `InputError` naming keys that match no layer, or the system
-    that it was made for."""
+    """Read a LoRA, LoHa, LoKr, GLoRA, (IA)³, OFT or BOFT, or a DoRA of any, for `system`.
+
+    Raises `InputError` naming keys that match no layer, or the system that it was made for.
+    """
     weights = open_weights(path)
     groups, strange = _groups(weights)
     if not groups:
@@ -97,7 +102,9 @@ def _groups(weights: Weights) -> tuple[dict[str, dict[str, Stored]], list[str]]:
     for key, stored in weights.items():
         if key.startswith(BUNDLED):
             continue
-        split = split_key(key)
+        # (IA)³'s vectors are called as weights are; what stands beside them tells.
+        stem = key.removesuffix(".weight")
+        split = (stem, "ia3") if f"{stem}.on_input" in weights and stem != key else split_key(key)
         if split is None or split[1] in groups.get(split[0], ()):  # or a second adapter for the same layer
             strange.append(key)
         else:
@@ -116,13 +123,13 @@ class _Layer:
 
     def adapter(self, stated: Stated, dtype: torch.dtype | None, device: torch.device | str) -> Adapter:
         names = frozenset(self.parts) - BESIDE
-        form = FORMATS.get(names)
+        form = KNOWN.get(names)
         bias_alone = not names and "bias" in self.parts
         if form is None and not bias_alone:
             there = ", ".join(sorted(names)) or "none"
             raise self.wrong(f"has the parts {there}, which make no adapter that is known")
         for part, stored in self.parts.items():
-            if part != "alpha" and not stored.dtype.is_floating_point:
+            if part not in WHOLE and not stored.dtype.is_floating_point:
                 raise self.wrong(f"has numbers of the kind {stored.dtype} in its part {part}, expected are fractions")
         scale, change = 1.0, None
         if form is not None:
@@ -130,7 +137,11 @@ class _Layer:
             self._require_shape(form, shapes)
             scale = self._scale(form, shapes, stated)
             magnitude = next((self._magnitude(n, dtype, device) for n in MAGNITUDES if n in self.parts), None)
-            change = form.build({name: self._load(name, dtype, device) for name in names}, scale, magnitude)
+            loaded = {name: self._load(name, dtype, device) for name in names}
+            try:
+                change = form.build(loaded, scale, magnitude, tuple(self.layer.weight.shape))
+            except MisfitError:
+                raise self.wrong("has parts that do not go together with the layer") from None
         biases = {name: self._bias(name, dtype, device) for name in BIASES if name in self.parts}
         if not biases:
             assert change is not None, "a layer without a format has a bias"
@@ -145,7 +156,7 @@ class _Layer:
         if weight.dim() < 2 and (form is not FULL or not set(MAGNITUDES).isdisjoint(self.parts)):
             raise self.wrong(f"is a {form.name} for a norm, which takes only differences")
         try:
-            change = form.change(shapes)
+            change = form.change(shapes, tuple(weight.shape))
         except MisfitError:
             raise self.wrong("has factors whose shapes do not go together") from None
         if math.prod(change) != weight.numel() or change[:1] != weight.shape[:1]:
@@ -155,6 +166,8 @@ class _Layer:
 
     def _scale(self, form: AdapterFormat, shapes: Mapping[str, tuple[int, ...]], stated: Stated) -> float:
         rank = form.rank(shapes)
+        if form.alpha_bounds:
+            return read_alpha(self.path, self.key, self.parts["alpha"]) if "alpha" in self.parts else 0.0
         if rank == 0:
             raise self.wrong("has the rank 0")
         if "alpha" in self.parts:
@@ -209,7 +222,7 @@ def describe_lora(weights: Weights) -> dict[str, str] | None:
     ranks: set[int] = set()
     for parts in groups.values():
         names = frozenset(parts) - BESIDE
-        form = FORMATS.get(names)
+        form = KNOWN.get(names)
         if names:
             kinds[form.name if form else "of unknown parts"] = None
         rank = form.rank({name: stored.shape for name, stored in parts.items()}) if form else None

@@ -30,6 +30,11 @@ _PARTS = {
     r"\.(network_)?alpha": "alpha",
     r"\.hada_(w[12]_[ab]|t[12])(\.\w+)?": "hada",
     r"\.lokr_(w[12](_[ab])?|t2)(\.\w+)?": "lokr",
+    r"\.(a[12]|b[12])\.weight": "glora",
+    r"\.oft_blocks": "oft_blocks",
+    r"\.rescale": "rescale",
+    r"\.on_input": "on_input",
+    r"\.ia3_l(\.\w+)?": "ia3_l",
     r"\.(diff|w_norm)": "full",
     r"\.(diff_b|b_norm)": "bias",
     r"\.lora_B(\.\w+)?\.bias": "up_bias",
@@ -37,7 +42,8 @@ _PARTS = {
     r"\.lora_up\.bias": "up_bias",
 }
 _SPLIT = [(re.compile(f"(.+?){pattern}"), part) for pattern, part in _PARTS.items()]
-_FACTOR = re.compile(r"\.(?:hada|lokr)_(\w+)")
+FACTORED = ("hada", "lokr", "glora")  # parts that are called by their factors
+_FACTOR = re.compile(r"\.(?:(?:hada|lokr)_(\w+)|([ab][12])\.weight$)")
 
 
 def split_key(key: str) -> tuple[str, str] | None:
@@ -45,8 +51,8 @@ def split_key(key: str) -> tuple[str, str] | None:
     for pattern, part in _SPLIT:
         match = pattern.fullmatch(key)
         if match:
-            factor = _FACTOR.search(key)
-            return match[1], f"{part}_{factor[1]}" if factor and part in ("hada", "lokr") else part
+            factor = _FACTOR.search(key) if part in FACTORED else None
+            return match[1], part if factor is None else f"{part}_{factor[1] or factor[2]}"
     return None
 
 

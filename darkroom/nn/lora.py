@@ -33,7 +33,9 @@ __all__ = [
     "WithBias",
     "adapted",
     "attach",
+    "frozen_parameter",
     "merge",
+    "per_channel",
 ]
 
 Layer = nn.Linear | nn.Conv2d | nn.GroupNorm | nn.LayerNorm
@@ -49,15 +51,19 @@ class Adapter(nn.Module):
     def __init__(self, scale: float = 1.0, magnitude: Tensor | None = None) -> None:
         super().__init__()
         self.scale = scale
-        self.magnitude = None if magnitude is None else _parameter(magnitude)
+        self.magnitude = None if magnitude is None else frozen_parameter(magnitude)
 
     def product(self) -> Tensor:
         """The change without scale, as many numbers as the weight."""
         raise NotImplementedError
 
+    def raw_difference(self, weight: Tensor) -> Tensor:
+        """What is added to `weight` before a magnitude sets its length, in its shape."""
+        return (self.product() * self.scale).reshape(weight.shape)
+
     def difference(self, weight: Tensor) -> Tensor:
         """What is added to `weight`, in its shape."""
-        change = (self.product() * self.scale).reshape(weight.shape)
+        change = self.raw_difference(weight)
         if self.magnitude is None:
             return change
         changed = weight + change
@@ -66,8 +72,8 @@ class Adapter(nn.Module):
         length = torch.linalg.vector_norm(changed, dim=axes, keepdim=True)
         return changed * (self.magnitude.reshape(length.shape) / length) - weight
 
-    def bias_difference(self) -> Tensor | None:
-        """What is added to the layer's bias (out,); None for nothing."""
+    def bias_difference(self, bias: Tensor | None) -> Tensor | None:
+        """What is added to the layer's `bias` (out,); None for nothing."""
         return None
 
     def addition(self, layer: Layer, x: Tensor) -> Tensor:
@@ -82,9 +88,9 @@ class LowRank(Adapter):
         self, down: Tensor, up: Tensor, mid: Tensor | None = None, scale: float = 1.0, magnitude: Tensor | None = None
     ) -> None:
         super().__init__(scale, magnitude)
-        self.down = _parameter(down)  # (r, in …)
-        self.up = _parameter(up)  # (out, r …)
-        self.mid = None if mid is None else _parameter(mid)  # (r, r, kh, kw)
+        self.down = frozen_parameter(down)  # (r, in …)
+        self.up = frozen_parameter(up)  # (out, r …)
+        self.mid = None if mid is None else frozen_parameter(mid)  # (r, r, kh, kw)
 
     @classmethod
     def fresh(cls, layer: Layer, rank: int, alpha: float | None = None) -> LowRank:
@@ -123,8 +129,8 @@ class Hadamard(Adapter):
         magnitude: Tensor | None = None,
     ) -> None:
         super().__init__(scale, magnitude)
-        self.a1, self.b1, self.a2, self.b2 = (_parameter(t) for t in factors)
-        self.t1, self.t2 = (None, None) if kernels is None else (_parameter(t) for t in kernels)
+        self.a1, self.b1, self.a2, self.b2 = (frozen_parameter(t) for t in factors)
+        self.t1, self.t2 = (None, None) if kernels is None else (frozen_parameter(t) for t in kernels)
 
     @classmethod
     def fresh(cls, layer: Layer, rank: int, alpha: float | None = None) -> Hadamard:
@@ -148,8 +154,8 @@ class Kronecker(Adapter):
         self, w1: Sequence[Tensor], w2: Sequence[Tensor], scale: float = 1.0, magnitude: Tensor | None = None
     ) -> None:
         super().__init__(scale, magnitude)
-        self.w1 = nn.ParameterList(_parameter(t) for t in w1)
-        self.w2 = nn.ParameterList(_parameter(t) for t in w2)
+        self.w1 = nn.ParameterList(frozen_parameter(t) for t in w1)
+        self.w2 = nn.ParameterList(frozen_parameter(t) for t in w2)
 
     @classmethod
     def fresh(cls, layer: Layer, rank: int, alpha: float | None = None, factor: int | None = None) -> Kronecker:
@@ -180,7 +186,7 @@ class Full(Adapter):
 
     def __init__(self, change: Tensor, scale: float = 1.0, magnitude: Tensor | None = None) -> None:
         super().__init__(scale, magnitude)
-        self.change = _parameter(change)
+        self.change = frozen_parameter(change)
 
     def product(self) -> Tensor:
         return self.change
@@ -191,28 +197,32 @@ class WithBias(Adapter):
 
     def __init__(self, bias: Tensor, change: Adapter | None = None) -> None:
         super().__init__()
-        self.bias = _parameter(bias)
+        self.bias = frozen_parameter(bias)
         self.change = change
 
     def difference(self, weight: Tensor) -> Tensor:
         return torch.zeros_like(weight) if self.change is None else self.change.difference(weight)
 
-    def bias_difference(self) -> Tensor:
+    def bias_difference(self, bias: Tensor | None) -> Tensor:
         return self.bias
 
     def addition(self, layer: Layer, x: Tensor) -> Tensor:
-        by_channel = isinstance(layer, (nn.Conv2d, nn.GroupNorm))
-        bias = self.bias.to(x.dtype).view(-1, *[1] * (x.dim() - 2)) if by_channel else self.bias.to(x.dtype)
+        bias = per_channel(layer, self.bias.to(x.dtype), x.dim())
         return bias if self.change is None else self.change.addition(layer, x) + bias
 
 
-def _parameter(tensor: Tensor) -> nn.Parameter:
+def frozen_parameter(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor, requires_grad=False)
 
 
 def _divisor(side: int, most: int | None) -> int:
     """The largest divisor of `side` up to `most`, or up to its square root."""
     return max(d for d in range(1, min(most or math.isqrt(side), side) + 1) if side % d == 0)
+
+
+def per_channel(layer: Layer, bias: Tensor, dim: int) -> Tensor:
+    """A bias (out,) as it is added to what `layer` gives, which has `dim` axes."""
+    return bias.view(-1, *[1] * (dim - 2)) if isinstance(layer, (nn.Conv2d, nn.GroupNorm)) else bias
 
 
 def _factored(a: Tensor, b: Tensor, kernel: Tensor | None = None) -> Tensor:
@@ -367,11 +377,11 @@ def merge(model: nn.Module, adapters: Adapters | None) -> Merged:
 def _merge_bias(
     name: str, layer: nn.Module, found: Sequence[tuple[Adapter, float]], originals: dict[nn.Parameter, Tensor]
 ) -> None:
-    changes = [(b, strength) for adapter, strength in found if (b := adapter.bias_difference()) is not None]
+    bias = layer.bias if isinstance(layer.bias, nn.Parameter) else None
+    changes = [(b, strength) for adapter, strength in found if (b := adapter.bias_difference(bias)) is not None]
     if not changes:
         return
-    bias = layer.bias
-    if not isinstance(bias, nn.Parameter):
+    if bias is None:
         raise InputError(f"{name} has no bias and takes no merged change of it; a live one it does")
     originals[bias] = bias.to("cpu", copy=True)
     bias.copy_(bias.float() + sum(b.to(bias.device, torch.float32) * strength for b, strength in changes))
