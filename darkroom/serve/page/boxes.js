@@ -38,7 +38,7 @@ export function boxesField(path, schema, desk) {
 
   function outline() {
     const { width, height } = desk.size();
-    area.style.aspectRatio = `${width} / ${height}`;
+    area.style.setProperty("--shape", `${width} / ${height}`);
     area.replaceChildren(...boxes.map(({ at: [l, t, r, b] }, i) => {
       const box = h("i", {}, String(i + 1));
       Object.assign(box.style, { left: `${100 * l}%`, top: `${100 * t}%`, width: `${100 * (r - l)}%`, height: `${100 * (b - t)}%` });

@@ -40,7 +40,8 @@ export function isTyping(event) {
   return tagName === "TEXTAREA" || tagName === "SELECT" || (tagName === "INPUT" && !["checkbox", "range", "button"].includes(type));
 }
 
+const SHORT = ["apg", "pag", "clip"]; // written in capitals
 export const words = (path) => {
-  const text = path.split(".").at(-1).replaceAll("_", " ");
+  const text = path.split(".").at(-1).split("_").map((w) => (SHORT.includes(w) ? w.toUpperCase() : w)).join(" ");
   return text[0].toUpperCase() + text.slice(1);
 };

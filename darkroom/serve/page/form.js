@@ -6,6 +6,7 @@ import { field } from "./fields.js";
 const ALWAYS = ["prompt", "negative_prompt", "width", "height", "steps", "guidance_scale", "seed", "sampler", "schedule"];
 const FIRST = "What to draw"; // the panel of those; what else is in it goes under a heading of its own
 const HIDDEN = ["latent"];
+const OF_MODELS = ["prompt", "negative_prompt"]; // what most models read, and some do not; as `inputs` are
 const KEPT = "darkroom-form";
 const SHAPES = [["Square", 1], ["3:2", 3 / 2], ["2:3", 2 / 3], ["16:9", 16 / 9], ["9:16", 9 / 16]];
 
@@ -35,7 +36,9 @@ export class Form {
     this.changed();
   }
 
-  panel(name, fields) {
+  // Pictures come first: what else is in the panel is about them.
+  panel(name, given) {
+    const fields = [...given].sort((a, b) => Boolean(b.isPicture) - Boolean(a.isPicture));
     const mark = h("span", { className: "said-here" });
     const details = h("details", {}, h("summary", {}, name, mark), fields.map((f) => f.element));
     fields.forEach((f) => { f.panel = { details, mark, fields }; });
@@ -110,7 +113,8 @@ export class Form {
 
   arrange() {
     for (const f of this.fields.values()) {
-      const isForeign = f.path.startsWith("inputs.") && !(this.model?.inputs ?? []).includes(f.path.slice("inputs.".length));
+      const input = OF_MODELS.includes(f.path) ? f.path : f.path.startsWith("inputs.") && f.path.slice("inputs.".length);
+      const isForeign = Boolean(input) && !(this.model?.inputs ?? OF_MODELS).includes(input);
       const needed = f.needs && this.fields.get(f.needs);
       f.element.hidden = isForeign || Boolean(needed && needed.get() === undefined);
     }

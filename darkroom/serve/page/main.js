@@ -74,6 +74,7 @@ function extendDialog(picture) {
   const go = h("button", { type: "submit", className: "primary" }, "Prepare");
   const box = dialog("Extend the picture", h("h2", {}, "Extend the picture"), h("p", { className: "quiet" }, "Pixels to add at each side; they are drawn with the next request."),
     h("form", {
+      noValidate: true, // any number of pixels will do; the steps are for the arrows
       onsubmit: async (event) => {
         event.preventDefault();
         const added = sides.map(([, input]) => Math.max(0, Math.round(Number(input.value))));
@@ -133,6 +134,7 @@ async function begin() {
     extend: extendDialog,
   });
   $("form").addEventListener("submit", draw);
+  $("form").addEventListener("change-of-form", () => { $("refused").hidden = true; });
   $("model").addEventListener("change", () => { localStorage.setItem(MODEL, $("model").value); form.usual(store.modelOf($("model").value)); });
   $("grid").addEventListener("click", () => openGrid(form, $("model").value || undefined));
   $("help").addEventListener("click", showKeys);

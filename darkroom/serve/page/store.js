@@ -87,11 +87,11 @@ async function load() {
   state.jobs = new Map(jobs.filter((j) => j.state !== "failed" || (j.created > young && !hidden.has(j.id))).map((j) => [j.id, j]));
   for (const id of state.previews.keys()) if (!state.jobs.has(id)) state.previews.delete(id);
   state.paused = queue.paused;
-  state.models = models;
+  showModels(models);
   const known = new Set(pictures.map((p) => p.id)), oldest = pictures.at(-1)?.id ?? "";
   state.hasMore = state.hasMore || pictures.length === 60;
   state.pictures = [...pictures, ...state.pictures.filter((p) => !known.has(p.id) && p.id < oldest)];
-  tell("models"); tell("queue"); tell("pictures");
+  tell("queue"); tell("pictures");
 }
 
 function hearJob(job) {
@@ -103,7 +103,7 @@ function hearJob(job) {
   addPictures(job.pictures);
   tell("queue");
   tell("job", job);
-  if (job.state === "running" && before?.state !== "running" && !modelOf(job.model)?.defaults) loadModels();
+  if (job.state === "running" && before?.state !== "running" && !modelOf(job.model)?.defaults) loadModels().catch(() => {});
 }
 
 function addPictures(found) {
@@ -114,10 +114,14 @@ function addPictures(found) {
   tell("pictures");
 }
 
-export async function loadModels() {
-  state.models = await api.models();
+// What a model draws best is known once it is loaded.
+let looking = null;
+const loadModels = async () => showModels(await api.models());
+function showModels(models) {
+  state.models = models;
   tell("models");
-  if (state.models.some((m) => m.state === "loading")) setTimeout(() => loadModels().catch(() => {}), 1500);
+  clearTimeout(looking);
+  if (models.some((m) => m.state === "loading")) looking = setTimeout(() => loadModels().catch(() => {}), 1000);
 }
 export const modelOf = (id) => state.models.find((m) => m.id === id);
 

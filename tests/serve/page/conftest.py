@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import torch
 import uvicorn
+from narrow import narrow
 
 from darkroom.checkpoints.model import load_model
+from darkroom.checkpoints.native import save_system
 from darkroom.serve.app import make_app
 from darkroom.serve.guard import GuardConfig
 from darkroom.serve.service import Service, ServiceConfig
+from darkroom.systems.build import build
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 TOKEN = "a-token-for-the-page"
 
 
-def until(holds: Callable[[], object], seconds: float = 20) -> None:
+def until(holds: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to that"
@@ -35,15 +39,15 @@ def until(holds: Callable[[], object], seconds: float = 20) -> None:
 class Server:
     """The tiny model behind HTTP; `stop` and `start` again keep the address and all jobs."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
-        self.folder, self.model = folder, model
+    def __init__(self, folder: Path, model: Path, name: str = "tiny") -> None:
+        self.folder, self.model, self.name = folder, model, name
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
 
     def start(self) -> None:
-        service = Service(ServiceConfig(self.folder, drain=0.0), {"tiny": lambda: load_model(str(self.model))})
+        service = Service(ServiceConfig(self.folder, drain=0.0), {self.name: lambda: load_model(str(self.model))})
         app = make_app(service, GuardConfig({TOKEN: "tester"}, rate=1e6))
         config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=1)
         self.uvicorn = uvicorn.Server(config)
@@ -100,8 +104,13 @@ class Page:
 
 
 @pytest.fixture
-def server(tmp_path: Path, tiny_folder: Path) -> Iterator[Server]:
-    server = Server(tmp_path / "server", tiny_folder)
+def server(request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path) -> Iterator[Server]:
+    """Of the tiny model, or of the narrow copy of the system that the test's parameter names."""
+    name, model = getattr(request, "param", None), tiny_folder
+    if name is not None:
+        model = tmp_path / "model"
+        save_system(build(narrow(name)).eval(), model, {}, torch.float32)
+    server = Server(tmp_path / "server", model, name or "tiny")
     server.start()
     yield server
     server.stop()
