@@ -67,6 +67,7 @@ def train(
     import torch
 
     from darkroom.training.loop import train as run
+    from darkroom.training.prior import kept_in
     from darkroom.training.recipe import load_recipe
     from darkroom.training.run_folder import natural_precision, resolved
     from darkroom.training.world import open_world
@@ -84,7 +85,7 @@ def train(
     with open_world(loop.device) as world:
         if asked.precision == "auto" and loop.precision != fast and world.first:
             print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
-        whole = replace(loaded.recipe, loop=replace(loop, device=world.device(loop.device)))
+        whole = replace(kept_in(loaded.recipe, folder), loop=replace(loop, device=world.device(loop.device)))
         end = run(loaded.objective(whole), whole.loop, folder, recipe=whole, minutes=minutes, world=world)
         if world.first:
             if end.step < loop.steps:

@@ -31,6 +31,7 @@ class DiffusionLossConfig:
     last_share: float = 0.0  # of samples that stand at the last timestep, where only the conditioning tells anything …
     late_share: float = 0.0  # … and of samples drawn from `late_timestep` up, where a picture is laid out
     late_timestep: int = 700
+    learned_variance: bool = False  # losses at each timestep relative to what is learned to be expected there
 
     def __post_init__(self) -> None:
         require(0 < self.huber_c < math.inf, "huber_c", self.huber_c, "a number above 0")

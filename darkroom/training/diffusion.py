@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from darkroom.checkpoints.native import load_network, save_system
 from darkroom.data.buckets import BucketConfig
-from darkroom.data.catalog import DatasetConfig
+from darkroom.data.catalog import DatasetConfig, open_dataset
+from darkroom.data.dataset import Dataset
 from darkroom.data.degradation import DegradationConfig
 from darkroom.data.masks import MaskConfig
 from darkroom.data.order import Place
@@ -32,19 +34,23 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.drawn_prompts import draw_prompts
 from darkroom.training.embedder_inputs import InputMaker
 from darkroom.training.latent_rows import LatentBatch, LatentRows
+from darkroom.training.learned_word import EmbeddingConfig, LearnedWord, write_embedding
+from darkroom.training.log_variance import LogVariance
 from darkroom.training.model_ref import FRESH, let_learn, load_model_ref, require_known, system_of
 from darkroom.training.objective import Loss, StepContext
+from darkroom.training.prior import PriorConfig, with_prior
 from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
 from darkroom.training.retarget import changed_system, frozen_keys, trained_as, with_frozen_networks
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
 from darkroom.training.things_head import ThingsHead, ThingsMaps
-from darkroom.types import Request
+from darkroom.types import Request, Size
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe"]
 
 NOISE_BANDS = ((0, 249), (250, 499), (500, 699), (700, 849), (850, 998), (999, 999))  # of timesteps, for the log
 SAMPLE_STEPS = 12
+FEW_STEPS = 4  # of models that were distilled
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class DiffusionRecipe:
     ema: Literal["auto", "yes", "no"] = "auto"  # whether to begin with the averaged weights that a checkpoint holds
     text: Path | None = None  # go on from this text transformer, as the text recipe exports it
     adapter: AdapterConfig | None = None  # train a LoRA in place of the weights
+    embedding: EmbeddingConfig | None = None  # or the vectors of a word alone (textual inversion)
+    prior: PriorConfig | None = None  # pictures of the class, drawn by the model, beside one's own (DreamBooth)
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
     loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
@@ -75,6 +83,8 @@ class DiffusionRecipe:
         require_known(self.model)
         if self.system is not None:
             find_system(self.system)
+        both = self.adapter is not None and self.embedding is not None
+        require(not both, "embedding", "given", "nothing beside adapter")
         changed(Request(), self.samples)  # refuses unknown names and wrong values before anything is read
         require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
@@ -98,7 +108,7 @@ class DiffusionObjective:
         self.model = _begun(recipe)
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
-        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
+        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop, self._data())
         self.embedders = self.model.conditioner.embedders
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
@@ -107,13 +117,27 @@ class DiffusionObjective:
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        inputs = InputMaker(self.model.system, recipe.masks, recipe.degradation or DegradationConfig())
+        inputs = InputMaker(
+            self.model.system, recipe.masks, recipe.degradation or DegradationConfig(), self.word and self.word.tokens
+        )
         self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=precision == "bf16")
+
+    def _data(self) -> Dataset | None:
+        """One's own pictures beside those of the class; None where the recipe's data are all."""
+        recipe = self.recipe
+        if recipe.prior is None:
+            return None
+        side = self.model.system.defaults
+        size = Size(side.height, side.width)
+        if recipe.buckets is not None:
+            size = Size(recipe.buckets.resolution, recipe.buckets.resolution)
+        self.model.to(recipe.loop.device)
+        return with_prior(open_dataset(recipe.data), recipe.prior, self.model, size)
 
     def _share_out(self) -> None:
         """What learns and what does not: the first stage never does, nor do text encoders that are frozen."""
         recipe, model = self.recipe, self.model
-        self.adapters = None
+        self.adapters = self.word = self.log_variance = None
         self.things_head, self.things = None, None
         model.autoencoder.requires_grad_(False)
         if recipe.adapter is not None:
@@ -122,11 +146,18 @@ class DiffusionObjective:
             by_name = {name.replace(".", "/"): adapter for name, adapter in self.adapters.items()}
             self.trained = nn.ModuleDict({"adapters": nn.ModuleDict(by_name)})
             self.frozen = nn.ModuleDict({"model": model})
+        elif recipe.embedding is not None:
+            model.requires_grad_(False)
+            self.word = LearnedWord(model, recipe.embedding)
+            self.trained = nn.ModuleDict({"embedding": self.word})
+            self.frozen = nn.ModuleDict({"model": model})
         else:
             learns = {k: e for k, e in self.embedders.items() if any(p.requires_grad for p in e.parameters())}
             rest = {k: e for k, e in self.embedders.items() if k not in learns}
             self.trained = nn.ModuleDict({"unet": model.unet, "embedders": nn.ModuleDict(learns)})
             self.frozen = nn.ModuleDict({"autoencoder": model.autoencoder, "embedders": nn.ModuleDict(rest)})
+        if recipe.loss.learned_variance:
+            self.log_variance = self.trained["log_variance"] = LogVariance()
         self.ema = tuple(self.trained)
         if recipe.things_weight:
             assert isinstance(self.reader.dataset, PictureBook), "checked by the recipe"
@@ -164,7 +195,7 @@ class DiffusionObjective:
             for low, high in NOISE_BANDS
             if (among := (low <= t) & (t <= high)).any()
         }
-        total = loss.mean()
+        total = loss.mean() if self.log_variance is None else self.log_variance(loss, t).mean()
         if self.things_head is not None and batch.things is not None:
             kinds, colours = self.things_head(batch.things.to(device))
             log |= {"kinds": kinds.detach(), "colours": colours.detach()}
@@ -175,9 +206,17 @@ class DiffusionObjective:
         """The recipe's prompts, always with the same noise."""
         recipe = self.recipe
         asked = changed(Request(seed=recipe.loop.seed, steps=SAMPLE_STEPS), recipe.samples)
-        return draw_prompts(self.model, self.reader, recipe.prompts, asked)
+        if self.word is None:
+            return draw_prompts(self.model, self.reader, recipe.prompts, asked)
+        with TemporaryDirectory() as folder:
+            write_embedding(Path(folder), self.word.embedding, self.model.system, {})
+            return draw_prompts(self.model, self.reader, recipe.prompts, asked, embeddings=Path(folder))
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        if self.word is not None:
+            told = {f"ss_{key}": str(value) for key, value in metadata.items()}
+            write_embedding(folder, self.word.embedding, self.model.system, told)
+            return
         if self.adapters is None:
             save_system(self.model, folder, metadata)
             return
@@ -226,5 +265,11 @@ def _begun(recipe: DiffusionRecipe) -> LatentDiffusion:
             )
     system = model.system if recipe.system is None else find_system(recipe.system)
     system = changed_system(system, recipe.prediction, recipe.zero_terminal_snr, recipe.drop_rates)
-    changed = trained_as(model, system, donor)
-    return model if changed is model else let_learn(changed)
+    if system.defaults.steps <= FEW_STEPS:
+        print(
+            f"{model.system.name} draws in {system.defaults.steps} steps, which plain training undoes: distil what you "
+            "trained on its teacher, or train with few steps of rate 1e-6 and look at the pictures (docs/training.md)",
+            file=sys.stderr,
+        )
+    target = trained_as(model, system, donor)
+    return model if target is model else let_learn(target)

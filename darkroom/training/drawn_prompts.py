@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,17 +18,23 @@ __all__ = ["draw_prompts"]
 
 
 def draw_prompts(
-    model: LatentDiffusion, reader: Reader, prompts: Sequence[str], asked: Request, columns: int = 6
+    model: LatentDiffusion,
+    reader: Reader,
+    prompts: Sequence[str],
+    asked: Request,
+    columns: int = 6,
+    *,
+    embeddings: Path | None = None,
 ) -> np.ndarray | None:
     """A grid (H, W, 3) uint8 of `prompts` at the data's most frequent size, as `asked`; seeds count up from its own.
 
-    None without prompts or for a system that reads none.
+    None without prompts or for a system that reads none. `embeddings`: a folder of those that prompts may name.
     """
     if not prompts or "caption" not in model.conditioner.embedders:
         return None
     size = max(reader.buckets, key=lambda s: len(reader.buckets[s]))
     asked = replace(asked, width=size.width, height=size.height)
     requests = [replace(asked, prompt=prompt, seed=asked.seed + i) for i, prompt in enumerate(prompts)]
-    pictures = Pipeline(model).generate(requests)
+    pictures = Pipeline(model, embedding_folders=[] if embeddings is None else [embeddings]).generate(requests)
     model.train()
     return grid(np.stack([p.pixels for p in pictures]), columns)

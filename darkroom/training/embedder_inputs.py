@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ class InputMaker:
     system: System
     masks: MaskConfig | None = None
     degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    caption: Callable[[str], Any] | None = None  # what the text encoder reads in place of a caption
 
     def needs_pixels(self) -> bool:
         """Whether an input is made of the picture itself."""
@@ -55,6 +56,8 @@ class InputMaker:
         match key:
             case "original_size" | "crop" | "target_size":
                 return getattr(sample, key)
+            case "caption" if self.caption is not None:
+                return self.caption(conditions.get(key, ""))
             case "boxes" if "boxes" in conditions:
                 assert isinstance(config, BoxesConfig)
                 return _layout(sample, config.objects, rng)

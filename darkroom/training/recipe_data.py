@@ -8,6 +8,7 @@ import numpy as np
 
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig, open_dataset
+from darkroom.data.dataset import Dataset
 from darkroom.data.kohya import KohyaConfig, kohya_buckets
 from darkroom.data.order import Place
 from darkroom.data.reader import Reader
@@ -42,9 +43,13 @@ def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int
         require(fits, "buckets.resolution", buckets.resolution, f"a multiple of {multiple} from {least} up")
 
 
-def open_reader(data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig) -> Reader:
-    """The reader of a recipe's data; pictures whose size cannot be read are named on standard error and left out."""
-    reader = Reader(open_dataset(data), buckets_of(data, buckets), loop.step_size, loop.seed)
+def open_reader(
+    data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig, dataset: Dataset | None = None
+) -> Reader:
+    """The reader of a recipe's data, or of `dataset` in its place; pictures whose size cannot be read are named on
+    standard error and left out."""
+    dataset = open_dataset(data) if dataset is None else dataset
+    reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed)
     for name, error in list(reader.unreadable.items())[:10]:
         print(f"left out: {name}: {error}", file=sys.stderr)
     if (count := len(reader.unreadable)) > 10:

@@ -112,6 +112,7 @@ def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
         text=None,
         latent_cache=recipe.latent_cache and folder / "cache",
         adapter=adapter,
+        prior=recipe.prior and replace(recipe.prior, count=2, folder=folder / "class_pictures"),
         prompts=(),
         things_weight=0.0,
     )
@@ -175,11 +176,15 @@ def _write_model(system: System, folder: Path, vocabulary: Path) -> Path:
 def _draw(recipe: DiffusionRecipe | DistillationRecipe, folder: Path) -> np.ndarray:
     """A picture of what was exported, read back."""
     export = folder / "run" / "export"
-    if recipe.adapter is None:
-        model = load_checkpoint(export, torch.float32).model
-    else:
+    word = recipe.embedding if isinstance(recipe, DiffusionRecipe) else None
+    if recipe.adapter is not None:
         model = _with_adapter(recipe, export)
-    (picture,) = Pipeline(model).generate([request_for(model.system, _side(model.system))])
+    else:
+        model = load_checkpoint(export if word is None else recipe.model, torch.float32).model
+    request = request_for(model.system, _side(model.system))
+    if word is not None:
+        request = replace(request, prompt=f"{word.word}, {request.prompt}")
+    (picture,) = Pipeline(model, embedding_folders=[export]).generate([request])
     return picture.pixels
 
 

@@ -13,14 +13,18 @@ import torch
 from PIL import Image
 
 from darkroom.checkpoints.lora import read_lora
-from darkroom.checkpoints.native import load_system
+from darkroom.checkpoints.native import load_system, save_system
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.folder import FolderConfig
+from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
+from darkroom.systems.build import LatentDiffusion, build
 from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
+from darkroom.training.log_variance import LogVariance
 from darkroom.training.loop import train
+from darkroom.training.prior import PriorConfig
 
 LOOP = LoopConfig(steps=6, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
 
@@ -111,6 +115,48 @@ def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Pa
         assert adapter.scale == objective.adapters[name].scale
         learned += float(adapter.difference(weight).detach().abs().sum())
     assert learned > 0
+
+
+def test_pictures_of_the_class_are_drawn_once_and_trained_on(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    prior = PriorConfig("a house", count=3, weight=0.5, folder=tmp_path / "class_pictures")
+    r = recipe(folder, tiny_folder, prior=prior, latent_cache=None, loop=replace(LOOP, steps=8))
+    r = replace(r, loss=DiffusionLossConfig(learned_variance=True))
+    objective = run(r, tmp_path / "run")
+    assert objective.log_variance is not None
+    assert bool((objective.log_variance.out.bias != 0).all())
+    drawn = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "class_pictures").iterdir()}
+    assert sorted(drawn) == ["00000.png", "00001.png", "00002.png"]
+    lines = [line for line in ledger(tmp_path / "run") if "number" in line]
+    of_class = [line for line in lines if line["name"] in drawn]
+    assert of_class
+    assert {line["caption"] for line in of_class} == {"a house"}
+    (tmp_path / "class_pictures" / "00001.png").unlink()
+    DiffusionObjective(r)
+    again = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "class_pictures").iterdir()}
+    assert again.keys() == drawn.keys()
+    assert again["00000.png"] == drawn["00000.png"]  # only what is missing is drawn
+
+
+def test_a_learned_variance_is_least_where_it_is_the_loss() -> None:
+    variance, t, loss = LogVariance(), torch.tensor([10, 900]), torch.tensor([0.5, 2.0])
+    assert torch.equal(variance(loss, t), loss)  # at first nothing changes
+    for _ in range(300):
+        (gradient, bias) = torch.autograd.grad(variance(loss, t).sum(), list(variance.parameters()))
+        with torch.no_grad():
+            variance.out.weight -= 0.02 * gradient
+            variance.out.bias -= 0.02 * bias
+    assert torch.allclose(variance(loss, t), 1 + loss.log(), atol=1e-3)
+
+
+def test_plain_training_of_a_turbo_is_warned_of(
+    folder: Path, tiny_model: LatentDiffusion, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = replace(tiny_model.system, defaults=replace(tiny_model.system.defaults, steps=4))
+    turbo = build(system)
+    turbo.load_state_dict(tiny_model.state_dict())
+    save_system(turbo, tmp_path / "turbo", {})
+    DiffusionObjective(recipe(folder, tmp_path / "turbo", latent_cache=None))
+    assert "tiny draws in 4 steps, which plain training undoes" in capsys.readouterr().err
 
 
 def test_what_a_model_reads_must_be_there(folder: Path, tiny_folder: Path) -> None:
