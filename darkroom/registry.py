@@ -52,6 +52,10 @@ class Registry(Mapping[str, T], Generic[T]):
             )
         return self._names[_normal(name)]
 
+    def aliases(self, name: str) -> list[str]:
+        """Other names of the entry `name`, in lower case with hyphens."""
+        return [alias for alias, own in self._names.items() if own == name and alias != _normal(name)]
+
     def __getitem__(self, name: str) -> T:
         return self._entries[self.name(name)]
 

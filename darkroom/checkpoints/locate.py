@@ -9,9 +9,10 @@ from pathlib import Path
 
 from darkroom.checkpoints.folders import CHECKPOINTS, named_files
 from darkroom.errors import InputError, printable
+from darkroom.names import names_of
 from darkroom.registry import nearest
 
-__all__ = ["locate", "shipped"]
+__all__ = ["locate", "place", "shipped"]
 
 # Where the systems of the catalogue live on the hub today; the first homes of 1.5 and 2.x are gone.
 HOMES = {
@@ -59,11 +60,18 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(model: str, folders: Sequence[Path] = ()) -> Path:
-    """The path of `model`: an existing path (of a run its export), a file in or below one of `folders` by name, a
-    shipped name, a name of the catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
+    """The path of what `model` means (`place`). What lies on the hub is read from its cache where it is there;
+    HF_HUB_OFFLINE, HF_HOME and the like are honoured. Raises `InputError` saying what was looked for.
+    """
+    found = place(model, folders)
+    return found if isinstance(found, Path) else _from_hub(found)
 
-    A repository is read from the hub's cache where it is there; HF_HUB_OFFLINE, HF_HOME and the like are honoured.
-    Raises `InputError` saying what was looked for.
+
+def place(model: str, folders: Sequence[Path] = ()) -> Path | str:
+    """Where `model` lies, without a look at the hub: a path, or an address there.
+
+    It is an existing path (of a run its export), a file in or below one of `folders` by name, a shipped name, a name of
+    the catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
     """
     path = _path(model)
     if (path / "export").is_dir() and not (path / "model_index.json").exists():
@@ -77,13 +85,13 @@ def locate(model: str, folders: Sequence[Path] = ()) -> Path:
         return shipped()[model]
     name = _catalogued(model)
     if name in HOMES:
-        return _from_hub(HOMES[name])
+        return HOMES[name]
     if name is not None:
         raise InputError(f"{name} has no home on the hub; give its file or folder, wherever you have it")
     id = _HUB.fullmatch(model)
     # "folder/model.ckpt" is a path that is not there, "owner/name:model.ckpt" a file on the hub
     if id and (id["file"] or path.suffix not in (".safetensors", ".ckpt", ".pt", ".pth", ".bin")):
-        return _from_hub(model)
+        return model
     if path.suffix or "/" in model:
         raise InputError(f"there is no file or folder {model!r}")
     stems = list({path: name for name, path in reversed(kept.items())}.values())
@@ -105,9 +113,8 @@ def _path(model: str) -> Path:
 
 def _catalogued(model: str) -> str | None:
     """The catalogue's own spelling of a system, a first stage or a published layout; None if it is none of these."""
-    from darkroom.systems import FIRST_STAGES, SYSTEMS
-
-    return next((table.name(model) for table in (SYSTEMS, FIRST_STAGES) if model in table), None)
+    tables = (names_of("system"), names_of("first stage"))
+    return next((table.name(model) for table in tables if model in table), None)
 
 
 def _from_hub(model: str) -> Path:

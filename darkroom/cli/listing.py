@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from darkroom.errors import InputError
+from darkroom.names import names_of
 
 __all__ = ["Listing"]
 
@@ -19,9 +20,7 @@ def _show(what: str | None) -> None:
         return
     if what not in KNOWN:
         raise InputError(f"unknown list {what!r}; known are: {', '.join(KNOWN)}")
-    import darkroom
-
-    for name in getattr(darkroom, f"{what[:-1]}_names")():
+    for name in names_of(what[:-1]):
         print(name)
     raise typer.Exit
 

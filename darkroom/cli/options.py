@@ -18,11 +18,13 @@ import typer
 from typer.core import TyperCommand
 
 from darkroom.errors import InputError
+from darkroom.names import names_of
 from darkroom.preferences import read_preferences
 from darkroom.requests.settings import DRAWING, Setting
 
 __all__ = ["Also", "Panels", "Preferred", "with_options"]
 
+NAMED = {"sampler": "sampler", "schedule": "schedule", "seed_mode": "seed mode", "emphasis": "emphasis"}
 FIRST = ("Arguments", DRAWING)  # panels; options without one come last
 TYPES = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 FILES = {"picture": "FILE", "mask": "FILE", "classes": "FILE", "depth": "FILE", "boxes": "FILE"}
@@ -145,10 +147,19 @@ def _setting_parameters(settings: Sequence[Setting]) -> tuple[list[inspect.Param
                     metavar=_metavar(setting),
                     rich_help_panel=setting.panel,
                     hidden=hidden,
+                    autocompletion=_completion(setting.path),
                 )
                 parameters.append(_parameter(n, Annotated[kind | None, option], None))
                 said[n] = setting
     return parameters, said
+
+
+def _completion(path: str) -> Callable[[str], list[str]] | None:
+    """What offers the shell the names that the setting takes, if it takes names."""
+    sort = NAMED.get(path)
+    if sort is None:
+        return None
+    return lambda incomplete: [n for n in names_of(sort) if n.lower().startswith(incomplete.lower())]
 
 
 def _metavar(setting: Setting) -> str | None:

@@ -131,14 +131,16 @@ def _pairs(tokens: Sequence[str]) -> dict[int, int]:
     return pairs
 
 
-def _numbered(tokens: Sequence[str], closing: int) -> tuple[int, float] | None:
-    """Where the colon of a `:number` right before the round bracket at `closing` stands, and the number."""
+def _numbered(tokens: Sequence[str], opening: int, closing: int) -> tuple[int, float] | None:
+    """Where the colon of a `:number` right before the closing round bracket stands, and the number."""
     colon = closing - 1
     while colon >= 0 and not (len(tokens[colon]) == 1 and tokens[colon] in "()[]:|"):
         colon -= 1
     if colon < 0 or tokens[colon] != ":":
         return None
-    number = _weight("".join(tokens[colon + 1 : closing]), f"({''.join(tokens[max(0, colon - 20) : closing])})")
+    number = _weight(
+        "".join(tokens[colon + 1 : closing]), f"({''.join(tokens[max(opening + 1, colon - 20) : closing])})"
+    )
     return None if number is None else (colon, number)
 
 
@@ -158,7 +160,7 @@ class _Reader:
         self.weights: dict[int, float] = {}  # of round brackets that say one, by their places
         self.silent: set[int] = set()  # tokens of such weights
         for closing, opening in self.opened.items():
-            if tokens[closing] == ")" and (found := _numbered(tokens, closing)) is not None:
+            if tokens[closing] == ")" and (found := _numbered(tokens, opening, closing)) is not None:
                 self.weights[opening] = found[1]
                 self.silent |= set(range(found[0], closing))
         self.open = [_Span(-1, 1.0)]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.errors import InputError, printable
 from darkroom.pictures.hints import HINTS
 from darkroom.registry import nearest
-from darkroom.systems.system import System
 from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request
+
+if TYPE_CHECKING:
+    from darkroom.systems.system import System
 
 __all__ = [
     "check_controls",
@@ -96,7 +97,6 @@ def remarks_on(request: Request) -> tuple[str, ...]:
 
 
 def check_seeds(request: Request) -> None:
-    SEED_MODES.name(request.seed_mode)
     for name, seed in (("seed", request.seed), ("variation seed", request.variation_seed)):
         if seed is not None and not 0 <= seed <= MAX_SEED:
             raise InputError(f"the {name} is {seed}, expected is 0 to {MAX_SEED} (or -1 on the command line for any)")

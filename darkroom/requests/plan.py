@@ -13,12 +13,13 @@ from torch import Tensor
 
 from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers import SAMPLERS, options_of, split_name, with_options
+from darkroom.diffusion.samplers import SAMPLERS, options_of, with_options
 from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.sigma_schedules import given
 from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
+from darkroom.names import split_name
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.pixels import resized, sides
 from darkroom.prompts.grammar import parse
@@ -129,6 +130,7 @@ def plan(request: Request, system: System) -> Plan:
     check_guidance(guidance_scale, request.target_strength, request.guidance)
     check_regions(request.regions)
     check_controls(request.controls)
+    SEED_MODES.name(request.seed_mode)
     check_seeds(request)
     sampler, stepped, options = _sampling(request, system)
     sample = with_options(sampler, options)

@@ -19,7 +19,7 @@ def repeated(found: Request, values: Mapping[str, Any]) -> Request:
     schedule not the options of the one before; another number of steps or schedule rules over given noise levels.
     """
     if "sampler" in values:
-        from darkroom.diffusion.samplers import split_name
+        from darkroom.names import split_name
 
         found = replace(found, sampler_options={})
         if split_name(values["sampler"])[1] is not None and "schedule" not in values:

@@ -88,3 +88,5 @@ def test_the_shell_offers_names(home: Path) -> None:
     assert completions(home, "darkroom generate -m dr") == {"dreams_v2"}
     assert {"picturebook", "dreams_v2", "sdxl-base"} <= completions(home, "darkroom generate --model ")
     assert completions(home, "darkroom generate --lora i") == {"ink"}
+    assert {"DPM++", "2M", "SDE"} <= completions(home, "darkroom generate --sampler DPM++")
+    assert "karras" in completions(home, "darkroom generate --schedule ka")

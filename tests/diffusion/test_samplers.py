@@ -20,10 +20,11 @@ from torch import Tensor
 
 from darkroom.diffusion.noise import SeededNoise
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers import SAMPLERS, split_name, with_options
+from darkroom.diffusion.samplers import SAMPLERS, with_options
 from darkroom.diffusion.sigma_schedules import SCHEDULES, given, spaced
 from darkroom.diffusion.stepping import stepping
 from darkroom.errors import InputError
+from darkroom.names import split_name
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.types import Sampler
 

@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.diffusion.process import DiffusionProcess
-from darkroom.diffusion.samplers import SAMPLERS, split_name
+from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.sigma_schedules import SCHEDULES, spaced
 from darkroom.diffusion.sigma_schedules import given as sigmas_given
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
+from darkroom.names import split_name
 from darkroom.noise_schedule import NoiseSchedule
 
 PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")

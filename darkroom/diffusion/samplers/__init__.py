@@ -23,7 +23,6 @@ from darkroom.diffusion.samplers.registry import (
     SamplerEntry,
     add_sampler,
     options_of,
-    split_name,
     with_options,
 )
 
@@ -46,7 +45,6 @@ __all__ = [
     "sa_solver",
     "second_order",
     "seeds",
-    "split_name",
     "tcd",
     "unipc",
     "with_options",

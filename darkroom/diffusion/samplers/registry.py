@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from darkroom.errors import InputError
 from darkroom.registry import Registry
 from darkroom.types import Denoise, NoiseSource, Sampler, Step
 
-__all__ = ["SAMPLERS", "SamplerEntry", "add_sampler", "options_of", "split_name", "with_options"]
+__all__ = ["SAMPLERS", "SamplerEntry", "add_sampler", "options_of", "with_options"]
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,3 @@ def options_of(name: str) -> dict[str, object]:
 def with_options(name: str, values: Mapping[str, object]) -> Sampler:
     """The sampler `name` with the options `values`; `InputError` for what it does not have or cannot be."""
     return SAMPLERS[name].with_options(values)
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" and "k_dpmpp_2m_ka" are 2M and karras."""
-    found = re.fullmatch(r"(.*\S)(?:[ _]+(karras|exponential|polyexponential)|_(ka))", name.strip(), re.I | re.S)
-    if found is None:
-        return name.strip(), None
-    return found[1].rstrip(" _"), (found[2] or "karras").lower()

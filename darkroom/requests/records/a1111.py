@@ -7,15 +7,17 @@ import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darkroom.config import from_dict
 from darkroom.errors import InputError, printable
-from darkroom.requests.plan import Plan
 from darkroom.requests.records.controls import described, fingerprint, recorded, written
 from darkroom.requests.records.found import Findings, Found
 from darkroom.requests.settings import SETTINGS, Setting
 from darkroom.types import ControlUnit, Guidance, HighResolution, Region, Request
+
+if TYPE_CHECKING:
+    from darkroom.requests.plan import Plan
 
 __all__ = ["parameters_text", "parse_parameters"]
 

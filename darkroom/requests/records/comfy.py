@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from darkroom.diffusion.samplers import SAMPLERS
-from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError
 from darkroom.requests.records.comfy_conditioning import Prompts
 from darkroom.requests.records.comfy_graph import Graph, Node, api_graph, workflow_graph
@@ -155,8 +153,12 @@ def _options(graph: Graph, found: Findings, node: Node | None) -> None:
     """The options of a node that is a sampler or a schedule of its own: those that this project's has, too."""
     read: Callable[[Mapping[str, object]], object]
     if node is not None and node.kind in SOLVERS:
+        from darkroom.diffusion.samplers import SAMPLERS
+
         field, read = "sampler_options", SAMPLERS[SOLVERS[node.kind]].with_options
     elif node is not None and node.kind in SCHEDULERS:
+        from darkroom.diffusion.sigma_schedules import SCHEDULES
+
         field, read = "schedule_options", SCHEDULES[SCHEDULERS[node.kind]].read
     else:
         return

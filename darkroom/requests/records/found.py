@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from darkroom.diffusion.samplers import SAMPLERS, split_name
-from darkroom.diffusion.sigma_schedules import SCHEDULES
 from darkroom.errors import InputError, printable
+from darkroom.names import names_of, split_name
 from darkroom.prompts.grammar import MAX_WEIGHT
 from darkroom.types import ControlUnit, Request
 
@@ -72,8 +71,8 @@ class Findings:
         if not isinstance(value, str):
             return
         name, carried = split_name(value)
-        if name in SAMPLERS:
-            self.fields["sampler"] = SAMPLERS.name(name)
+        if name in names_of("sampler"):
+            self.fields["sampler"] = names_of("sampler").name(name)
             if carried is not None:
                 self.fields.setdefault("schedule", carried)
         else:
@@ -82,8 +81,8 @@ class Findings:
     def schedule(self, value: object) -> None:
         if not isinstance(value, str) or value.lower() == "automatic":
             return
-        if value in SCHEDULES:
-            self.fields["schedule"] = SCHEDULES.name(value)
+        if value in names_of("schedule"):
+            self.fields["schedule"] = names_of("schedule").name(value)
         else:
             self.unmapped.append(f"schedule: {value[:80]}")
 

@@ -1,0 +1,62 @@
+"""What is wrong with requests whatever the model is, found before PyTorch is imported, which takes longer than that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from darkroom.checkpoints.folders import LORAS, find_file
+from darkroom.checkpoints.locate import place
+from darkroom.checkpoints.model_folders import ModelFolders
+from darkroom.errors import InputError
+from darkroom.names import names_of, split_name, table
+from darkroom.prompts.grammar import parse
+from darkroom.requests.checks import (
+    check_controls,
+    check_guidance,
+    check_hires,
+    check_pictures,
+    check_regions,
+    check_seeds,
+)
+from darkroom.types import Request
+
+__all__ = ["check_early"]
+
+
+def check_early(requests: Sequence[Request], models: Sequence[str], folders: ModelFolders) -> None:
+    """`InputError` for the first mistake in `requests` and in names of models, as the plan of a request has it."""
+    for model in models:
+        place(model, folders.checkpoints)
+    for request in requests:
+        _check(request, folders)
+        if models[0] in names_of("system"):
+            _check_limits(request, names_of("system").name(models[0]))
+
+
+def _check(request: Request, folders: ModelFolders) -> None:
+    if request.sampler is not None:
+        names_of("sampler").name(split_name(request.sampler)[0])
+    if request.schedule is not None and request.schedule.lower() != "automatic":
+        names_of("schedule").name(request.schedule)
+    names_of("seed mode").name(request.seed_mode)
+    names_of("emphasis").name(request.emphasis)
+    scale = 1.0 if request.guidance_scale is None else request.guidance_scale
+    check_pictures(request)
+    check_guidance(scale, request.target_strength, request.guidance)
+    check_regions(request.regions)
+    check_controls(request.controls)
+    check_seeds(request)
+    if request.hires is not None:
+        check_hires(request.hires)
+    if request.strength is not None and not 0 <= request.strength <= 1:
+        raise InputError(f"the strength is {request.strength}, expected is 0 to 1")
+    for tag in parse(request.prompt).loras:
+        find_file(LORAS, tag.name, folders.loras)
+    parse(request.negative_prompt, composed=False)
+
+
+def _check_limits(request: Request, system: str) -> None:
+    """Of a system of the catalogue: what its model may say otherwise is checked against that later."""
+    limits = table()["limits"][system]
+    if request.steps is not None and not 1 <= request.steps <= limits["steps"]:
+        raise InputError(f"the number of steps is {request.steps}, expected is 1 to {limits['steps']}")

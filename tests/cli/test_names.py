@@ -1,0 +1,74 @@
+"""Names without PyTorch, and what answers by them alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darkroom.cli.names import named
+from darkroom.diffusion.samplers import SAMPLERS
+from darkroom.names import names_of, table
+from darkroom.pictures.picture_file import write_picture
+
+QUICK = "import sys\nfrom darkroom.cli import main\nsys.argv = ['darkroom', *{!r}]\ntry: main()\nfinally: {}"
+
+
+def run_quick(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command; its last line on standard error says whether PyTorch was imported."""
+    program = QUICK.format(list(arguments), "print('torch' in sys.modules, file=sys.stderr)")
+    env = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_the_file_says_what_the_tables_say() -> None:
+    """After a change to the tables: python -m darkroom.cli.names"""
+    assert table() == named()
+    assert names_of("sampler").name("k_euler_a") == SAMPLERS.name("k_euler_a") == "Euler a"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["systems"], "SDXL"),
+        (["systems", "picturebook"], "snowman"),
+        (["generate", "--list", "samplers"], "DPM++ 2M SDE"),
+        (["config"], "models_dirs"),
+        (["inspect", "told.png"], "Darkroom"),
+    ],
+)
+def test_questions_are_answered_without_pytorch(arguments: list[str], said: str, tmp_path: Path) -> None:
+    text = "a cat\nSteps: 2, Sampler: Euler a, Seed: 1, Size: 32x32, RNG: CPU, Version: darkroom 0.1"
+    write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), text)
+    done = run_quick(tmp_path, *arguments)
+    assert said in done.stdout
+    assert done.stderr == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler, "),
+        (["--schedule", "karas"], "unknown schedule 'karas'; known are: karras, "),
+        (["-m", "nosuch"], "there is no model 'nosuch'"),
+        (["--lora", "ink"], "the LoRA 'ink' is no file"),
+        (["--steps", "0"], "the number of steps is 0, expected is 1 to 1000"),
+        (["--cfg-scale", "inf"], "--cfg-scale: 'inf' is wrong, expected a number"),
+        (["--strength", "2", "--init-image", "told.png"], "there is no picture told.png"),
+        (["--seed", "-7"], "the seed is -7"),
+        (["--hires", "0.5"], "the second pass enlarges by 0.5"),
+        (["--negative-prompt", "(x:inf)"], "the weight in '(x:inf)' is out of range"),
+        (["--frames", "0"], "0"),
+        (["--seed-mode", "nai"], "unknown seed mode 'nai'"),
+    ],
+)
+def test_mistakes_are_said_without_pytorch(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = run_quick(tmp_path, "generate", "a cat", *arguments)
+    assert message in done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+    assert done.stderr.count("\n") == 2
+    assert not (tmp_path / "out").exists()
