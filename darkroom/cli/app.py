@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from darkroom import __version__
-from darkroom.cli import checkpoints, compare, configuration, data, evaluate, generate, serve, systems, train
+from darkroom.cli import checkpoints, compare, configuration, data, evaluate, generate, replicate, serve, systems, train
 from darkroom.cli.options import Panels
 
 __all__ = ["app"]
@@ -45,6 +45,7 @@ def _main(
 app.command("generate", cls=Panels)(generate.command)
 app.command("serve", cls=Panels)(serve.command)
 app.command("compare")(compare.command)
+app.command()(replicate.replicate)
 app.command()(systems.systems)
 app.command()(checkpoints.inspect)
 app.command()(checkpoints.convert)
