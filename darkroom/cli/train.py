@@ -69,6 +69,7 @@ def train(
     from darkroom.training.loop import train as run
     from darkroom.training.prior import kept_in
     from darkroom.training.recipe import load_recipe
+    from darkroom.training.report import write_report
     from darkroom.training.run_folder import natural_precision, resolved
     from darkroom.training.world import open_world
 
@@ -91,7 +92,7 @@ def train(
             if end.step < loop.steps:
                 print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")
             else:
-                print(f"done: {folder / 'export'}")
+                print(f"done: {folder / 'export'}, {write_report(folder)}")
     if end.signal is not None:
         raise typer.Exit(128 + end.signal)
 
@@ -116,6 +117,9 @@ def plan(
     rate: Annotated[float | None, typer.Option(help="Pictures a second of all devices, as measured.")] = None,
     tflops: Annotated[float | None, typer.Option(help="In place of --rate: what one device reaches.")] = None,
     price: Annotated[float | None, typer.Option(help="Of a device for an hour.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder of the run, whose report shows the plan beside it.")
+    ] = None,
 ) -> None:
     """Memory by part, work, time, cost and buckets of a run before it begins; no weights are made."""
     for name, value in (("rate", rate), ("tflops", tflops), ("price", price)):
@@ -132,6 +136,18 @@ def plan(
         device_flops=None if tflops is None else tflops * 1e12,
     )
     print(plan_text(found, devices=devices, memory=size, price=price))
+    if output is not None:
+        from darkroom.training.report import write_plan
+
+        print(f"written: {write_plan(found, output)}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="The folder of a run, also while it goes on.")]) -> None:
+    """Write report.html to a run's folder: curves, samples, ledger, the plan beside what happened; one file."""
+    from darkroom.training.report import write_report
+
+    print(write_report(run))
 
 
 @app.command()

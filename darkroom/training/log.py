@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from darkroom.errors import InputError
@@ -99,6 +100,8 @@ class Log:
             **{k: float(f"{v:.5g}") for k, v in means.items()},
             "images_per_second": float(f"{speed:.3g}"),
         }
+        if torch.device(self.config.device).type == "cuda":
+            line["memory/GiB"] = round(torch.cuda.max_memory_allocated(self.config.device) / 2**30, 2)
         self._write(line)
         self.tally.clear(seconds)
 

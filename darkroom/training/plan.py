@@ -17,6 +17,7 @@ from darkroom.checkpoints.load import load_checkpoint
 from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems.build import build
+from darkroom.systems.system_file import find_system
 from darkroom.training.config import LoopConfig
 from darkroom.training.meta_passes import Activations, counted, in_precision, measured_activations
 from darkroom.training.model_ref import system_of
@@ -128,7 +129,10 @@ def _networks(
         raise InputError(
             f"a recipe of kind {recipe.kind} cannot be planned, expected is one of a UNet or a first stage"
         )
-    system = system_of(recipe.model) or load_checkpoint(recipe.model, torch.float32, "cpu").model.system
+    named = getattr(recipe, "system", None)  # what the model is trained as, where that is said
+    system = (find_system(named) if named is not None else system_of(recipe.model)) or load_checkpoint(
+        recipe.model, torch.float32, "cpu"
+    ).model.system
     model = build(system, "meta")
     u, f = system.unet, system.autoencoder.factor
     latents = torch.empty(rows, u.in_channels, size.height // f, size.width // f, device="meta", dtype=kind)
