@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from darkroom.cli.handover import hand_over
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,12 @@ class Job:
 
 
 def draw(requests: list[Request], job: Job, began: float) -> None:
-    """Run the requests and write the pictures; what is finished when Ctrl-C comes is written, too."""
+    """Run the requests and write the pictures; what is finished when Ctrl-C comes is written, too.
+
+    A server of the same user that draws the same draws them instead.
+    """
+    if hand_over(requests, job, began):
+        return
     base = job.models.load()
     if not job.told and "caption" in base.model.conditioner.embedders:
         raise InputError(f"no prompt is given; {base.model.system.name} wants one, '' for a picture of anything")

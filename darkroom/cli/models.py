@@ -91,6 +91,10 @@ class Models:
             rich_help_panel=PANEL,
         ),
     ] = None
+    local: Annotated[
+        bool,
+        typer.Option("--local", help="Draw here, also where a server of yours runs.", rich_help_panel=PANEL),
+    ] = False
     compiled: Annotated[
         bool, typer.Option("--compile", help="Make kernels first; pays for many pictures.", rich_help_panel=PANEL)
     ] = False

@@ -81,16 +81,26 @@ class Output:
         One picture takes the place of the named file. Several get its name with numbers; those, and the names in a
         folder, are always new.
         """
-        from darkroom.pictures.picture_file import numbered_paths, write_new_picture, write_picture
+        from darkroom.pictures.picture_file import write_new_picture, write_picture
 
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.is_file and of == 1:
             write_picture(self.path, pixels, parameters)
             return self.path
-        if self.is_file:
-            return write_new_picture(self._numbered(number), pixels, parameters)
-        names = numbered_paths(self.folder, number, f"-{seed}.{self.ending}")
-        return write_new_picture(names, pixels, parameters)
+        return write_new_picture(self._new_paths(number, seed), pixels, parameters)
+
+    def place(self, number: int, of: int, content: bytes, seed: int) -> Path:
+        """As `write`, of a picture whose file's bytes are there already."""
+        from darkroom.whole_file import new_file, whole_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.is_file and of == 1:
+            with whole_file(self.path) as file:
+                file.write(content)
+            return self.path
+        with new_file(self._new_paths(number, seed)) as new:
+            new.file.write(content)
+        return new.path
 
     def write_animation(self, frames: Sequence[np.ndarray], parameters: str, rate: float) -> Path:
         """Write `frames`, uint8 (H, W, 3) each, as one file, `rate` of them a second."""
@@ -100,7 +110,12 @@ class Output:
         write_animation(self.path, frames, parameters, rate)
         return self.path
 
-    def _numbered(self, first: int) -> Iterator[Path]:
+    def _new_paths(self, first: int, seed: int) -> Iterator[Path]:
+        """The paths that one of several pictures may get, the next ones where others have them."""
+        from darkroom.pictures.picture_file import numbered_paths
+
+        if not self.is_file:
+            return numbered_paths(self.folder, first, f"-{seed}.{self.ending}")
         return (self.path.with_name(f"{self.path.stem}-{i}{self.path.suffix}") for i in count(first))
 
 

@@ -17,6 +17,7 @@ from darkroom.cli.options import with_options
 from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
+    from darkroom.serve.announcement import Announcement
     from darkroom.serve.residents import Load
 
 __all__ = ["command"]
@@ -70,6 +71,49 @@ class Address:
             with os.fdopen(descriptor, "w") as file:
                 file.write(token)
             return token
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is kept, and what a client may ask for."""
+
+    keep_days: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-days",
+            metavar="NUMBER",
+            help="Remove pictures and jobs after that; default: never.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
+    keep_gib: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-gib", metavar="NUMBER", help="Remove the oldest pictures beyond that size.", rich_help_panel=PANEL
+        ),
+    ] = None
+    pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="INTEGER", help="Of a picture.", rich_help_panel=PANEL)
+    ] = 2048 * 2048
+    steps: Annotated[
+        int, typer.Option("--max-steps", metavar="INTEGER", help="Of a picture.", rich_help_panel=PANEL)
+    ] = 200
+    queue: Annotated[
+        int, typer.Option("--max-queue", metavar="INTEGER", help="Jobs that wait.", rich_help_panel=PANEL)
+    ] = 1000
+    prompts: Annotated[
+        bool, typer.Option("--log-prompts", help="Let prompts stand in the logs.", rich_help_panel=PANEL)
+    ] = False
+
+    def __post_init__(self) -> None:
+        for flag, value in (
+            ("--keep-days", self.keep_days),
+            ("--keep-gib", self.keep_gib),
+            ("--max-pixels", self.pixels),
+            ("--max-steps", self.steps),
+            ("--max-queue", self.queue),
+        ):
+            require(value is None or value > 0, flag, value, "more than 0")
 
 
 @dataclass(frozen=True)
@@ -136,12 +180,26 @@ class Serving:
         common = Models(device=self.device, dtype=self.dtype, threads=self.threads)
         found: dict[str, Load] = {}
         for model in self.models or [common.name]:
-            path = Path(model)
-            name = path.stem if path.suffix else path.name
+            name = _name(model)
             if name in found:
                 raise InputError(f"two models are called {name!r}; clients could not tell them apart")
             found[name] = partial(Models.load, replace(common, name=model))
         return found
+
+    def announcement(self, token: str, address: str) -> Announcement:
+        """What the user's other programs are told of this server."""
+        from darkroom.serve.announcement import Announcement, named
+
+        return Announcement(
+            address=address,
+            token=token,
+            process=os.getpid(),
+            models={named(model): _name(model) for model in self.models or [Models().name]},
+            lora_folders=tuple(named(folder) for folder in self.loras or ()),
+            embedding_folders=tuple(named(folder) for folder in self.embeddings or ()),
+            device=self.device,
+            dtype=self.dtype,
+        )
 
     def home(self) -> Path:
         """The folder, made where it is missing."""
@@ -154,7 +212,13 @@ class Serving:
         return folder
 
 
-def _serve(serving: Serving, address: Address) -> None:
+def _name(model: str) -> str:
+    """What clients call a model: the last part of a path, without its ending."""
+    path = Path(model)
+    return path.stem if path.suffix else path.name
+
+
+def _serve(serving: Serving, address: Address, bounds: Bounds) -> None:
     """Serve pictures over HTTP: a page, jobs that survive, OpenAI's and AUTOMATIC1111's shapes.
 
     darkroom serve
@@ -165,6 +229,7 @@ def _serve(serving: Serving, address: Address) -> None:
     except ImportError:
         raise InputError("the server needs more packages: pip install 'darkroom-diffusion[serve]'") from None
 
+    from darkroom.serve.intake import Limits
     from darkroom.serve.run import run
     from darkroom.serve.service import ServiceConfig
 
@@ -175,11 +240,15 @@ def _serve(serving: Serving, address: Address) -> None:
         models=serving.resident,
         lora_folders=tuple(serving.loras or ()),
         embedding_folders=tuple(serving.embeddings or ()),
+        limits=Limits(pixels=bounds.pixels, steps=bounds.steps, queue=bounds.queue),
+        keep_days=bounds.keep_days,
+        keep_bytes=None if bounds.keep_gib is None else round(bounds.keep_gib * 2**30),
+        log_prompts=bounds.prompts,
     )
     run(
         config,
         serving.loaders(),
-        address.secret(folder),
+        partial(serving.announcement, address.secret(folder)),
         host=address.host,
         port=address.port,
         names=address.names or (),
@@ -187,4 +256,4 @@ def _serve(serving: Serving, address: Address) -> None:
     )
 
 
-command = with_options(_serve, Serving, Address)
+command = with_options(_serve, Serving, Address, Bounds)

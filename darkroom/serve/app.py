@@ -24,6 +24,8 @@ from darkroom.serve.store import UsedKey
 
 __all__ = ["make_app"]
 
+TIDY_EVERY = 600.0  # seconds
+
 log = logging.getLogger("darkroom.serve")
 
 
@@ -33,9 +35,11 @@ def make_app(service: Service, guard: GuardConfig) -> Any:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(service.start)
+        tidying = asyncio.create_task(_tidy_now_and_then(service))
         try:
             yield
         finally:
+            tidying.cancel()
             await asyncio.to_thread(service.stop)
 
     app = FastAPI(
@@ -55,6 +59,15 @@ def make_app(service: Service, guard: GuardConfig) -> Any:
     _add_errors(app)
     app.mount("/", StaticFiles(directory=str(files("darkroom.serve") / "page"), html=True, check_dir=False))
     return Guard(app, guard)
+
+
+async def _tidy_now_and_then(service: Service) -> None:
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        try:
+            await asyncio.to_thread(service.tidy)
+        except Exception:  # a full or a missing disk: next time, perhaps
+            log.exception("what is kept no longer could not be removed")
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:

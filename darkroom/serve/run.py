@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import webbrowser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
 
 from darkroom.errors import InputError
+from darkroom.serve.announcement import Announcement, announced
 from darkroom.serve.app import make_app
 from darkroom.serve.guard import GuardConfig
 from darkroom.serve.logs import log_to_stderr
@@ -25,19 +27,23 @@ __all__ = ["run"]
 def run(
     config: ServiceConfig,
     models: Mapping[str, Load],
-    token: str,
+    announcement: Callable[[str], Announcement],
     *,
     host: str = "127.0.0.1",
     port: int = 7860,
     names: Sequence[str] = (),
     browser: bool = False,
 ) -> None:
-    """Serve until the process is told to end. `InputError` where the address or the folder is taken."""
+    """Serve until the process is told to end. `InputError` where the address or the folder is taken.
+
+    `announcement`: what the user's other programs are told, with the token, of the address that was got.
+    """
     log_to_stderr()
     with _lock(config.folder), _listening(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
-        address = f"http://{shown}:{listening.getsockname()[1]}/?token={token}"
-        guard = GuardConfig({token: "owner"}, tuple(names), config.limits.body, config.limits.rate)
+        told = announcement(f"http://{shown}:{listening.getsockname()[1]}")
+        address = f"{told.address}/?token={told.token}"
+        guard = GuardConfig({told.token: "owner"}, tuple(names), config.limits.body, config.limits.rate)
         app = make_app(Service(config, models), guard)
         server = uvicorn.Server(
             uvicorn.Config(
@@ -51,7 +57,10 @@ def run(
         print(address, flush=True)
         if browser:
             webbrowser.open(address)
-        server.run(sockets=[listening])
+        # uvicorn ends in order on SIGTERM and then raises it anew: that it came is no failure.
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        with announced(told):
+            server.run(sockets=[listening])
 
 
 @contextmanager
@@ -61,6 +70,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(100)  # who comes before the server is up waits
     except OSError as error:
         listening.close()
         raise InputError(f"the server cannot listen on {host}:{port}: {error.strerror or error}") from None

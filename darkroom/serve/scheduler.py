@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from darkroom.serve.jobs import Job
 
-__all__ = ["Shares", "in_turn"]
+__all__ = ["Costs", "Shares", "in_turn"]
 
+LEARNING = 0.3  # share of a new measurement in what is expected
 URGENT = 3.0  # a job whose deadline is nearer than this many times its cost goes before others of its priority
 
 
@@ -44,3 +45,27 @@ class Shares:
 
     def charge(self, client: str, seconds: float) -> None:
         self.served[client] = self.served.get(client, 0.0) + seconds
+
+
+class Costs:
+    """The seconds of the machine that a step takes, by model and number of pixels: learned from finished pictures."""
+
+    def __init__(self) -> None:
+        self._step: dict[tuple[str, int], float] = {}
+
+    def learn(self, model: str, pixels: int, steps: int, seconds: float) -> None:
+        """A picture of so many steps has taken `seconds` of the machine, its share where others ran beside it."""
+        if steps <= 0:
+            return
+        key, now = (model, pixels), seconds / steps
+        before = self._step.get(key, now)
+        self._step[key] = before + LEARNING * (now - before)
+
+    def seconds(self, model: str, pixels: int, steps: int) -> float | None:
+        """What a picture is expected to take; None for a model of which none was drawn. Sizes that were not drawn are
+        told from the nearest one, in proportion to the pixels."""
+        known = [(abs(p - pixels), p, s) for (m, p), s in self._step.items() if m == model]
+        if not known:
+            return None
+        _, nearest, step = min(known)
+        return step * steps * pixels / nearest

@@ -45,6 +45,7 @@ class ServiceConfig:
     drain: float = 30.0  # seconds that pictures under way get when the server ends
     keep_days: float | None = None  # of pictures and jobs; None: for ever
     keep_bytes: int | None = None  # of all pictures; the oldest go
+    log_prompts: bool = False
     upload_days: float = 2.0  # of uploads that no job names
 
     def __post_init__(self) -> None:
@@ -104,23 +105,35 @@ class Service:
 
     def submit(self, asked: Submission) -> Job:
         """Accept a job. `InputError` for what cannot be drawn, `Busy` where too many wait."""
-        if self.draining:
-            raise Busy("the server is ending and takes no more jobs", 10)
         asked = replace(asked, model=self.residents.name(asked.model))
         asked = taken_in(asked, self.uploads, self.config.limits)
-        if (resident := self.residents.there(asked.model)) is not None:
-            check_plan(resident.pipeline.checked(self.uploads.request(asked.request, asked.images)), self.config.limits)
-        waiting = self.worker.order()
-        mine = sum(job.client == asked.client for job in waiting)
-        if len(waiting) >= self.config.limits.queue or mine >= self.config.limits.client_queue:
-            raise Busy(f"{len(waiting)} jobs wait, {mine} of them yours; try again later", 30)
         job = Job(**{f.name: getattr(asked, f.name) for f in fields(Submission)})
+        if job.key is None or self.store.keyed(job.client, job.key) is None:
+            self._admit(job)
         kept = self.store.add(job)
         if kept.id == job.id:
-            log.info("queued", extra={"job": kept.id, "client": kept.client, "model": kept.model})
+            prompt = {"prompt": kept.request.get("prompt")} if self.config.log_prompts else {}
+            log.info("queued", extra={"job": kept.id, "client": kept.client, "model": kept.model, **prompt})
             self.worker.add(kept)
             self._tell(kept)
         return kept
+
+    def _admit(self, job: Job) -> None:
+        """`InputError` or `Busy` where a new job cannot be taken."""
+        if self.draining:
+            raise Busy("the server is ending and takes no more jobs", 10)
+        limits = self.config.limits
+        if (resident := self.residents.there(job.model)) is not None:
+            check_plan(resident.pipeline.checked(self.uploads.request(job.request, job.images)), limits)
+        waiting = self.worker.order()
+        mine = sum(other.client == job.client for other in waiting)
+        if len(waiting) >= limits.queue or mine >= limits.client_queue:
+            after = self.worker.backlog() / max(1, len(waiting))  # until the next one has gone
+            raise Busy(f"{len(waiting)} jobs wait, {mine} of them yours; try again later", after)
+        if job.deadline is not None:
+            late = time.time() + self.worker.backlog() + self.worker.cost(job) - job.deadline
+            if late > 0:
+                raise Busy(f"the job would be done about {late:.1f} s after its deadline; try again later", late)
 
     def cancel(self, id: str) -> Job | None:
         """End the job; None if there is none. Of one that is over nothing changes."""

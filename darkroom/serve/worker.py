@@ -21,7 +21,7 @@ from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
 from darkroom.serve.metrics import Metrics
 from darkroom.serve.residents import Resident, Residents
-from darkroom.serve.scheduler import Shares, in_turn
+from darkroom.serve.scheduler import Costs, Shares, in_turn
 from darkroom.serve.store import Store
 from darkroom.serve.uploads import Uploads
 
@@ -82,6 +82,7 @@ class Worker:
         self.folder, self.journals = folder / "pictures", folder / "journals"
         self.paused = False
         self.shares = Shares()
+        self.costs = Costs()
         self.metrics = Metrics()
         self._live: dict[str, _Live] = {}
         self._wake = threading.Condition()
@@ -149,6 +150,24 @@ class Worker:
             live = self._live.get(id)
             return (0, None) if live is None else (live.step, live.steps)
 
+    def cost(self, job: Job) -> float:
+        """The seconds that a job is expected to take of the machine; 0 before its model has drawn anything."""
+        resident = self.residents.there(job.model)
+        if resident is None:
+            return 0.0
+        said, usual = job.request, resident.loaded.model.system.defaults
+        pixels = (said.get("width") or usual.width) * (said.get("height") or usual.height)
+        with self._wake:
+            live = self._live.get(job.id)
+            left = job.count if live is None else len(live.todo) + len(live.tickets)
+        return left * (self.costs.seconds(job.model, pixels, said.get("steps") or usual.steps) or 0.0)
+
+    def backlog(self) -> float:
+        """The seconds that all jobs which are not over are expected to take."""
+        with self._wake:
+            jobs = [live.job for live in self._live.values()]
+        return sum(map(self.cost, jobs))
+
     def preview(self, id: str) -> bytes | None:
         """What a picture of the job looks like now, as JPEG; None if none is under way."""
         with self._wake:
@@ -211,7 +230,7 @@ class Worker:
         while not self._stopping and not self.paused and self.running() < self.most:
             with self._wake:
                 waiting = {live.job.id: live for live in self._live.values() if live.waits}
-            order = in_turn((live.job for live in waiting.values()), self.shares.served, now, lambda job: 0.0)
+            order = in_turn((live.job for live in waiting.values()), self.shares.served, now, self.cost)
             if not any(self._begin(waiting[job.id]) for job in order):
                 return
 
@@ -326,10 +345,13 @@ class Worker:
     ) -> None:
         from darkroom.engine.engine import Cancelled
 
+        share = seconds / max(1, self.running())  # of the machine, beside the others
         try:
             if ticket.error is None:
                 self._keep(live, number, resident, ticket)
                 self.metrics.picture_time.see(seconds)
+                plan = ticket.result().plan
+                self.costs.learn(live.job.model, plan.width * plan.height, _steps(plan), share)
             elif not isinstance(ticket.error, Cancelled):
                 self._fail(live, ticket.error)
             elif live.error is None and not live.cancelled:
@@ -340,7 +362,7 @@ class Worker:
             self._fail(live, error)
         finally:
             self.residents.give_back(resident)
-            self.shares.charge(live.job.client, seconds)
+            self.shares.charge(live.job.client, share)
             with self._wake:
                 live.tickets.pop(number, None)
                 self._notify()

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
+from serving import TOKEN, loader, serving
 
-from darkroom.checkpoints.model import LoadedModel, load_model
-from darkroom.serve.app import make_app
-from darkroom.serve.guard import GuardConfig
 from darkroom.serve.intake import Limits
 from darkroom.serve.service import Service, ServiceConfig
-
-TOKEN = "a-token-for-tests"
-
-
-def loader(folder: Path) -> Callable[[], LoadedModel]:
-    return lambda: load_model(str(folder))
-
-
-@contextmanager
-def serving(service: Service, guard: GuardConfig | None = None) -> Iterator[str]:
-    """The address of a server over `service` on a thread of its own."""
-    guard = guard or GuardConfig({TOKEN: "tester"}, rate=1e6)
-    config = uvicorn.Config(make_app(service, guard), log_config=None, timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
 
 
 @pytest.fixture

@@ -11,22 +11,13 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from serving import finished
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
 from darkroom.types import Request
 
 CAT = {"prompt": "a red cat", "seed": 3, "steps": 4}
-
-
-def finished(client: httpx.Client, job: dict[str, Any], seconds: float = 30) -> dict[str, Any]:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        now = client.get(f"/v1/jobs/{job['id']}").json()
-        if now["finished"] is not None:
-            return now
-        time.sleep(0.02)
-    raise AssertionError(f"not finished: {now}")
 
 
 def pixels(client: httpx.Client, picture: dict[str, Any]) -> np.ndarray:

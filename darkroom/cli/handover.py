@@ -1,0 +1,159 @@
+"""Handing the requests of `darkroom generate` over to a server of the same user, so that nothing has to be loaded."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from darkroom.errors import InputError
+from darkroom.requests.change import said
+from darkroom.requests.settings import find_setting
+from darkroom.serve.announcement import Announcement, find_server, named, same_folders
+from darkroom.serve.intake import UNSAID, plain_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from darkroom.cli.draw import Job
+    from darkroom.cli.models import Models
+    from darkroom.types import Request
+
+__all__ = ["hand_over"]
+
+SENT = ("picture", "mask")  # kinds of settings whose arrays become uploads without loss
+PATIENCE = 2.0  # seconds that a server has to accept the first request
+
+
+def hand_over(requests: list[Request], job: Job, began: float) -> bool:
+    """Have the user's server draw `requests`, if one runs that draws exactly this, and write its pictures.
+
+    False, and nothing done, where none does. The pictures are those that each request gives alone, byte for byte.
+    """
+    server = find_server()
+    if server is None or not _draws(server, requests, job):
+        return False
+    model = server.models[named(job.models.name)]
+    try:
+        line = _Line(server, PATIENCE)
+        submitted = [line.submit(model, request) for request in requests]
+    except OSError:
+        return False  # it has just ended
+    line.patience = None
+    written, first = 0, job.output.first_number()
+    try:
+        for index, (request, id) in enumerate(zip(requests, submitted)):
+            done = line.finished(id)
+            if done["state"] != "done":
+                raise InputError(done["error"]["message"])
+            ending = job.output.ending
+            content = line.get(f"/v1/pictures/{done['pictures'][0]['id']}.{ending}")
+            print(job.output.place(first + index, len(requests), content, request.seed), flush=True)
+            written += 1
+    except (KeyboardInterrupt, InputError, OSError) as error:
+        for id in submitted[written:]:
+            line.cancel(id)
+        if isinstance(error, OSError):
+            raise InputError(f"the server at {server.address} went away; --local draws without it") from None
+        raise
+    many = f"{written} picture{'s' if written != 1 else ''}"
+    print(f"{many} in {time.perf_counter() - began:.2f} s, drawn by the server at {server.address}", file=sys.stderr)
+    return True
+
+
+def _draws(server: Announcement, requests: list[Request], job: Job) -> bool:
+    """Whether the server gives the very pictures that this process would."""
+    plain = not (job.axes or job.rate or job.preview or job.like or job.additions.refiner) and job.told
+    kinds = {find_setting(path).kind for request in requests for path in said(request)}
+    return (
+        plain
+        and not job.models.local
+        and named(job.models.name) in server.models
+        and _is_as_served(job.models, server)
+        and not kinds & ({*UNSAID} - {*SENT})
+        and same_folders(job.additions.folders or (), server.lora_folders)
+        and same_folders(job.additions.embedding_folders or (), server.embedding_folders)
+    )
+
+
+def _is_as_served(models: Models, server: Announcement) -> bool:
+    """Whether nothing is said of how to load the model that the server has not been told."""
+    usual = type(models)(name=models.name, device=server.device, dtype=server.dtype)
+    return models == usual
+
+
+class _Line:
+    """Requests to one server, one after another."""
+
+    def __init__(self, server: Announcement, patience: float | None) -> None:
+        self.host = urlsplit(server.address).netloc
+        self.headers = {"Authorization": f"Bearer {server.token}", "X-Client": "generate"}
+        self.patience = patience
+
+    def submit(self, model: str, request: Request) -> str:
+        """The id of the job that draws `request`."""
+        images = {path: self._upload(path, value) for path, value in said(request).items() if hasattr(value, "shape")}
+        body = {"model": model, "request": plain_settings(request), "images": images, "exact": True}
+        return self._json("POST", "/v1/jobs", json.dumps(body).encode(), "application/json")["id"]
+
+    def finished(self, id: str) -> dict[str, Any]:
+        """The job once it is over."""
+        with self._answer("GET", f"/v1/jobs/{id}/events") as answer:
+            while line := answer.readline():
+                if line.startswith(b"data: ") and b'"finished"' in line:
+                    job = json.loads(line.removeprefix(b"data: "))
+                    if job["finished"] is not None:
+                        return job
+        raise ConnectionError("the stream ended before the job did")
+
+    def get(self, path: str) -> bytes:
+        with self._answer("GET", path) as answer:
+            return answer.read()
+
+    def cancel(self, id: str) -> None:
+        """As far as the server is there."""
+        try:
+            self._json("DELETE", f"/v1/jobs/{id}")
+        except (OSError, InputError):
+            return
+
+    def _upload(self, path: str, value: np.ndarray) -> str:
+        from PIL import Image
+
+        buffer = io.BytesIO()
+        pixels = value * 255 if find_setting(path).kind == "mask" else value
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        return self._json("POST", "/v1/uploads", buffer.getvalue(), "application/octet-stream")["id"]
+
+    def _json(self, method: str, path: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+        with self._answer(method, path, body, {"Content-Type": kind} if kind else {}) as answer:
+            return json.loads(answer.read())
+
+    @contextmanager
+    def _answer(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection(self.host, timeout=self.patience)
+        try:
+            connection.request(method, path, body, {**self.headers, **(headers or {})})
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise InputError(_message(answer.read(), answer.status))
+            yield answer
+        except http.client.HTTPException as error:
+            raise ConnectionError(str(error)) from None
+        finally:
+            connection.close()
+
+
+def _message(body: bytes, status: int) -> str:
+    try:
+        return json.loads(body)["error"]["message"]
+    except (ValueError, LookupError, TypeError):
+        return f"the server answered with status {status}"

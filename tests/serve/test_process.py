@@ -1,0 +1,104 @@
+"""The command as a process: killed inside a picture, and asked by `darkroom generate`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from darkroom.checkpoints.model import load_model
+from darkroom.library import Model
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "darkroom"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A user's own: nothing of the machine's server, folders or tokens."""
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_HOME": str(tmp_path / "data")}
+
+
+@contextmanager
+def server(model: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    command = [*COMMAND, "serve", "-m", str(model), "--port", "0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as process:
+        assert process.stdout is not None
+        address, _, token = process.stdout.readline().strip().partition("/?token=")
+        assert token, process.stderr.read() if process.stderr else ""
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
+                yield process, client
+        finally:
+            process.kill()
+
+
+def until(client: httpx.Client, id: str, is_so: Any, seconds: float = 240) -> dict[str, Any]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        job = client.get(f"/v1/jobs/{id}").json()
+        if is_so(job):
+            return job
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds} s: {job}")
+
+
+def test_jobs_survive_a_kill_inside_a_picture(tiny_folder: Path, environment: dict[str, str]) -> None:
+    said = {"prompt": "a red cat", "steps": 12, "seed": 3}
+    with server(tiny_folder, environment) as (process, client):
+        body = {"request": said, "count": 2, "exact": True}
+        running = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "one"}).json()
+        until(client, running["id"], lambda job: job["step"] > 3)
+        queued = client.post("/v1/jobs", json={"request": {**said, "steps": 2}, "exact": True}).json()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with server(tiny_folder, environment) as (process, client):
+        again = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "one"}).json()
+        assert again["id"] == running["id"]
+        done = [until(client, id, lambda job: job["finished"]) for id in (running["id"], queued["id"])]
+        assert [job["state"] for job in done] == ["done", "done"]
+        contents = [client.get(p["url"]).content for job in done for p in job["pictures"]]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    model = Model(load_model(str(tiny_folder)))
+    expected = [model.draw(**{**said, **more}) for more in ({}, {"seed": 4}, {"steps": 2})]
+    for content, drawn in zip(contents, expected):
+        path = Path(environment["XDG_DATA_HOME"]) / "expected.png"
+        assert content == drawn.save(path).read_bytes()
+
+
+def test_generate_hands_over_and_gets_the_same_bytes(
+    tiny_folder: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    line = [*COMMAND, "generate", "a red cat", "-m", str(tiny_folder), "--steps", "3", "-s", "5"]
+
+    def generate(name: str, *more: str) -> tuple[bytes, str]:
+        out = tmp_path / name
+        result = subprocess.run([*line, "-o", str(out), *more], env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.strip() == str(out)
+        return out.read_bytes(), result.stderr
+
+    with server(tiny_folder, environment):
+        handed, said = generate("handed.png")
+        assert "drawn by the server at http://127.0.0.1" in said
+        local, said = generate("local.png", "--local")
+        assert "start and load" in said
+        assert handed == local
+        bad = subprocess.run([*line, "--width", "33"], env=environment, capture_output=True, text=True)
+        assert bad.returncode == 2
+        assert bad.stderr.startswith("darkroom: width is 33")
