@@ -77,8 +77,8 @@ def _draws(server: Announcement, requests: list[Request], job: Job) -> bool:
         and named(job.models.name) in server.models
         and _is_as_served(job.models, server)
         and not kinds & ({*UNSAID} - {*SENT})
-        and same_folders(job.additions.folders or (), server.lora_folders)
-        and same_folders(job.additions.embedding_folders or (), server.embedding_folders)
+        and same_folders(job.folders.loras, server.lora_folders)
+        and same_folders(job.folders.embeddings, server.embedding_folders)
     )
 
 

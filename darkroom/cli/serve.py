@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from darkroom.checkpoints.folders import CHECKPOINTS, called
+from darkroom.cli.folders import Folders
 from darkroom.cli.models import Models, known_models
 from darkroom.cli.options import with_options
 from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
+    from darkroom.checkpoints.model_folders import ModelFolders
     from darkroom.serve.announcement import Announcement
     from darkroom.serve.residents import Load
 
@@ -147,16 +150,6 @@ class Serving:
         int | None,
         typer.Option("-t", "--threads", metavar="INTEGER", help="Cores to use; default: all.", rich_help_panel=MODELS),
     ] = None
-    loras: Annotated[
-        list[Path] | None,
-        typer.Option("--lora-dir", metavar="FOLDER", help="Where LoRAs are looked for.", rich_help_panel=MODELS),
-    ] = None
-    embeddings: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--embeddings-dir", metavar="FOLDER", help="Where embeddings are looked for.", rich_help_panel=MODELS
-        ),
-    ] = None
     resident: Annotated[
         int,
         typer.Option("--resident", metavar="INTEGER", help="Models in memory at once.", rich_help_panel=MODELS),
@@ -175,7 +168,7 @@ class Serving:
         require(self.most >= 1, "--together", self.most, "at least 1")
         require(self.resident >= 1, "--resident", self.resident, "at least 1")
 
-    def loaders(self) -> Mapping[str, Load]:
+    def loaders(self, folders: ModelFolders) -> Mapping[str, Load]:
         """What loads each model, by the name that clients use: a path's last part, else as given."""
         common = Models(device=self.device, dtype=self.dtype, threads=self.threads)
         found: dict[str, Load] = {}
@@ -183,10 +176,10 @@ class Serving:
             name = _name(model)
             if name in found:
                 raise InputError(f"two models are called {name!r}; clients could not tell them apart")
-            found[name] = partial(Models.load, replace(common, name=model))
+            found[name] = partial(Models.load, replace(common, name=model).within(folders))
         return found
 
-    def announcement(self, token: str, address: str) -> Announcement:
+    def announcement(self, folders: ModelFolders, token: str, address: str) -> Announcement:
         """What the user's other programs are told of this server."""
         from darkroom.serve.announcement import Announcement, named
 
@@ -194,9 +187,12 @@ class Serving:
             address=address,
             token=token,
             process=os.getpid(),
-            models={named(model): _name(model) for model in self.models or [Models().name]},
-            lora_folders=tuple(named(folder) for folder in self.loras or ()),
-            embedding_folders=tuple(named(folder) for folder in self.embeddings or ()),
+            models={
+                named(called(CHECKPOINTS, model, folders.checkpoints)): _name(model)
+                for model in self.models or [Models().name]
+            },
+            lora_folders=tuple(named(folder) for folder in folders.loras),
+            embedding_folders=tuple(named(folder) for folder in folders.embeddings),
             device=self.device,
             dtype=self.dtype,
         )
@@ -218,7 +214,7 @@ def _name(model: str) -> str:
     return path.stem if path.suffix else path.name
 
 
-def _serve(serving: Serving, address: Address, bounds: Bounds) -> None:
+def _serve(serving: Serving, folders: Folders, address: Address, bounds: Bounds) -> None:
     """Serve pictures over HTTP: a page, jobs that survive, OpenAI's and AUTOMATIC1111's shapes.
 
     darkroom serve
@@ -233,13 +229,13 @@ def _serve(serving: Serving, address: Address, bounds: Bounds) -> None:
     from darkroom.serve.run import run
     from darkroom.serve.service import ServiceConfig
 
-    folder = serving.home()
+    folder, found = serving.home(), folders.found()
     config = ServiceConfig(
         folder,
         most=serving.most,
         models=serving.resident,
-        lora_folders=tuple(serving.loras or ()),
-        embedding_folders=tuple(serving.embeddings or ()),
+        lora_folders=found.loras,
+        embedding_folders=found.embeddings,
         limits=Limits(pixels=bounds.pixels, steps=bounds.steps, queue=bounds.queue),
         keep_days=bounds.keep_days,
         keep_bytes=None if bounds.keep_gib is None else round(bounds.keep_gib * 2**30),
@@ -247,8 +243,8 @@ def _serve(serving: Serving, address: Address, bounds: Bounds) -> None:
     )
     run(
         config,
-        serving.loaders(),
-        partial(serving.announcement, address.secret(folder)),
+        serving.loaders(found),
+        partial(serving.announcement, found, address.secret(folder)),
         host=address.host,
         port=address.port,
         names=address.names or (),
@@ -256,4 +252,4 @@ def _serve(serving: Serving, address: Address, bounds: Bounds) -> None:
     )
 
 
-command = with_options(_serve, Serving, Address, Bounds)
+command = with_options(_serve, Serving, Folders, Address, Bounds)

@@ -262,7 +262,7 @@ def _stream(service: Service, job: str | None, last: str | None) -> StreamingRes
 
     async def lines() -> AsyncIterator[str]:
         now = await asyncio.to_thread(service.present, job)
-        for event in [] if last is not None else now:
+        for event in now if last is None or job is not None else []:
             yield event.line()
         if job is not None and all(event.data["finished"] is not None for event in now):
             service.events.drop(listener)

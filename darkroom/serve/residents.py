@@ -84,6 +84,7 @@ class Residents:
 
         Raises what went wrong with loading it, once; the next one who asks has it tried again.
         """
+        self.name(name)  # a job of an earlier start may name a model that is gone
         with self._lock:
             if (error := self._failed.pop(name, None)) is not None:
                 raise error
