@@ -33,6 +33,12 @@ UNET, TEXT = "unet.", "conditioner."  # beginnings of our module names
 MAGNITUDES = ("magnitude", "magnitude_per_output")
 BIASES = ("bias", "up_bias")  # the second is multiplied like the factors
 WHOLE = ("alpha", "on_input")  # parts that may be whole numbers
+UNREAD = {
+    ".oft_R": "an OFT of PEFT",
+    ".oft_r.": "an OFT of PEFT",
+    ".boft_R": "a BOFT of PEFT",
+    ".oft_diag": "an early OFT",
+}
 KNOWN = {**FORMATS, **MULTIPLICATIVE}
 BESIDE = {"alpha", *MAGNITUDES, *BIASES}  # parts that may stand beside those of any format
 
@@ -68,6 +74,8 @@ def read_lora(
     Raises `InputError` naming keys that match no layer, or the system that it was made for.
     """
     weights = open_weights(path)
+    if (kind := next((kind for mark, kind in UNREAD.items() if any(mark in key for key in weights)), None)) is not None:
+        raise InputError(f"{path} is {kind}, which is not read; OFT and BOFT of LyCORIS and of kohya's scripts are")
     groups, strange = _groups(weights)
     if not groups:
         raise InputError(f"{path} is no LoRA: none of its {len(weights)} tensors belongs to an adapter")

@@ -130,6 +130,13 @@ def test_what_does_not_fit_is_said(tensors: dict[str, Tensor], message: str, tmp
         only(tmp_path, WIDE, tensors)
 
 
+@pytest.mark.parametrize("part", ["oft_R.weight", "boft_R", "oft_diag"])
+def test_kinds_that_are_not_read_are_named(part: str, tmp_path: Path) -> None:
+    save_file({f"base_model.model.mid_block.x.{part}": random(2, 3)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(InputError, match=r"OFT.*, which is not read; OFT and BOFT of LyCORIS"):
+        read_lora(tmp_path / "adapter_model.safetensors", SYSTEM)
+
+
 def test_kinds_are_named(tmp_path: Path) -> None:
     tensors = {f"{LINEAR}.weight": random(32), f"{LINEAR}.on_input": torch.tensor(0)}
     tensors[f"{WIDE}.oft_blocks"] = random(32, 8, 8)
