@@ -27,7 +27,10 @@ def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True)
     if from_pure_noise and system.prediction is not Prediction.EPS:
         schedule = replace(schedule, zero_terminal_snr=True)
     defaults = replace(system.defaults, steps=steps, sampler="Euler a", schedule="trailing", guidance_scale=1.0)
-    return replace(system, schedule=schedule, defaults=defaults)
+    name = system.name if system.name.endswith("turbo") else f"{system.name}-turbo"
+    return replace(
+        system, name=name, title=f"{system.title}, in 1 to {steps} steps", schedule=schedule, defaults=defaults
+    )
 
 
 class FewSteps:
