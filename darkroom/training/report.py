@@ -22,7 +22,7 @@ from darkroom.whole_file import whole_file
 __all__ = ["PLAN", "write_plan", "write_report"]
 
 PLAN = "plan.json"
-WIDTH, HEIGHT, MARGIN = 460, 200, 46  # of a chart, in pixels
+WIDTH, HEIGHT, MARGIN = 460, 200, 58  # of a chart, in pixels
 POINTS = 400  # of a curve at most; more are averaged
 MOST_SAMPLES = 8  # pictures over time
 SKIPPED = ("step", "seconds")  # numbers of the log that are no curve
