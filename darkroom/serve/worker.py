@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from darkroom.errors import InputError
 from darkroom.serve.events import Events
 from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
+from darkroom.serve.live import Live
 from darkroom.serve.metrics import Metrics
 from darkroom.serve.residents import Resident, Residents
 from darkroom.serve.scheduler import Costs, Shares, in_turn
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from darkroom.engine.engine import Engine, Ticket
     from darkroom.engine.journal import Journal
     from darkroom.requests.plan import Plan
-    from darkroom.types import Request, Step
+    from darkroom.types import Step
 
 __all__ = ["Worker"]
 
@@ -37,27 +38,6 @@ PREVIEW_EVERY = 0.5  # seconds
 LOOK_EVERY = 1.0  # seconds between looks at deadlines
 
 log = logging.getLogger("darkroom.serve")
-
-
-@dataclass(eq=False)
-class _Live:
-    """A job that is not over. `todo`: the numbers of pictures that have not begun; `tickets`: those under way."""
-
-    job: Job
-    todo: deque[int]
-    request: Request | None = None  # of its first picture, once its uploads were read
-    tickets: dict[int, Ticket] = field(default_factory=dict)
-    step: int = 0  # of all pictures together
-    steps: int | None = None
-    previewed: float = 0.0
-    latest: tuple[Resident, Any] | None = None  # the last clean estimate (1, C, h, w) of a picture, and its model
-    error: tuple[str, str] | None = None  # (message, code) that ends it once nothing of it is under way
-    cancelled: bool = False
-
-    @property
-    def waits(self) -> bool:
-        """Whether a picture of it may begin."""
-        return self.error is None and not self.cancelled and bool(self.todo)
 
 
 class Worker:
@@ -84,7 +64,7 @@ class Worker:
         self.shares = Shares()
         self.costs = Costs()
         self.metrics = Metrics()
-        self._live: dict[str, _Live] = {}
+        self._live: dict[str, Live] = {}
         self._wake = threading.Condition()
         self._changed = False
         self._stopping = self._closed = False
@@ -107,7 +87,7 @@ class Worker:
         with self._wake:
             waiting = {live.job.client for live in self._live.values() if live.waits}
             self.shares.arrive(job.client, waiting)
-            self._live[job.id] = _Live(job, deque(n for n in range(job.count) if n not in there))
+            self._live[job.id] = Live(job, deque(n for n in range(job.count) if n not in there))
             self._notify()
 
     def cancel(self, id: str) -> bool:
@@ -172,7 +152,7 @@ class Worker:
         """What a picture of the job looks like now, as JPEG; None if none is under way."""
         with self._wake:
             live = self._live.get(id)
-        return None if live is None else _look(live)
+        return None if live is None else live.look()
 
     def running(self) -> int:
         """Pictures under way."""
@@ -234,7 +214,7 @@ class Worker:
             if not any(self._begin(waiting[job.id]) for job in order):
                 return
 
-    def _begin(self, live: _Live) -> bool:
+    def _begin(self, live: Live) -> bool:
         """The next picture of a job; False where its model is on its way."""
         from darkroom.engine.desks import exact
         from darkroom.engine.journal import Journal, journaled
@@ -277,7 +257,7 @@ class Worker:
                 live.tickets[number].cancel()
         return True
 
-    def _settle(self, live: _Live) -> None:
+    def _settle(self, live: Live) -> None:
         """Whether a job is over is decided here alone."""
         with self._wake:
             if live.tickets or live.waits or live.job.id not in self._live:
@@ -289,26 +269,26 @@ class Worker:
         else:
             self._end(live, "done")
 
-    def _end(self, live: _Live, state: State, error: str | None = None, code: str | None = None) -> None:
+    def _end(self, live: Live, state: State, error: str | None = None, code: str | None = None) -> None:
         self._change(live, state=state, finished=time.time(), error=error, code=code)
         self.metrics.end(state, code)
         self.metrics.latency.see(time.time() - live.job.created)
         with self._wake:
             del self._live[live.job.id]
 
-    def _change(self, live: _Live, **changes: Any) -> None:
+    def _change(self, live: Live, **changes: Any) -> None:
         live.job = self.store.change(live.job, **changes)
         log.info(live.job.state, extra={"job": live.job.id, "client": live.job.client, "error": live.job.error})
         self.tell(live.job)
 
-    def _fail(self, live: _Live, error: Exception) -> None:
+    def _fail(self, live: Live, error: Exception) -> None:
         if isinstance(error, InputError):
             self._spoil(live, str(error), "invalid_request")
         else:
             log.error("a picture failed", exc_info=error, extra={"job": live.job.id})
             self._spoil(live, f"an error of the server: {type(error).__name__}", "internal_error")
 
-    def _spoil(self, live: _Live, message: str, code: str) -> None:
+    def _spoil(self, live: Live, message: str, code: str) -> None:
         """Let the job end with an error, once what of it is under way has ended."""
         with self._wake:
             live.error = live.error or (message, code)
@@ -318,7 +298,7 @@ class Worker:
 
     # On the engine's thread.
 
-    def _listen(self, live: _Live, resident: Resident, step: Step, pass_number: int) -> None:
+    def _listen(self, live: Live, resident: Resident, step: Step, pass_number: int) -> None:
         live.step += 1
         live.latest = (resident, step.x0)
         id, now = live.job.id, time.monotonic()
@@ -328,20 +308,20 @@ class Worker:
             self._previewer.submit(self._preview, live)
 
     def _hand_over(
-        self, live: _Live, number: int, resident: Resident, journal: Journal, began: float, ticket: Ticket
+        self, live: Live, number: int, resident: Resident, journal: Journal, began: float, ticket: Ticket
     ) -> None:
         seconds = time.monotonic() - began
         self._writer.submit(self._finish, live, number, resident, journal, seconds, ticket)
 
     # On threads of their own.
 
-    def _preview(self, live: _Live) -> None:
-        if (jpeg := _look(live)) is not None:
+    def _preview(self, live: Live) -> None:
+        if (jpeg := live.look()) is not None:
             image = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
             self.events.tell("preview", live.job.id, {"id": live.job.id, "image": image})
 
     def _finish(
-        self, live: _Live, number: int, resident: Resident, journal: Journal, seconds: float, ticket: Ticket
+        self, live: Live, number: int, resident: Resident, journal: Journal, seconds: float, ticket: Ticket
     ) -> None:
         from darkroom.engine.engine import Cancelled
 
@@ -367,7 +347,7 @@ class Worker:
                 live.tickets.pop(number, None)
                 self._notify()
 
-    def _keep(self, live: _Live, number: int, resident: Resident, ticket: Ticket) -> None:
+    def _keep(self, live: Live, number: int, resident: Resident, ticket: Ticket) -> None:
         """The picture's file, then its record."""
         from darkroom.engine.parameters import made_with
         from darkroom.pictures.picture_file import write_picture
@@ -390,14 +370,6 @@ class Worker:
         )
         self.store.add_picture(record)
         self.tell(job)
-
-
-def _look(live: _Live) -> bytes | None:
-    """What a picture of the job looks like at this moment, as JPEG."""
-    if live.latest is None:
-        return None
-    resident, x0 = live.latest
-    return resident.jpeg(x0)
 
 
 def _key(resident: Resident) -> str:
