@@ -6,12 +6,16 @@ Prints a line for each reader and the seed of the first case of every fault; sta
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
 
-from tests.fuzz.readers import READERS
-from tests.fuzz.run import try_reader
+# The doubles that several tests share, where pytest finds them by `pythonpath` in pyproject.toml.
+sys.path[:0] = [str(Path(__file__).parents[1] / room) for room in ("checkpoints", "systems", "training")]
+
+from tests.fuzz.readers import READERS  # noqa: E402
+from tests.fuzz.run import try_reader  # noqa: E402
 
 
 def main() -> int:
