@@ -133,7 +133,7 @@ def test_a_broken_file_is_compared_with_the_nearest_system() -> None:
     [
         (["lora_unet_x.lora_up.weight"], "it is a LoRA"),
         (["encoder.conv_in.weight"], "autoencoder alone"),
-        (["control_model.x"], "ControlNet"),
+        (["control_model.input_hint_block.0.weight"], "it is a ControlNet"),
         (["emb_params"], "embedding"),
         (["input_blocks.0.0.weight"], "UNet alone"),
         (["a", "b"], "not those of a denoiser"),

@@ -103,7 +103,8 @@ def test_the_schema_names_types_and_defaults() -> None:
     described = schema()
     assert json.loads(json.dumps(described)) == described
     p = described["properties"]
-    assert p["steps"] == {"type": ["integer", "null"], "description": "Sampler steps; default: the system's."}
+    told = {"description": "Sampler steps; default: the system's.", "x-panel": "What to draw"}
+    assert p["steps"] == {"type": ["integer", "null"], **told}
     assert p["tome_ratio"]["default"] == 0.0
     assert p["hires"]["properties"]["enlarge"]["enum"] == ["latent", "picture"]
     interval = p["guidance"]["properties"]["interval"]
