@@ -164,7 +164,8 @@ def test_control_units_are_read_again_with_their_pictures(tmp_path: Path) -> Non
     assert after.unmapped == ("the control folder/b.pth: its picture was no file",)
     Image.fromarray(pixels[::-1]).save(tmp_path / "hint.png")
     (said,) = [s for s in recalled(found).unmapped if "a.safetensors" in s]  # a long path is shortened
-    assert said.startswith("the control a.safetensors: its picture ") and said.endswith(" has changed")
+    assert said.startswith("the control a.safetensors: its picture ")
+    assert said.endswith(" has changed")
     (tmp_path / "hint.png").unlink()
     assert "there is no picture" in recalled(found).unmapped[0]
 
