@@ -13,7 +13,6 @@ import typer
 
 from darkroom.cli.controls import Controls
 from darkroom.cli.draw import Job, draw
-from darkroom.cli.early import check_early
 from darkroom.cli.folders import Folders
 from darkroom.cli.listing import Listing
 from darkroom.cli.models import Additions, Models
@@ -151,6 +150,8 @@ def _generate(
     told = bool(entries) or origin.like is not None or bool(request.inputs) or request.image is not None
     drawn = [_of_entry(request, entry, additions.tags) for entry in entries or [{"prompt": request.prompt}]]
     models, additions = models.within(kept), additions.within(kept)
+    from darkroom.cli.early import check_early  # NumPy comes with it
+
     check_early(drawn, [models.name, *filter(None, [additions.refiner])], kept)
     job = Job(
         models,

@@ -59,9 +59,11 @@ def study(folders: list[Path], tmp_path: Path) -> Path:
     return tmp_path / "study"
 
 
-def design_of(candidates: int = 3, items: int = 10, **more: float) -> Design:
+def design_of(candidates: int = 3, items: int = 10, secret: str = "s", **more: float) -> Design:
     names = tuple("ABCDEF"[:candidates])
-    return Design(names, tuple(Item(str(i), f"thing {i}") for i in range(items)), ("quality", "prompt"), **more)
+    return Design(
+        names, tuple(Item(str(i), f"thing {i}") for i in range(items)), ("quality", "prompt"), secret=secret, **more
+    )
 
 
 def answered(design: Design, rater: str, count: int, votes: list[Vote], choose) -> list[Vote]:
@@ -116,7 +118,7 @@ def test_a_voter_sees_everything_once_and_tests_and_repeats_between() -> None:
 
 
 def test_labels_tell_nothing_and_are_those_of_one_study() -> None:
-    one, other = design_of(), design_of()
+    one, other = design_of(), design_of(secret="t")
     labels = one.exhibits()
     assert len(labels) == 3 * 10 * 2
     assert not labels.keys() & other.exhibits().keys()
