@@ -27,10 +27,10 @@ $(VENV)/.installed: $(VENV)/.core
 demo: $(VENV)/.core
 	$(BIN)/darkroom generate \
 		"a red house left of a yellow tree, at night" \
-		"a snowman with a green hat and a red scarf" \
+		"an orange lighthouse left of a blue boat on the sea" \
 		"three blue balloons above a meadow" \
 		"a white cat on a beach at sunset" \
-		--seed 7 --output out/demo
+		--seed 2 --output out/demo
 
 lint: install
 	$(BIN)/ruff check .
