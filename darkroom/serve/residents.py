@@ -165,7 +165,9 @@ def _shown(name: str, resident: Resident | None, *, coming: bool) -> dict[str, A
         return {**shown, "state": "loading" if coming else "unloaded"}
     system = resident.loaded.model.system
     inputs = sorted({key for e in system.embedders for key in e.reads})
-    tasks = ["text to image"] if "caption" in inputs else []
+    tasks = [*(["text to image"] if "prompt" in inputs else []), "image to image", "inpainting"]
+    if any(e.enlarges for e in system.embedders):
+        tasks = ["super-resolution"]
     return {
         **shown,
         "state": "loaded",
@@ -178,5 +180,5 @@ def _shown(name: str, resident: Resident | None, *, coming: bool) -> dict[str, A
             "schedule": system.defaults.schedule,
         },
         "inputs": inputs,
-        "tasks": [*tasks, "image to image", "inpainting"],
+        "tasks": tasks,
     }

@@ -95,6 +95,13 @@ def test_bad_input_is_one_sentence(shared_client: httpx.Client, body: dict[str, 
     assert message in answer.json()["error"]["message"]
 
 
+def test_a_loaded_model_says_what_it_can_do(shared_client: httpx.Client) -> None:
+    while (model := shared_client.get("/v1/models").json()["data"][0])["state"] != "loaded":
+        time.sleep(0.02)
+    assert model["tasks"] == ["text to image", "image to image", "inpainting"]
+    assert "prompt" in model["inputs"]
+
+
 def test_what_is_no_picture_is_refused(shared_client: httpx.Client) -> None:
     answer = shared_client.post("/v1/uploads", content=b"GIF89a but no more")
     assert answer.status_code == 400
