@@ -1,5 +1,6 @@
 """ComfyUI's graphs, written here by hand."""
 
+import gc
 import json
 import time
 from typing import Any
@@ -341,11 +342,12 @@ def test_a_workflow_without_its_graph() -> None:
     assert comfy.read_workflow({"nodes": [3, {"type": 4}]}) is None
 
 
-def chain(kind: str, name: str, other: str) -> dict[str, Any]:
-    """40,000 nodes, each linked to the one before by `name`, and by `other` to it too."""
-    graph = rewired(["x39999", 0], ["7", 0])
-    graph["3"]["inputs"]["latent_image"] = ["x39999", 0]
-    for i in range(40_000):
+def chain(kind: str, name: str, other: str, nodes: int) -> dict[str, Any]:
+    """`nodes` nodes, each linked to the one before by `name`, and by `other` to it too."""
+    last = f"x{nodes - 1}"
+    graph = rewired([last, 0], ["7", 0])
+    graph["3"]["inputs"]["latent_image"] = [last, 0]
+    for i in range(nodes):
         before = [f"x{i - 1}" if i else "6", 0]
         graph[f"x{i}"] = {"class_type": kind, "inputs": {name: before, other: before}}
     return graph
@@ -359,11 +361,18 @@ def chain(kind: str, name: str, other: str) -> dict[str, Any]:
         ("KSampler", "latent_image", "model"),
     ],
 )
-def test_graphs_of_40000_nodes_are_read_at_once(kind: str, name: str, other: str) -> None:
-    graph = chain(kind, name, other)
-    if kind == "StringConcatenate":
-        graph["6"]["inputs"] = {"text": "ab"}
-    began = time.process_time()
-    found = comfy.read(graph)
-    assert time.process_time() - began < 3  # it takes a tenth of that
-    assert found is not None
+def test_graphs_of_40000_nodes_take_no_longer_a_node(kind: str, name: str, other: str) -> None:
+    def seconds(nodes: int) -> float:
+        graph = chain(kind, name, other, nodes)
+        if kind == "StringConcatenate":
+            graph["6"]["inputs"] = {"text": "ab"}
+        gc.disable()  # what else the process holds costs nothing here
+        began = time.process_time()
+        try:
+            assert comfy.read(graph) is not None
+            return time.process_time() - began
+        finally:
+            gc.enable()
+
+    # Sixteen times as long if a node cost what the graph holds; the best of three, as the machine has other work.
+    assert min(seconds(40_000) for _ in range(3)) < 8 * min(seconds(10_000) for _ in range(3))
