@@ -55,6 +55,9 @@ class Benchmark:
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="PNG file for a sheet of the first pictures.")
     ] = None
+    varied: Annotated[
+        int, typer.Option(min=0, help="Prompts that are drawn six times more, to see what varies that they leave open.")
+    ] = 0
 
 
 def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> None:
@@ -78,7 +81,7 @@ def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> Non
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if wanted.output is None else files.enter_context(whole_file(wanted.output))
         sheet_file = None if wanted.sheet is None else files.enter_context(whole_file(wanted.sheet))
-        report = benchmark(pipeline, listed, load_judge(wanted.judge), request, sheet_file)
+        report = benchmark(pipeline, listed, load_judge(wanted.judge), request, sheet_file, varied=wanted.varied)
         if report_file is not None:
             write_report(report_file, report)
     print_report(report)

@@ -16,9 +16,10 @@ from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
+from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.frechet import Frechet
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.picturebook import STREAM, Share, draw_pixels, look_at
+from darkroom.evaluation.picturebook import STREAM, Share
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.types import Request

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
-from darkroom.engine.pipeline import Pipeline, Progress
+from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
+from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.frechet import frechet_distance
-from darkroom.evaluation.judging import Findings, look
+from darkroom.evaluation.judging import Findings
 from darkroom.evaluation.moments import Moments
+from darkroom.evaluation.open_facts import Agreement, open_agreements
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.pictures.images import grid
-from darkroom.pixels import to_tensor
 from darkroom.types import Request
 
-__all__ = ["STREAM", "Report", "Share", "benchmark", "draw_pixels", "look_at", "print_report", "write_report"]
+__all__ = ["STREAM", "Report", "Share", "benchmark", "print_report", "write_report"]
 
 STREAM = 3_000_003  # of the renders that the Fréchet distance compares with
 QUESTIONS = ("present", "counts", "colours", "parts", "relations", "surroundings")
@@ -61,14 +61,22 @@ class Report:
     unseen: dict[str, Share]
     frechet: float  # between the pictures and as many renders, in the judge's features
     pictures: int
+    left_open: dict[str, Agreement] = field(default_factory=dict)  # of what captions do not say; empty: not measured
 
 
 def benchmark(
-    pipeline: Pipeline, prompts: Sequence[Prompt], judge: Judge, settings: Request, sheet: BinaryIO | None = None
+    pipeline: Pipeline,
+    prompts: Sequence[Prompt],
+    judge: Judge,
+    settings: Request,
+    sheet: BinaryIO | None = None,
+    *,
+    varied: int = 0,
 ) -> Report:
     """Draw one picture per prompt (seed = its number in the list) with `settings` and judge it.
 
-    The first 48 pictures are written as PNG to `sheet`. Raises `InputError` for fewer than two prompts.
+    The first 48 pictures are written as PNG to `sheet`. The first `varied` prompts of one thing are drawn six times
+    more, to see in what pictures of one caption agree. Raises `InputError` for fewer than two prompts.
     """
     if len(prompts) < 2:
         raise InputError(f"the list holds {len(prompts)} prompt, expected are at least 2 to compare with renders")
@@ -86,21 +94,8 @@ def benchmark(
         unseen=_shares([v for v, p in zip(verdicts, prompts) if p.held_out]),
         frechet=frechet_distance(_moments(findings), _moments(look_at(judge, renders))),
         pictures=len(prompts),
+        left_open=open_agreements(pipeline, prompts, judge, settings, captions=varied) if varied else {},
     )
-
-
-def draw_pixels(pipeline: Pipeline, requests: Sequence[Request]) -> np.ndarray:
-    """Pictures uint8 (N, H, W, 3), in order."""
-    pictures: dict[int, np.ndarray] = {}
-    events = (e for e in pipeline.run(requests, batch_size=16) if not isinstance(e, Progress))
-    for index, picture in track(events, "drawing", total=len(requests)):
-        pictures[index] = picture.pixels
-    return np.stack([pictures[i] for i in range(len(requests))])
-
-
-def look_at(judge: Judge, pixels: np.ndarray) -> list[Findings]:
-    """What the judge finds in pictures uint8 (N, H, W, 3)."""
-    return list(track(look(judge, to_tensor(pixels)), "judging", total=len(pixels), transient=True))
 
 
 def _moments(findings: Sequence[Findings]) -> Moments:
@@ -122,6 +117,11 @@ def print_report(report: Report) -> None:
         table.add_row(q, _percent(a), interval, str(a.asked), _percent(u), str(u.asked))
     console = Console()
     console.print(table)
+    if report.left_open:
+        table = Table("left open by the caption", "two pictures agree", "two scenes of the world", "captions")
+        for name, a in report.left_open.items():
+            table.add_row(name, f"{a.drawn:.0%}", f"{a.world:.0%}", str(a.captions))
+        console.print(table)
     console.print(
         f"Fréchet distance to renders in the judge's features: {report.frechet:.2f} ({report.pictures} pictures)"
     )
