@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,11 +71,13 @@ class Address:
         try:
             return path.read_text(encoding="ascii").strip()
         except FileNotFoundError:
-            token = secrets.token_urlsafe(24)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(token)
-            return token
+            # Linked into its place whole: another server that shares the folder may begin at the same time.
+            with tempfile.NamedTemporaryFile("w", dir=folder) as file:
+                file.write(secrets.token_urlsafe(24))
+                file.flush()
+                with suppress(FileExistsError):
+                    os.link(file.name, path)
+            return path.read_text(encoding="ascii").strip()
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,16 @@ class Serving:
             "--folder", metavar="FOLDER", help="For jobs and pictures; default: of the user.", rich_help_panel=PANEL
         ),
     ] = None
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            envvar="DARKROOM_STORE",
+            help="Keep jobs in PostgreSQL at postgresql://…, with other servers; default: in the folder.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None
     most: Annotated[
         int, typer.Option("--together", metavar="INTEGER", help="Pictures under way at once.", rich_help_panel=PANEL)
     ] = 8
@@ -232,6 +246,7 @@ def _serve(serving: Serving, folders: Folders, address: Address, bounds: Bounds)
     folder, found = serving.home(), folders.found()
     config = ServiceConfig(
         folder,
+        store=serving.store,
         most=serving.most,
         models=serving.resident,
         lora_folders=found.loras,

@@ -235,7 +235,7 @@ def _share(service: Service, job: Job | None) -> tuple[float, float, int, int]:
     """(Share done, seconds left, steps done, steps in all)."""
     if job is None:
         return 0.0, 0.0, 0, 0
-    step, steps = service.worker.progress(job.id)
+    step, steps = service.progress(job.id)
     share = step / steps if steps else 0.0
     took = 0.0 if job.started is None else time.time() - job.started
     return share, took * (1 - share) / share if share else 0.0, step, steps or 0

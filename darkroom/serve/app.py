@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from darkroom import __version__
 from darkroom.errors import InputError, printable
 from darkroom.serve import a1111, jobs_api, openai
+from darkroom.serve.database import Unreachable
 from darkroom.serve.guard import Guard, GuardConfig, error_body
 from darkroom.serve.service import Busy, Service
 from darkroom.serve.store import UsedKey
@@ -87,7 +88,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         """Numbers for Prometheus."""
         worker, models = service.worker, service.residents.shown()
         loaded = sum(model["state"] == "loaded" for model in models)
-        text = worker.metrics.text(worker.running(), len(worker.order()), loaded)
+        text = worker.metrics.text(service.queue.running(), len(service.queue.order()), loaded)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
@@ -106,6 +107,10 @@ def _add_errors(app: FastAPI) -> None:
     async def busy(request: Request, error: Busy) -> JSONResponse:
         after = str(max(1, round(error.after)))
         return answer(429, str(error), "rate_limit_error", "queue_full", retry_after=after)
+
+    @app.exception_handler(Unreachable)
+    async def unreachable(request: Request, error: Unreachable) -> JSONResponse:
+        return answer(503, str(error), "server_error", "store_unreachable", retry_after="5")
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:

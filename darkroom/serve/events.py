@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,9 +57,10 @@ class Listener:
 
 
 class Events:
-    """All listeners of one server."""
+    """All listeners of one server. `relay` is called with each event that came about here, for other servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, relay: Callable[[Event], None] | None = None) -> None:
+        self._relay = relay
         self._epoch = secrets.token_hex(4)  # ids of another process mean nothing here
         self._count = 0
         self._kept: deque[tuple[int, Event]] = deque(maxlen=KEPT)
@@ -67,7 +68,8 @@ class Events:
         self._lock = threading.Lock()
         self._closed = False
 
-    def tell(self, kind: Kind, job: str, data: dict[str, Any]) -> None:
+    def tell(self, kind: Kind, job: str, data: dict[str, Any], *, elsewhere: bool = False) -> None:
+        """`elsewhere`: it came about on another server."""
         with self._lock:
             id = None
             if kind == "job":
@@ -80,6 +82,8 @@ class Events:
                 if listener.job in (None, job):
                     with suppress(RuntimeError):  # its loop has ended
                         listener.loop.call_soon_threadsafe(listener.put, event)
+        if self._relay is not None and not elsewhere:
+            self._relay(event)
 
     def heard(self, job: str) -> bool:
         """Whether anybody listens to `job`, so that a preview is worth making."""

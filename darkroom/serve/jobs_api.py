@@ -197,7 +197,7 @@ async def events(request: Request, last: LastEvent = None) -> StreamingResponse:
 @router.get("/queue")
 async def queue(request: Request) -> dict[str, Any]:
     """What waits, in order."""
-    return await asyncio.to_thread(service_of(request).queue)
+    return await asyncio.to_thread(service_of(request).queue_shown)
 
 
 @router.post("/queue")

@@ -18,12 +18,14 @@ __all__ = ["Live"]
 
 @dataclass(eq=False)
 class Live:
-    """A job that is not over. `todo`: the numbers of pictures that have not begun; `tickets`: those under way."""
+    """A job that is not over. `todo`: the numbers of pictures that have not begun; `tickets`: those under way; `mine`:
+    whether this server has claimed it, no other draws it then."""
 
     job: Job
     todo: deque[int]
     request: Request | None = None  # of its first picture, once its uploads were read
     tickets: dict[int, Ticket] = field(default_factory=dict)
+    mine: bool = False
     step: int = 0  # of all pictures together
     steps: int | None = None
     previewed: float = 0.0

@@ -8,7 +8,7 @@ import signal
 import socket
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import uvicorn
@@ -36,10 +36,13 @@ def run(
 ) -> None:
     """Serve until the process is told to end. `InputError` where the address or the folder is taken.
 
+    Servers on one database may share a folder: their claims keep them apart.
+
     `announcement`: what the user's other programs are told, with the token, of the address that was got.
     """
     log_to_stderr()
-    with _lock(config.folder), _listening(host, port) as listening:
+    alone = _lock(config.folder) if config.store is None else nullcontext()
+    with alone, _listening(host, port) as listening:
         shown = f"[{host}]" if ":" in host else host
         told = announcement(f"http://{shown}:{listening.getsockname()[1]}")
         address = f"{told.address}/?token={told.token}"

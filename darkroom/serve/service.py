@@ -14,8 +14,9 @@ from darkroom.errors import InputError
 from darkroom.serve.events import Event, Events
 from darkroom.serve.intake import Limits, check_plan, taken_in
 from darkroom.serve.jobs import Job, Submission
+from darkroom.serve.peers import Peers
 from darkroom.serve.residents import Load, Residents
-from darkroom.serve.store import Store
+from darkroom.serve.store import open_store
 from darkroom.serve.uploads import Uploads
 from darkroom.serve.worker import Worker
 
@@ -36,7 +37,9 @@ class Busy(Exception):
 class ServiceConfig:
     """Where the server keeps things, and how much it does at once."""
 
-    folder: Path
+    folder: Path  # servers on one store share it
+    store: str | None = None  # URL of a PostgreSQL database; None: a file in the folder
+    lease: float = 15.0  # seconds after which a server that says nothing has lost its jobs to the others of the store
     limits: Limits = field(default_factory=Limits)
     most: int = 8  # pictures under way at once
     models: int = 2  # in memory at once
@@ -62,12 +65,12 @@ class Service:
         for name in ("pictures", "uploads", "journals"):
             (config.folder / name).mkdir(parents=True, exist_ok=True)
         self.pictures = config.folder / "pictures"
-        self.store = Store(config.folder / "jobs.db")
-        self.events = Events()
+        self.store = open_store(config.store or config.folder / "jobs.db", config.lease)
+        self.events = Events(lambda event: self.peers.relay(event))
         self.uploads = Uploads(config.folder / "uploads", config.limits.upload_pixels)
         self.residents = Residents(
             models,
-            lambda: self.worker.wake(),
+            lambda: self.queue.notify(),
             most=config.models,
             lora_folders=config.lora_folders,
             embedding_folders=config.embedding_folders,
@@ -82,6 +85,9 @@ class Service:
             self._tell,
             most=config.most,
         )
+        self.queue = self.worker.queue
+        self.peers = Peers(self.store, self.queue, self._changed_elsewhere, self._progressed_elsewhere)
+        self._elsewhere: dict[str, tuple[int, int]] = {}  # progress of jobs of other servers
         self.draining = False
         self._options: dict[str, dict[str, Any]] = {}
 
@@ -93,12 +99,14 @@ class Service:
         """Take up jobs that are left, and have the first model loaded."""
         self.tidy()
         self.worker.start()
+        self.peers.start()
         self.residents.prepare(self.residents.name(None))
 
     def stop(self) -> None:
         """Let pictures under way end, for so long as the configuration says, and stop."""
         self.draining = True
         self.worker.stop(self.config.drain)
+        self.peers.stop()
         self.residents.close()
         self.events.close()
         self.store.close()
@@ -114,7 +122,7 @@ class Service:
         if kept.id == job.id:
             prompt = {"prompt": kept.request.get("prompt")} if self.config.log_prompts else {}
             log.info("queued", extra={"job": kept.id, "client": kept.client, "model": kept.model, **prompt})
-            self.worker.add(kept)
+            self.queue.add(kept)
             self._tell(kept)
         return kept
 
@@ -125,7 +133,7 @@ class Service:
         limits = self.config.limits
         if (resident := self.residents.there(job.model)) is not None:
             check_plan(resident.pipeline.checked(self.uploads.request(job.request, job.images)), limits)
-        waiting = self.worker.order()
+        waiting = self.queue.order()
         mine = sum(other.client == job.client for other in waiting)
         if len(waiting) >= limits.queue or mine >= limits.client_queue:
             after = self.worker.backlog() / max(1, len(waiting))  # until the next one has gone
@@ -137,12 +145,13 @@ class Service:
 
     def cancel(self, id: str) -> Job | None:
         """End the job; None if there is none. Of one that is over nothing changes."""
-        self.worker.cancel(id)
+        if not self.queue.cancel(id):
+            self.peers.tell("cancel", id)
         return self.store.job(id)
 
     def move(self, id: str, before: str | None) -> bool:
         """Put a waiting job before another one, or at the end of those of its priority; whether both wait."""
-        order = self.worker.order()
+        order = self.queue.order()
         moved = next((job for job in order if job.id == id), None)
         if moved is None:
             return False
@@ -159,28 +168,42 @@ class Service:
         return self._moved(id, after.priority, place)
 
     def _moved(self, id: str, priority: int, place: float) -> bool:
-        if not self.worker.move(id, priority, place):
+        if not self.queue.move(id, priority, place):
             return False
-        for job in self.worker.order():  # all positions may have changed
+        for job in self.queue.order():  # all positions may have changed
             self._tell(job)
         return True
 
     def pause(self, paused: bool) -> None:
         self.worker.pause(paused)
-        self.events.tell("queue", "", self.queue())
+        self.events.tell("queue", "", self.queue_shown())
 
-    def queue(self) -> dict[str, Any]:
+    def queue_shown(self) -> dict[str, Any]:
         """What waits, as JSON."""
-        waiting = [job.id for job in self.worker.order()]
-        return {"paused": self.worker.paused, "running": self.worker.running(), "waiting": waiting}
+        waiting = [job.id for job in self.queue.order()]
+        return {"paused": self.worker.paused, "running": self.queue.running(), "waiting": waiting}
 
     def shown(self, job: Job) -> dict[str, Any]:
         """A job as JSON: with its position, progress and pictures."""
-        order = [] if job.is_over else [j.id for j in self.worker.order()]
-        step, steps = self.worker.progress(job.id)
+        order = [] if job.is_over else [j.id for j in self.queue.order()]
+        step, steps = self.progress(job.id)
         pictures = [p.shown() for p in self.store.pictures_of(job.id)]
         position = order.index(job.id) + 1 if job.state == "queued" and job.id in order else None
         return {**job.shown(), "position": position, "step": step, "steps": steps, "pictures": pictures}
+
+    def progress(self, id: str) -> tuple[int, int | None]:
+        """(Steps done, steps in all as far as known) of a job that is not over, on whatever server."""
+        return self._elsewhere.get(id) or self.worker.progress(id)
+
+    def _changed_elsewhere(self, id: str) -> None:
+        if (job := self.store.job(id)) is not None:
+            if job.is_over:
+                self._elsewhere.pop(id, None)
+            self.events.tell("job", id, self.shown(job), elsewhere=True)
+
+    def _progressed_elsewhere(self, id: str, step: int, steps: int) -> None:
+        self._elsewhere[id] = (step, steps)
+        self.events.tell("progress", id, {"id": id, "step": step, "steps": steps}, elsewhere=True)
 
     def _tell(self, job: Job) -> None:
         self.events.tell("job", job.id, self.shown(job))

@@ -1,85 +1,96 @@
-"""Jobs and pictures in a database that outlives the process: SQLite in the server's folder.
+"""Jobs and pictures in a database that outlives the process: SQLite in the server's folder, or PostgreSQL by its URL.
 
 Every change is on the disk before the call returns, so that what a client was told holds after any end of the process.
+Servers that share a store draw a job under a claim: whose lease has run out, because its server is gone or cut off, is
+free for the others.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from darkroom.errors import InputError
-from darkroom.serve.jobs import Job, PictureRecord, State
+from darkroom.serve.database import Database
+from darkroom.serve.jobs import Job, PictureRecord, State, new_id
+from darkroom.serve.postgres import Postgres
+from darkroom.serve.sqlite import Sqlite
 
-__all__ = ["Store", "UsedKey"]
+__all__ = ["Store", "UsedKey", "open_store"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, client TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, images TEXT NOT NULL,
-    count INTEGER NOT NULL, priority INTEGER NOT NULL, deadline REAL, exact INTEGER NOT NULL, key TEXT,
-    state TEXT NOT NULL, place REAL NOT NULL, created REAL NOT NULL, started REAL, finished REAL,
-    error TEXT, code TEXT, UNIQUE (client, key)
+    count INTEGER NOT NULL, priority INTEGER NOT NULL, deadline DOUBLE PRECISION, exact INTEGER NOT NULL, key TEXT,
+    state TEXT NOT NULL, place DOUBLE PRECISION NOT NULL, created DOUBLE PRECISION NOT NULL, started DOUBLE PRECISION,
+    finished DOUBLE PRECISION, error TEXT, code TEXT, UNIQUE (client, key)
 );
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, id);
+CREATE INDEX IF NOT EXISTS jobs_by_place ON jobs (place);
+CREATE TABLE IF NOT EXISTS claims (
+    job TEXT PRIMARY KEY, owner TEXT NOT NULL, lease DOUBLE PRECISION NOT NULL, cancelled INTEGER NOT NULL DEFAULT 0
+);
 CREATE TABLE IF NOT EXISTS pictures (
     id TEXT PRIMARY KEY, job TEXT NOT NULL, number INTEGER NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
     request TEXT NOT NULL, images TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    bytes INTEGER NOT NULL, created REAL NOT NULL
+    bytes BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job, number);
 """
 JOB = "id client model request images count priority deadline exact key state place created started finished error code"
 PICTURE = "job number model model_hash request images width height bytes created"
+UNFINISHED = "state IN ('queued', 'running')"
 
 
 class UsedKey(InputError):
     """An idempotency key came again with another content."""
 
 
-class Store:
-    """Jobs and the records of pictures in the file `path`. May be called from any thread."""
+def open_store(place: Path | str, lease: float = 15.0) -> Store:
+    """The store in a file, or at a URL that begins with `postgresql://`. `InputError` if it cannot be opened."""
+    if isinstance(place, Path):
+        return Store(Sqlite(place, SCHEMA), lease)
+    if not place.startswith(("postgresql://", "postgres://")):
+        raise InputError("the store is no URL that begins with postgresql://")
+    return Store(Postgres(place, SCHEMA), lease)
 
-    def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
-        try:
-            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-            self._database.row_factory = sqlite3.Row
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(SCHEMA)
-        except sqlite3.Error as error:
-            raise InputError(f"the jobs in {path} cannot be opened: {error}") from None
+
+class Store:
+    """Jobs and the records of pictures in `database`. May be called from any thread.
+
+    Claims of this server last for `lease` seconds, unless they are renewed.
+    """
+
+    def __init__(self, database: Database, lease: float = 15.0) -> None:
+        self.database, self.lease = database, lease
+        self.owner = new_id()
+        self._run = database.run
+        if not database.shared:  # what an earlier process has claimed it draws no more
+            self._run("UPDATE claims SET lease = 0")
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self.database.close()
 
     def add(self, job: Job) -> Job:
         """`job` at the end of the queue; of a key that its client has used, the job of that time.
 
         `UsedKey` if that one asked for something else.
         """
-        with self._transaction() as run:
-            if job.key is not None:
-                rows = run("SELECT * FROM jobs WHERE client = ? AND key = ?", (job.client, job.key))
-                if rows:
-                    former = _job(rows[0])
-                    if former.content != job.content:
-                        raise UsedKey(f"the idempotency key {job.key!r} was used for another request")
-                    return former
-            last = run("SELECT MAX(place) AS place FROM jobs", ())[0]["place"]
-            job = replace(job, place=(last or 0.0) + 1)
-            columns = JOB.split()
-            values = [_plain(getattr(job, c)) for c in columns]
-            run(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({_marks(columns)})", values)
-        return job
+        columns = JOB.split()
+        marks = ["(SELECT COALESCE(MAX(place), 0) + 1 FROM jobs)" if c == "place" else "?" for c in columns]
+        values = [_plain(getattr(job, c)) for c in columns if c != "place"]
+        sql = f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({', '.join(marks)}) ON CONFLICT DO NOTHING RETURNING *"
+        if rows := self._run(sql, values):
+            return _job(rows[0])
+        former = self.job(job.id) if job.key is None else self.keyed(job.client, job.key)
+        assert former is not None, "jobs in conflict are there"
+        if former.content != job.content:
+            raise UsedKey(f"the idempotency key {job.key!r} was used for another request")
+        return former
 
     def job(self, id: str) -> Job | None:
         rows = self._run("SELECT * FROM jobs WHERE id = ?", (id,))
@@ -103,9 +114,61 @@ class Store:
         return [_job(row) for row in self._run(sql, (*values, limit))]
 
     def unfinished(self) -> list[Job]:
-        """Those that are queued or were running when the process ended, in the order of the queue."""
-        sql = "SELECT * FROM jobs WHERE state IN ('queued', 'running') ORDER BY priority DESC, place"
-        return [_job(row) for row in self._run(sql, ())]
+        """Those that are queued or running, on any server, in the order of the queue."""
+        sql = f"SELECT * FROM jobs WHERE {UNFINISHED} ORDER BY priority DESC, place, id"
+        return [_job(row) for row in self._run(sql)]
+
+    def free(self) -> list[Job]:
+        """The unfinished ones that no other server holds, in the order of the queue."""
+        held = f"SELECT job FROM claims WHERE owner <> ? AND lease > {self.database.now}"
+        sql = f"SELECT * FROM jobs WHERE {UNFINISHED} AND id NOT IN ({held}) ORDER BY priority DESC, place, id"
+        return [_job(row) for row in self._run(sql, (self.owner,))]
+
+    def claim(self, id: str) -> tuple[Job, bool] | None:
+        """An unfinished job as it is now, for this server to draw and to end, and whether somebody has asked for its
+        end; None where another server has it."""
+        now = self.database.now
+        sql = (
+            f"INSERT INTO claims (job, owner, lease) VALUES (?, ?, {now} + ?) ON CONFLICT (job) DO UPDATE "
+            "SET owner = excluded.owner, lease = excluded.lease "
+            f"WHERE claims.owner = excluded.owner OR claims.lease < {now} RETURNING job, cancelled"
+        )
+        rows = self._run(sql, (id, self.owner, self.lease))
+        if not rows:
+            return None
+        job = self.job(id)
+        if job is None or job.is_over:  # before the claim
+            self._release(id)
+            return None
+        return job, bool(rows[0]["cancelled"])
+
+    def renew(self) -> dict[str, bool]:
+        """The jobs that this server holds still, for another lease, with whether somebody has asked for their end."""
+        sql = f"UPDATE claims SET lease = {self.database.now} + ? WHERE owner = ? RETURNING job, cancelled"
+        return {row["job"]: bool(row["cancelled"]) for row in self._run(sql, (self.lease, self.owner))}
+
+    def ask_cancel(self, id: str) -> None:
+        """Let the server that holds the job, or that will, know that it is to end."""
+        self._run("UPDATE claims SET cancelled = 1 WHERE job = ?", (id,))
+
+    def finish(self, job: Job, state: State, error: str | None = None, code: str | None = None) -> Job | None:
+        """`job` over, and its claim gone; None where another server has taken it over."""
+        values = (state, time.time(), error, code, job.id, job.id, self.owner)
+        sql = (
+            "UPDATE jobs SET state = ?, finished = ?, error = ?, code = ? WHERE id = ? "
+            "AND EXISTS (SELECT 1 FROM claims WHERE job = ? AND owner = ?) RETURNING *"
+        )
+        rows = self._run(sql, values)
+        self._release(job.id)
+        return _job(rows[0]) if rows else None
+
+    def release_all(self) -> None:
+        """Let the other servers have what this one holds, at once."""
+        self._run("DELETE FROM claims WHERE owner = ? AND cancelled = 0", (self.owner,))
+        self._run("UPDATE claims SET lease = 0 WHERE owner = ?", (self.owner,))
+
+    def _release(self, id: str) -> None:
+        self._run("DELETE FROM claims WHERE job = ? AND owner = ?", (id, self.owner))
 
     def change(self, job: Job, **changes: Any) -> Job:
         """`job` with `changes` to its fields, kept."""
@@ -137,17 +200,13 @@ class Store:
     def forget(self, *, pictures_before: float = 0.0, bytes_at_most: int | None = None) -> list[str]:
         """Take the records of pictures made before that time, and of the oldest until the others have at most
         `bytes_at_most`; the ids of what was taken."""
-        gone: list[str] = []
-        with self._transaction() as run:
-            rows = run("SELECT id, bytes, created FROM pictures ORDER BY id DESC", ())
-            total = 0
-            for row in rows:
-                total += row["bytes"]
-                if row["created"] < pictures_before or (bytes_at_most is not None and total > bytes_at_most):
-                    gone.append(row["id"])
-            for id in gone:
-                run("DELETE FROM pictures WHERE id = ?", (id,))
-        return gone
+        sized = "SELECT id, created, SUM(bytes) OVER (ORDER BY id DESC) AS total FROM pictures"
+        sql = (
+            "DELETE FROM pictures WHERE id IN "
+            f"(SELECT id FROM ({sized}) AS sized WHERE created < ? OR total > ?) RETURNING id"
+        )
+        most = 2**62 if bytes_at_most is None else bytes_at_most
+        return [row["id"] for row in self._run(sql, (pictures_before, most))]
 
     def forget_jobs(self, finished_before: float) -> int:
         """Take the records of jobs that were over before that time and of which no picture is left."""
@@ -159,27 +218,12 @@ class Store:
 
     def used_uploads(self) -> set[str]:
         """The ids of uploads that a job or a picture names."""
-        rows = self._run("SELECT images FROM jobs UNION SELECT images FROM pictures", ())
+        rows = self._run("SELECT images FROM jobs UNION SELECT images FROM pictures")
         return {id for row in rows for id in json.loads(row["images"]).values()}
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state that some are in."""
-        return {r["state"]: r["n"] for r in self._run("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state", ())}
-
-    def _run(self, sql: str, values: Sequence[Any]) -> list[sqlite3.Row]:
-        with self._lock:
-            return self._database.execute(sql, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield lambda sql, values: self._database.execute(sql, values).fetchall()
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        return {r["state"]: r["n"] for r in self._run("SELECT state, COUNT(*) AS n FROM jobs GROUP BY state")}
 
 
 def _marks(values: Sequence[Any]) -> str:
@@ -187,18 +231,21 @@ def _marks(values: Sequence[Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return json.dumps(value, separators=(",", ":")) if isinstance(value, Mapping) else value
+    """As both databases hold it."""
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
+    return int(value) if isinstance(value, bool) else value
 
 
-def _job(row: Mapping[str, Any] | sqlite3.Row) -> Job:
+def _job(row: Mapping[str, Any]) -> Job:
     values: dict[str, Any] = {name: row[name] for name in JOB.split()}
     values |= {"exact": bool(row["exact"]), **_tables(row)}
     return Job(**values)
 
 
-def _picture(row: Mapping[str, Any] | sqlite3.Row) -> PictureRecord:
+def _picture(row: Mapping[str, Any]) -> PictureRecord:
     return PictureRecord(**({name: row[name] for name in PICTURE.split()} | _tables(row)))
 
 
-def _tables(row: Mapping[str, Any] | sqlite3.Row) -> dict[str, Any]:
+def _tables(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: json.loads(row[name]) for name in ("request", "images")}

@@ -6,23 +6,24 @@ import base64
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from darkroom import __version__
 from darkroom.errors import InputError
+from darkroom.serve.database import Unreachable
 from darkroom.serve.events import Events
 from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
 from darkroom.serve.live import Live
 from darkroom.serve.metrics import Metrics
+from darkroom.serve.queue import Queue
 from darkroom.serve.residents import Resident, Residents
-from darkroom.serve.scheduler import Costs, Shares, in_turn
+from darkroom.serve.scheduler import Costs, in_turn
 from darkroom.serve.store import Store
 from darkroom.serve.uploads import Uploads
 
@@ -61,12 +62,9 @@ class Worker:
         self.limits, self.tell, self.most = limits, tell, most
         self.folder, self.journals = folder / "pictures", folder / "journals"
         self.paused = False
-        self.shares = Shares()
+        self.queue = Queue(store, self.folder)
         self.costs = Costs()
         self.metrics = Metrics()
-        self._live: dict[str, Live] = {}
-        self._wake = threading.Condition()
-        self._changed = False
         self._stopping = self._closed = False
         self._engine: Engine | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="darkroom writer")
@@ -77,58 +75,18 @@ class Worker:
 
     def start(self) -> None:
         """Take up what was left, and begin."""
-        for job in self.store.unfinished():
-            self.add(job)
+        self.queue.look_around()
         self._thread.start()
-
-    def add(self, job: Job) -> None:
-        """Put an accepted job into the queue; pictures of it that there are already are not drawn again."""
-        there = {picture.number for picture in self.store.pictures_of(job.id)}
-        with self._wake:
-            waiting = {live.job.client for live in self._live.values() if live.waits}
-            self.shares.arrive(job.client, waiting)
-            self._live[job.id] = Live(job, deque(n for n in range(job.count) if n not in there))
-            self._notify()
-
-    def cancel(self, id: str) -> bool:
-        """End a job; whether it was not over."""
-        with self._wake:
-            live = self._live.get(id)
-            if live is None:
-                return False
-            live.cancelled = True
-            for ticket in live.tickets.values():
-                ticket.cancel()
-            self._notify()
-        return True
-
-    def move(self, id: str, priority: int, place: float) -> bool:
-        """Give a job another place in the queue; whether it waits there."""
-        with self._wake:
-            live = self._live.get(id)
-            if live is None or not live.waits:
-                return False
-            live.job = self.store.change(live.job, priority=priority, place=place)
-            self._notify()
-        return True
 
     def pause(self, paused: bool) -> None:
         """Begin no more pictures, or go on."""
-        with self._wake:
-            self.paused = paused
-            self._notify()
-
-    def order(self) -> list[Job]:
-        """The jobs that wait, in the order of the queue."""
-        with self._wake:
-            waiting = [live.job for live in self._live.values() if live.waits]
-        return sorted(waiting, key=lambda job: (-job.priority, job.place))
+        self.paused = paused
+        self.queue.notify()
 
     def progress(self, id: str) -> tuple[int, int | None]:
         """(Steps done, steps in all as far as known) of a job that is not over."""
-        with self._wake:
-            live = self._live.get(id)
-            return (0, None) if live is None else (live.step, live.steps)
+        live = self.queue.live(id)
+        return (0, None) if live is None else (live.step, live.steps)
 
     def cost(self, job: Job) -> float:
         """The seconds that a job is expected to take of the machine; 0 before its model has drawn anything."""
@@ -137,51 +95,33 @@ class Worker:
             return 0.0
         said, usual = job.request, resident.loaded.model.system.defaults
         pixels = (said.get("width") or usual.width) * (said.get("height") or usual.height)
-        with self._wake:
-            live = self._live.get(job.id)
-            left = job.count if live is None else len(live.todo) + len(live.tickets)
+        live = self.queue.live(job.id)
+        left = job.count if live is None else len(live.todo) + len(live.tickets)
         return left * (self.costs.seconds(job.model, pixels, said.get("steps") or usual.steps) or 0.0)
 
     def backlog(self) -> float:
         """The seconds that all jobs which are not over are expected to take."""
-        with self._wake:
-            jobs = [live.job for live in self._live.values()]
-        return sum(map(self.cost, jobs))
+        return sum(self.cost(live.job) for live in self.queue.lives())
 
     def preview(self, id: str) -> bytes | None:
         """What a picture of the job looks like now, as JPEG; None if none is under way."""
-        with self._wake:
-            live = self._live.get(id)
+        live = self.queue.live(id)
         return None if live is None else live.look()
-
-    def running(self) -> int:
-        """Pictures under way."""
-        with self._wake:
-            return sum(len(live.tickets) for live in self._live.values())
 
     def stop(self, seconds: float) -> None:
         """Begin nothing more, give what is under way `seconds`, and end. What is left goes on at the next start."""
-        with self._wake:
+        with self.queue.changed:
             self._stopping = True
-            self._notify()
-            self._wake.wait_for(lambda: not any(live.tickets for live in self._live.values()), seconds)
+            self.queue.notify()
+            self.queue.changed.wait_for(lambda: not self.queue.running(), seconds)
             self._closed = True
-            self._notify()
+            self.queue.notify()
         if self._thread.ident is not None:
             self._thread.join(30)
         if self._engine is not None:
             self._engine.close()
         self._writer.shutdown()
         self._previewer.shutdown(cancel_futures=True)
-
-    def wake(self) -> None:
-        """Look again at what may begin."""
-        with self._wake:
-            self._notify()
-
-    def _notify(self) -> None:
-        self._changed = True
-        self._wake.notify_all()
 
     # The thread.
 
@@ -190,27 +130,26 @@ class Worker:
 
         self._engine = Engine(most=self.most).start()
         while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._changed or self._closed, LOOK_EVERY)
-                self._changed = False
-                if self._closed:
-                    return
+            self.queue.wait(LOOK_EVERY)
+            if self._closed:
+                return
             try:
                 self._look()
+            except Unreachable as error:
+                log.warning("%s", error)
             except Exception:
                 log.exception("the worker failed to look at the queue")
 
     def _look(self) -> None:
         """End what is over, then begin what may."""
         now = time.time()
-        for live in list(self._live.values()):
+        for live in self.queue.lives():
             if live.job.deadline is not None and now > live.job.deadline and live.error is None:
-                self._spoil(live, "the job was not done by its deadline", "deadline_exceeded")
+                self.queue.spoil(live, "the job was not done by its deadline", "deadline_exceeded")
             self._settle(live)
-        while not self._stopping and not self.paused and self.running() < self.most:
-            with self._wake:
-                waiting = {live.job.id: live for live in self._live.values() if live.waits}
-            order = in_turn((live.job for live in waiting.values()), self.shares.served, now, self.cost)
+        while not self._stopping and not self.paused and self.queue.running() < self.most:
+            waiting = {live.job.id: live for live in self.queue.waiting()}
+            order = in_turn((live.job for live in waiting.values()), self.queue.shares.served, now, self.cost)
             if not any(self._begin(waiting[job.id]) for job in order):
                 return
 
@@ -219,15 +158,19 @@ class Worker:
         from darkroom.engine.desks import exact
         from darkroom.engine.journal import Journal, journaled
 
-        job = live.job
         try:
-            resident = self.residents.take(job.model)
+            resident = self.residents.take(live.job.model)
         except Exception as error:
-            self._fail(live, error)
+            if self.queue.own(live):
+                self._fail(live, error)
             return True
         if resident is None:
             return False
         try:
+            if not self.queue.own(live) or not live.waits:
+                self.residents.give_back(resident)
+                return True
+            job = live.job
             number = live.todo[0]
             if live.request is None:
                 live.request = self.uploads.request(job.request, job.images)
@@ -239,8 +182,12 @@ class Worker:
             draw = journaled(partial(resident.pipeline.draw, plan), journal)
             draw = exact(draw) if job.exact else draw
             if job.state == "queued":
-                self._change(live, state="running", started=time.time())
+                live.job = self.store.change(job, state="running", started=time.time())
+                self._say(live)
                 self.metrics.queue_time.see(time.time() - job.created)
+        except Unreachable:
+            self.residents.give_back(resident)
+            raise
         except Exception as error:
             self.residents.give_back(resident)
             self._fail(live, error)
@@ -251,7 +198,7 @@ class Worker:
         began = time.monotonic()
         listen = partial(self._listen, live, resident)
         finished = partial(self._hand_over, live, number, resident, journal, began)
-        with self._wake:
+        with self.queue.changed:
             live.tickets[number] = self._engine.submit(draw, listen, finished)
             if live.cancelled:
                 live.tickets[number].cancel()
@@ -259,9 +206,10 @@ class Worker:
 
     def _settle(self, live: Live) -> None:
         """Whether a job is over is decided here alone."""
-        with self._wake:
-            if live.tickets or live.waits or live.job.id not in self._live:
-                return
+        if live.tickets or live.waits or live.job.id not in self.queue:
+            return
+        if not self.queue.own(live) or live.waits:
+            return
         if live.error is not None:
             self._end(live, "failed", *live.error)
         elif live.cancelled:
@@ -270,31 +218,24 @@ class Worker:
             self._end(live, "done")
 
     def _end(self, live: Live, state: State, error: str | None = None, code: str | None = None) -> None:
-        self._change(live, state=state, finished=time.time(), error=error, code=code)
-        self.metrics.end(state, code)
-        self.metrics.latency.see(time.time() - live.job.created)
-        with self._wake:
-            del self._live[live.job.id]
+        over = self.store.finish(live.job, state, error, code)
+        if over is not None:
+            live.job = over
+            self.metrics.end(state, code)
+            self.metrics.latency.see(time.time() - over.created)
+            self._say(live)
+        self.queue.forget(live)
 
-    def _change(self, live: Live, **changes: Any) -> None:
-        live.job = self.store.change(live.job, **changes)
+    def _say(self, live: Live) -> None:
         log.info(live.job.state, extra={"job": live.job.id, "client": live.job.client, "error": live.job.error})
         self.tell(live.job)
 
     def _fail(self, live: Live, error: Exception) -> None:
         if isinstance(error, InputError):
-            self._spoil(live, str(error), "invalid_request")
+            self.queue.spoil(live, str(error), "invalid_request")
         else:
             log.error("a picture failed", exc_info=error, extra={"job": live.job.id})
-            self._spoil(live, f"an error of the server: {type(error).__name__}", "internal_error")
-
-    def _spoil(self, live: Live, message: str, code: str) -> None:
-        """Let the job end with an error, once what of it is under way has ended."""
-        with self._wake:
-            live.error = live.error or (message, code)
-            for ticket in live.tickets.values():
-                ticket.cancel()
-            self._notify()
+            self.queue.spoil(live, f"an error of the server: {type(error).__name__}", "internal_error")
 
     # On the engine's thread.
 
@@ -325,7 +266,7 @@ class Worker:
     ) -> None:
         from darkroom.engine.engine import Cancelled
 
-        share = seconds / max(1, self.running())  # of the machine, beside the others
+        share = seconds / max(1, self.queue.running())  # of the machine, beside the others
         try:
             if ticket.error is None:
                 self._keep(live, number, resident, ticket)
@@ -334,6 +275,8 @@ class Worker:
                 self.costs.learn(live.job.model, plan.width * plan.height, _steps(plan), share)
             elif not isinstance(ticket.error, Cancelled):
                 self._fail(live, ticket.error)
+            elif not live.mine:
+                return  # another server goes on with it
             elif live.error is None and not live.cancelled:
                 journal.write()  # the engine was closed: the next one goes on from here
                 return
@@ -342,10 +285,10 @@ class Worker:
             self._fail(live, error)
         finally:
             self.residents.give_back(resident)
-            self.shares.charge(live.job.client, share)
-            with self._wake:
+            self.queue.shares.charge(live.job.client, share)
+            with self.queue.changed:
                 live.tickets.pop(number, None)
-                self._notify()
+                self.queue.notify()
 
     def _keep(self, live: Live, number: int, resident: Resident, ticket: Ticket) -> None:
         """The picture's file, then its record."""
@@ -368,7 +311,14 @@ class Worker:
             height=height,
             bytes=path.stat().st_size,
         )
-        self.store.add_picture(record)
+        while True:
+            try:
+                self.store.add_picture(record)
+                break
+            except Unreachable:
+                if self._closed:
+                    raise
+                log.warning("the store does not answer; the picture waits for it", extra={"job": job.id})
         self.tell(job)
 
 

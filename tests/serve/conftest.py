@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from postgres_server import PostgresServer, why_missing
 from serving import TOKEN, loader, serving
 
 from darkroom.serve.intake import Limits
@@ -44,3 +45,23 @@ def shared_client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
         httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client,
     ):
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the tests' own."""
+    if (missing := why_missing()) is not None:
+        pytest.skip(missing)
+    server = PostgresServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def store_place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """An empty store's, of either database."""
+    if request.param == "SQLite":
+        return tmp_path / "jobs.db"
+    return request.getfixturevalue("postgres").new()

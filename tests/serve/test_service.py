@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 from serving import loader
 
-from darkroom.errors import InputError
 from darkroom.serve.intake import Limits
 from darkroom.serve.jobs import Job, PictureRecord, Submission
 from darkroom.serve.service import Busy, Service, ServiceConfig
-from darkroom.serve.store import Store, UsedKey
 
 ASKED = Submission("tiny", {"prompt": "a cat", "steps": 1}, client="a")
 
@@ -30,26 +28,6 @@ def over(service: Service, job: Job, seconds: float = 240) -> Job:
             return now
         time.sleep(0.02)
     raise AssertionError("not over")
-
-
-def test_jobs_come_back_as_they_were(tmp_path: Path) -> None:
-    store = Store(tmp_path / "jobs.db")
-    first = store.add(Job("m", {"steps": 3}, {"image": "x"}, 2, client="a", key="k", deadline=5.5, exact=True))
-    again = store.add(Job("m", {"steps": 3}, {"image": "x"}, 2, client="a", key="k"))
-    assert again == first
-    with pytest.raises(UsedKey):
-        store.add(Job("m", {"steps": 4}, {"image": "x"}, 2, client="a", key="k"))
-    other = store.add(Job("m", {}, client="b", key="k"))
-    assert other.place == first.place + 1
-    running = store.change(first, state="running", started=1.0)
-    store.close()
-    store = Store(tmp_path / "jobs.db")
-    assert store.unfinished() == [running, other]
-    assert store.jobs(["queued"]) == [other]
-    assert store.jobs(before=other.id) == [running]
-    (tmp_path / "no.db").write_bytes(b"not a database, though it has some bytes" * 9)
-    with pytest.raises(InputError, match=r"the jobs in .* cannot be opened"):
-        Store(tmp_path / "no.db")
 
 
 def test_only_what_is_too_old_or_too_much_goes(service_config: ServiceConfig, tiny_folder: Path) -> None:

@@ -1,0 +1,40 @@
+"""What the store asks of a database, whichever it is: statements, a clock, and word from the other servers on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+__all__ = ["Database", "Unreachable"]
+
+
+class Unreachable(Exception):
+    """The database does not answer. What was asked is done whole or not at all, and may be asked again."""
+
+
+class Database(Protocol):
+    """May be called from any thread. Values stand as `?` in statements.
+
+    `shared`: whether other servers may work on it. `now`: its clock in SQL, in seconds since the epoch.
+    """
+
+    shared: bool
+    now: str
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
+        """The rows of one statement, whose changes are on the disk when this returns.
+
+        `InputError` for a text that the database does not hold; `Unreachable`.
+        """
+        ...
+
+    def tell(self, message: str) -> None:
+        """Let the servers on this database know, this one too. Up to 7,000 bytes; `Unreachable`."""
+        ...
+
+    def heard(self, seconds: float) -> list[str] | None:
+        """What servers told since the last call, after waiting for it up to `seconds`; None where something may have
+        been missed."""
+        ...
+
+    def close(self) -> None: ...
