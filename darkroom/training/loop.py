@@ -26,10 +26,12 @@ from darkroom.training.feed import Piece, feed, naming_dead_workers
 from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
+from darkroom.training.loss_guard import WINDOW
 from darkroom.training.objective import Objective, StepContext, Watched
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
+from darkroom.training.validation import Best, Validated, measure
 from darkroom.training.world import World
 from darkroom.whole_file import whole_file
 
@@ -129,9 +131,10 @@ class _Run:
                 told = self.world.gather([(leaves, [used for piece in pieces for used in piece.used])])
                 leaves = any(one for one, _ in told)
                 ledger.add(sorted((one for _, used in told for one in used), key=lambda one: one.number))
-                self._require_sound(numbers, checkpoints)
+                self._require_sound(numbers, checkpoints, [used.name for piece in pieces for used in piece.used])
                 if (state.step % config.sample_every == 0 and not leaves) or last:
                     self._sample(log)
+                self._validate(log, last=last)
                 if state.step % config.save_every == 0 or last or leaves:
                     self.world.together(state.require_finite)
                     ledger.flush()
@@ -139,16 +142,45 @@ class _Run:
                 if leaves:
                     break
 
-    def _require_sound(self, numbers: Mapping[str, float], checkpoints: Checkpoints) -> None:
-        """`InputError` where a watched objective has collapsed; checkpoints of a time when it was not well are gone."""
+    def _require_sound(self, numbers: Mapping[str, float], checkpoints: Checkpoints, names: Sequence[str]) -> None:
+        """`InputError` where a loss has exploded or a watched objective collapsed; checkpoints of a time when it was
+        not well are gone. `names` are the pictures of the step."""
         objective, step = self.objective, self.state.step
-        if not isinstance(objective, Watched) or (trouble := objective.trouble(step, numbers)) is None:
+        if (trouble := self.state.guard.trouble(numbers)) is not None:
+            what, good = f"the loss explodes{_among(names)} and the run stops", step - WINDOW
+        elif isinstance(objective, Watched) and (trouble := objective.trouble(step, numbers)) is not None:
+            what, good = "the run has collapsed and stops", objective.good_step
+        else:
             return
-        kept = self.world.decided(lambda: checkpoints.forget_after(objective.good_step))
+        kept = self.world.decided(lambda: checkpoints.forget_after(good))
         stands = "no state of a time before that is left: save more often"
         if kept is not None:
             stands = f"the state of step {kept} stands, the last one that was sound"
-        raise InputError(f"step {step}: the run has collapsed and stops, {trouble}; {stands}")
+        raise InputError(f"step {step}: {what}, {trouble}; {stands}")
+
+    def _validate(self, log: Log, *, last: bool) -> None:
+        """Measure the running means on held-out pictures where the recipe asks for it, and keep the best ones.
+
+        What is sharded cannot be exported on the way: there the best is not kept.
+        """
+        objective, config, step = self.objective, self.config, self.state.step
+        if not isinstance(objective, Validated) or objective.validation is None:
+            return
+        if step % objective.validation.every and not last:
+            return
+        sharded = config.data_parallel == "fsdp" and self.world.size > 1
+        if not self.world.first and not sharded:
+            return
+        with _finished(objective, self.state), _autocast(config):
+            numbers = measure(objective, step, lambda n: row_draws(n, config, 0), config.batch_size)
+        log.measured(step, numbers, self.state.seconds)
+        if not sharded:
+            with _finished(objective, self.state), torch.no_grad():
+                Best(self.folder).offer(step, numbers, lambda folder: objective.export(folder, self._metadata()))
+
+    def _metadata(self) -> dict[str, Any]:
+        state = self.state
+        return {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
 
     @torch.no_grad()
     def _sample(self, log: Log) -> None:
@@ -171,9 +203,8 @@ class _Run:
         gather_in_place(objective.frozen)
         if self.world.first:
             objective.trained.eval()
-            metadata = {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
             with torch.no_grad():
-                objective.export(self.folder / "export", metadata)
+                objective.export(self.folder / "export", self._metadata())
 
 
 def training_step(
@@ -196,8 +227,7 @@ def training_step(
     numbers = _means(found, world) | dict(zip([f"gradient/{name}" for name in norms], _floats([*norms.values()])))
     broken = [name for name, value in numbers.items() if not math.isfinite(value)]
     if broken:
-        names = dict.fromkeys(used.name for piece in pieces for used in piece.used)
-        among = f" (in the batch: {', '.join(list(names)[:8])})" if names else ""
+        among = _among([used.name for piece in pieces for used in piece.used])
         raise InputError(
             f"step {state.step + 1}: {', '.join(broken)} is not finite{among}; the last checkpoint stands, lower the "
             "learning rate"
@@ -205,6 +235,10 @@ def training_step(
     state.optimizers.step(state.step)
     state.ema.update()
     return numbers
+
+
+def _among(names: Sequence[str]) -> str:
+    return f" (in the batch: {', '.join(list(dict.fromkeys(names))[:8])})" if names else ""
 
 
 def _means(found: Sequence[tuple[str, float | Tensor, float]], world: World) -> dict[str, float]:

@@ -12,6 +12,7 @@ from darkroom.registry import nearest
 from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA
 from darkroom.training.log import Tally
+from darkroom.training.loss_guard import LossGuard
 from darkroom.training.objective import Objective
 from darkroom.training.optimizers import Optimizers
 from darkroom.training.sharding import like, local
@@ -26,6 +27,7 @@ class TrainingState:
         self.step = 0
         self.seconds = 0.0
         self.tally = Tally()
+        self.guard = LossGuard()
         self.networks = objective.trained
         self.ema = EMA({k: objective.trained[k] for k in objective.ema}, config.ema_decay)
         named = objective.optimizers()
@@ -40,6 +42,7 @@ class TrainingState:
             "step": self.step,
             "seconds": self.seconds,
             "tally": asdict(self.tally),
+            "guard": self.guard.state_dict(),
             "networks": self.networks.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": self.optimizers.state_dict(),
@@ -55,6 +58,8 @@ class TrainingState:
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.tally = Tally(**state["tally"])
+            if "guard" in state:  # checkpoints of earlier versions have none
+                self.guard.load_state_dict(state["guard"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None

@@ -213,6 +213,21 @@ def test_an_infinite_loss_names_the_step(tmp_path: Path) -> None:
         train(Broken(), CONFIG, tmp_path)
 
 
+def test_a_loss_that_explodes_ends_the_run_at_the_last_sound_state(tmp_path: Path) -> None:
+    class Exploding(Toy):
+        def losses(self, batch: Tensor, context: StepContext) -> Iterator[Loss]:
+            yield Loss("net", self.net(batch).square().mean() * 0 + 0.5 + max(0, context.step - 59), {})
+
+    config = replace(CONFIG, steps=200, save_every=20)
+    with pytest.raises(
+        InputError,
+        match=r"step 69: the loss explodes and the run stops, loss/net is 2.75 over the last 20 steps, it began at "
+        r"0.5; the state of step 40 stands, the last one that was sound",
+    ):
+        train(Exploding(), config, tmp_path)
+    assert not (tmp_path / "export").exists()
+
+
 def test_log_lines_do_not_depend_on_where_a_run_was_broken(tmp_path: Path) -> None:
     """A line tells of the steps since the last one, also of those before the checkpoint."""
     config = replace(CONFIG, steps=12, log_every=6, save_every=4)
