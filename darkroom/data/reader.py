@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,27 +34,15 @@ class Used:
 
 
 class Reader:
-    """A data set, its buckets and the order of its samples; `chosen` tells by number which of them it reads."""
+    """A data set, its buckets and the order of its samples."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        buckets: BucketConfig | None,
-        batch_size: int,
-        seed: int,
-        chosen: Callable[[int], bool] | None = None,
-    ) -> None:
+    def __init__(self, dataset: Dataset, buckets: BucketConfig | None, batch_size: int, seed: int) -> None:
         self.dataset = dataset
         self.bucketing = None if buckets is None else Bucketing(buckets)
         self.seed = seed
         members, self.unreadable = fill_buckets(dataset, self.bucketing)
-        if chosen is not None:
-            members = {size: [i for i in numbers if chosen(i)] for size, numbers in members.items()}
         self.order = Order(members, batch_size, seed)
         self.used: list[Used] = []
-        readable = sum(len(numbers) for numbers in self.order.buckets.values())
-        self.count = readable + len(self.unreadable)  # of pictures that are to be read
-        self.left_out = len(dataset) - self.count
 
     @property
     def buckets(self) -> Mapping[Size, np.ndarray]:

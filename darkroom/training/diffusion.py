@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -22,7 +21,6 @@ from darkroom.data.dataset import Dataset
 from darkroom.data.degradation import DegradationConfig
 from darkroom.data.masks import MaskConfig
 from darkroom.data.order import Place
-from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import Prediction
@@ -46,7 +44,6 @@ from darkroom.training.retarget import changed_system, frozen_keys, trained_as, 
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
 from darkroom.training.things_head import ThingsHead, ThingsMaps
-from darkroom.training.validation import ValidationConfig, held_out
 from darkroom.types import Request, Size
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe"]
@@ -77,7 +74,6 @@ class DiffusionRecipe:
     prior: PriorConfig | None = None  # pictures of the class, drawn by the model, beside one's own (DreamBooth)
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
     loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
-    validation: ValidationConfig | None = None  # the loss on pictures that training never sees; the best is kept
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
     samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name; the seed is the run's
     things_weight: float = 0.0  # of `ThingsHead`'s loss; on scenes of the picture-book world only
@@ -87,8 +83,6 @@ class DiffusionRecipe:
         require_known(self.model)
         if self.system is not None:
             find_system(self.system)
-        if self.validation is not None and self.validation.data is not None:
-            buckets_of(self.validation.data, self.buckets)
         both = self.adapter is not None and self.embedding is not None
         require(not both, "embedding", "given", "nothing beside adapter")
         changed(Request(), self.samples)  # refuses unknown names and wrong values before anything is read
@@ -114,7 +108,7 @@ class DiffusionObjective:
         self.model = _begun(recipe)
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
-        self.reader, self._validation_reader = self._readers()
+        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop, self._data())
         self.embedders = self.model.conditioner.embedders
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
@@ -123,42 +117,10 @@ class DiffusionObjective:
         if precision == "auto":
             precision = natural_precision(recipe.loop.device)
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.half = precision == "bf16"
-        self.rows = self._rows(self.reader)
-
-    def _rows(self, reader: Reader) -> LatentRows:
-        recipe = self.recipe
         inputs = InputMaker(
             self.model.system, recipe.masks, recipe.degradation or DegradationConfig(), self.word and self.word.tokens
         )
-        return LatentRows(self.model, reader, recipe.latent_cache, inputs, half=self.half)
-
-    def _readers(self) -> tuple[Reader, Reader | None]:
-        """Of the pictures to learn from, and of those to measure on."""
-        recipe, data, held = self.recipe, self._data(), self.recipe.validation
-        if held is None:
-            return open_reader(recipe.data, recipe.buckets, recipe.loop, data), None
-        if held.data is not None:
-            other = open_reader(held.data, recipe.buckets, recipe.loop)
-            return open_reader(recipe.data, recipe.buckets, recipe.loop, data), other
-        data = open_dataset(recipe.data) if data is None else data
-        chosen = held_out(data, held.share)
-        own = open_reader(recipe.data, recipe.buckets, recipe.loop, data, lambda i: not chosen(i))
-        sizes = buckets_of(recipe.data, recipe.buckets)
-        return own, Reader(data, sizes, recipe.loop.step_size, recipe.loop.seed, chosen)
-
-    @property
-    def validation(self) -> ValidationConfig | None:
-        return self.recipe.validation
-
-    @property
-    def validation_reader(self) -> Reader:
-        assert self._validation_reader is not None, "asked only where there is something to measure on"
-        return self._validation_reader
-
-    @cached_property
-    def validation_rows(self) -> LatentRows:
-        return self._rows(self.validation_reader)
+        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=precision == "bf16")
 
     def _data(self) -> Dataset | None:
         """One's own pictures beside those of the class; None where the recipe's data are all."""
@@ -216,16 +178,9 @@ class DiffusionObjective:
         return DiffusionBatch(rows, None if self.things is None else self.things.get([i for i, _ in rows.pictures]))
 
     def losses(self, batch: DiffusionBatch, context: StepContext) -> Iterator[Loss]:
-        return self._losses(self.rows, batch, context)
-
-    def validation_losses(self, context: StepContext) -> Iterator[Loss]:
-        rows = self.validation_rows
-        return self._losses(rows, DiffusionBatch(rows.batch(context.places), None), context)
-
-    def _losses(self, rows: LatentRows, batch: DiffusionBatch, context: StepContext) -> Iterator[Loss]:
         model, device = self.model, self.model.device
-        latents = rows.latents(batch.rows, context.places[0].size)
-        conditioning = rows.conditioning(batch.rows, context)
+        latents = self.rows.latents(batch.rows, context.places[0].size)
+        conditioning = self.rows.conditioning(batch.rows, context)
         loss, t = diffusion_loss(
             model.process,
             lambda x, t: model.network(x, t, conditioning),
@@ -233,7 +188,7 @@ class DiffusionObjective:
             self.recipe.loss,
             context.draws,
             weights=batch.rows.weights,
-            mask=rows.mask(batch.rows, latents),
+            mask=self.rows.mask(batch.rows, latents),
         )
         log = {
             f"loss at t {low}-{high}": loss.detach()[among].mean()

@@ -70,14 +70,12 @@ class Ledger:
     def _sum_up(self) -> None:
         if not self.counts:
             return
-        total, used = self.reader.count, len(self.counts)
+        total, used = len(self.reader.dataset), len(self.counts)
         twice = sum(self.counts.values()) - used
         told = f"epoch {self.epoch}: {used} of {total} used, {twice} places filled by samples used before"
         unreadable = len(self.reader.unreadable)
         if unreadable or self.passed_over:
             told += f", {unreadable + self.passed_over} could not be read"
-        if self.reader.left_out:
-            told += f", {self.reader.left_out} left out"
         self.lines.append(json.dumps({"epoch": self.epoch, "summary": told}))
         self.counts.clear()
         self.passed_over = 0

@@ -31,7 +31,6 @@ from darkroom.training.objective import Objective, StepContext, Watched
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
-from darkroom.training.validation import Best, Validated, measure
 from darkroom.training.world import World
 from darkroom.whole_file import whole_file
 
@@ -134,7 +133,6 @@ class _Run:
                 self._require_sound(numbers, checkpoints, [used.name for piece in pieces for used in piece.used])
                 if (state.step % config.sample_every == 0 and not leaves) or last:
                     self._sample(log)
-                self._validate(log, last=last)
                 if state.step % config.save_every == 0 or last or leaves:
                     self.world.together(state.require_finite)
                     ledger.flush()
@@ -158,30 +156,6 @@ class _Run:
             stands = f"the state of step {kept} stands, the last one that was sound"
         raise InputError(f"step {step}: {what}, {trouble}; {stands}")
 
-    def _validate(self, log: Log, *, last: bool) -> None:
-        """Measure the running means on held-out pictures where the recipe asks for it, and keep the best ones.
-
-        What is sharded cannot be exported on the way: there the best is not kept.
-        """
-        objective, config, step = self.objective, self.config, self.state.step
-        if not isinstance(objective, Validated) or objective.validation is None:
-            return
-        if step % objective.validation.every and not last:
-            return
-        sharded = config.data_parallel == "fsdp" and self.world.size > 1
-        if not self.world.first and not sharded:
-            return
-        with _finished(objective, self.state), _autocast(config):
-            numbers = measure(objective, step, lambda n: row_draws(n, config, 0), config.batch_size)
-        log.measured(step, numbers, self.state.seconds)
-        if not sharded:
-            with _finished(objective, self.state), torch.no_grad():
-                Best(self.folder).offer(step, numbers, lambda folder: objective.export(folder, self._metadata()))
-
-    def _metadata(self) -> dict[str, Any]:
-        state = self.state
-        return {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
-
     @torch.no_grad()
     def _sample(self, log: Log) -> None:
         if not self.world.first and self.config.data_parallel == "ddp":  # under fsdp all draw together
@@ -203,8 +177,9 @@ class _Run:
         gather_in_place(objective.frozen)
         if self.world.first:
             objective.trained.eval()
+            metadata = {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
             with torch.no_grad():
-                objective.export(self.folder / "export", self._metadata())
+                objective.export(self.folder / "export", metadata)
 
 
 def training_step(

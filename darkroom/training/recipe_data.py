@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import numpy as np
 
@@ -45,18 +44,12 @@ def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int
 
 
 def open_reader(
-    data: DatasetConfig,
-    buckets: BucketConfig | None,
-    loop: LoopConfig,
-    dataset: Dataset | None = None,
-    chosen: Callable[[int], bool] | None = None,
+    data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig, dataset: Dataset | None = None
 ) -> Reader:
-    """The reader of a recipe's data, or of `dataset` in its place, or of those of its pictures that are `chosen`.
-
-    Pictures whose size cannot be read are named on standard error and left out.
-    """
+    """The reader of a recipe's data, or of `dataset` in its place; pictures whose size cannot be read are named on
+    standard error and left out."""
     dataset = open_dataset(data) if dataset is None else dataset
-    reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed, chosen)
+    reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed)
     for name, error in list(reader.unreadable.items())[:10]:
         print(f"left out: {name}: {error}", file=sys.stderr)
     if (count := len(reader.unreadable)) > 10:
