@@ -68,7 +68,7 @@ class DiffusionRecipe:
     buckets: BucketConfig | None = None  # sizes for pictures of any size
     vae: str | None = None  # another first stage: a recipe's export, a file or folder of any layout
     ema: Literal["auto", "yes", "no"] = "auto"  # whether to begin with the averaged weights that a checkpoint holds
-    text: Path | None = None  # go on from this text transformer, as the text recipe exports it
+    text: Path | None = None  # read captions by this text transformer, as the text recipe exports it; it learns no more
     adapter: AdapterConfig | None = None  # train a LoRA in place of the weights
     embedding: EmbeddingConfig | None = None  # or the vectors of a word alone (textual inversion)
     prior: PriorConfig | None = None  # pictures of the class, drawn by the model, beside one's own (DreamBooth)
@@ -112,6 +112,8 @@ class DiffusionObjective:
         self.embedders = self.model.conditioner.embedders
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
+            # Beside a denoiser it soon forgets what that does not use yet, such as sides, which are then never learned.
+            self.embedders["caption"].requires_grad_(False)
         self._share_out()
         precision = recipe.loop.precision
         if precision == "auto":

@@ -24,6 +24,7 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.latent_cache import LatentCache
 from darkroom.training.loop import train
+from darkroom.training.text import TextObjective, TextRecipe
 from darkroom.training.things_head import ThingsMaps
 from darkroom.types import Size
 
@@ -164,3 +165,18 @@ def test_a_first_stage_of_other_latents_is_refused(tmp_path: Path) -> None:
     write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
     with pytest.raises(InputError, match=r"the latent_channels of .* is 4, expected is 8 for picturebook"):
         DiffusionObjective(recipe(tmp_path / "other.safetensors", tmp_path))
+
+
+def test_a_text_transformer_that_is_handed_in_learns_no_more(first_stage: Path, tmp_path: Path) -> None:
+    loop = LoopConfig(steps=1, batch_size=2, lr=1e-3, precision="fp32")
+    alone = TextObjective(TextRecipe(loop, PictureBookConfig(32, 6), "picturebook"))
+    alone.export(tmp_path, {})
+    asked = recipe(first_stage, tmp_path, text=tmp_path / "text.safetensors", prompts=(), loop=replace(loop, lr=1e-2))
+    objective = DiffusionObjective(asked)
+    train(objective, asked.loop, tmp_path / "run", recipe=asked)
+    exported = (
+        load_system(tmp_path / "run" / "export", dtype=torch.float32).conditioner.embedders["caption"].state_dict()
+    )
+    given = alone.text.state_dict()
+    assert all(torch.equal(exported[k].bfloat16(), t.bfloat16()) for k, t in given.items())
+    assert not any("caption" in name for name, _ in objective.trained.named_parameters())
