@@ -58,8 +58,13 @@ class Ask:
         cond = self.guide.cond
         filled = (cond.tokens is not None, cond.channels is not None, cond.vector is not None)
         weights = id(self.loras.unet) if self.model.compiled and self.loras.unet is not None else None
-        alone = id(self) if self.exact else None if self.features is None else id(self.features)
-        return (id(self.model), self.x.shape[1:], filled, weights, alone)
+        with_whom = id(self) if self.exact else None if self.features is None else id(self.features)
+        return (id(self.model), self.x.shape[1:], filled, weights, with_whom)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it shares its call with no other, whoever comes."""
+        return self.exact or self.features is not None
 
 
 def answer(asks: Sequence[Ask], told: Told) -> list[Tensor]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from darkroom.engine.ask import Ask, Told, answer
+from darkroom.engine.costs import Costs
 from darkroom.engine.memory import fitting_rows
 from darkroom.nn.memory import is_out_of_memory, out_of_memory
 from darkroom.tasks.guide import Guide
@@ -21,10 +24,12 @@ REPEATED = 2  # prompts share a call where this many times the longest holds eac
 class Batcher:
     """Joins asks of one company, whatever their prompts, steps, samplers or guidance.
 
-    The ask that has waited longest chooses the company, so none starves however many equals keep coming.
+    The ask that has waited longest chooses the company, so none starves however many equals keep coming. With `costs`
+    it learns how many rows are worth joining; without, it joins all that memory holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, costs: Costs | None = None) -> None:
+        self.costs = costs
         self.calls: list[int] = []  # rows of the last calls, for who measures
         self._most: dict[tuple[object, ...], int] = {}  # rows that memory held, after it once did not
         self._last: tuple[list[Guide], Told] | None = None  # calls of the same guides follow each other
@@ -55,11 +60,17 @@ class Batcher:
         return self._answer([ask])[0]
 
     def _answer(self, asks: Sequence[Ask]) -> list[Tensor]:
-        self.calls = [*self.calls[-999:], sum(a.rows for a in asks)]
+        rows = sum(a.rows for a in asks)
+        self.calls = [*self.calls[-999:], rows]
         guides = [a.guide for a in asks]
         if self._last is None or self._last[0] != guides:
             self._last = (guides, Told.of(guides))
-        return answer(asks, self._last[1])
+        if self.costs is None or asks[0].alone:
+            return answer(asks, self._last[1])
+        began = _now(asks[0].x.device)
+        found = answer(asks, self._last[1])
+        self.costs.add(asks[0].company, rows, _now(asks[0].x.device) - began)
+        return found
 
     def _chosen(self, asks: Sequence[Ask]) -> list[Ask]:
         first = asks[0]
@@ -69,6 +80,8 @@ class Batcher:
         controls = max(len(a.controls) for a in company)
         most = fitting_rows(first.model, first.x.shape, sum(a.rows for a in company), controls)
         most = min(most, self._most.get(first.company, most))
+        if self.costs is not None:
+            most = min(most, self.costs.most(first.company, first.rows, min(most, sum(a.rows for a in company))))
         chosen, rows, length, longest = [first], first.rows, first.tokens, first.tokens
         for ask in company[1:]:
             if rows + ask.rows > most:
@@ -84,3 +97,10 @@ class Batcher:
     def _told(ask: Ask, error: Exception) -> Exception:
         height, width = (s * ask.model.autoencoder.config.factor for s in ask.x.shape[2:])
         return out_of_memory(f"drawing {width}x{height}") if is_out_of_memory(error) else error
+
+
+def _now(device: torch.device) -> float:
+    """Seconds of a clock, when all that was begun on `device` is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from darkroom.engine.ask import Ask
 from darkroom.engine.batcher import Batcher
+from darkroom.engine.costs import Costs
 from darkroom.engine.run import Desk, Picture
 from darkroom.errors import InputError
 from darkroom.types import Step
@@ -129,11 +130,14 @@ class Engine:
 
     Submitting and cancelling may be done from any thread. The work is done by whoever calls `tick` (or waits for a
     result), or by the engine's own thread between `start` and `close`.
+
+    `learns`: rows are joined only as far as it has found that to be faster, by the clock; the last bits of pictures
+    that are not `exact` then depend on it. Without, all that fits is joined, the same on every run.
     """
 
-    def __init__(self, *, most: int = 8) -> None:
+    def __init__(self, *, most: int = 8, learns: bool = False) -> None:
         self.most = most
-        self.batcher = Batcher()
+        self.batcher = Batcher(Costs() if learns else None)
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []  # those that asked first come first
         self._wake = threading.Condition()

@@ -128,7 +128,7 @@ class Worker:
     def _work(self) -> None:
         from darkroom.engine.engine import Engine  # PyTorch is imported here, beside a page that answers already
 
-        self._engine = Engine(most=self.most).start()
+        self._engine = Engine(most=self.most, learns=True).start()
         while True:
             self.queue.wait(LOOK_EVERY)
             if self._closed:
