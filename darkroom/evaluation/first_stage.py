@@ -11,6 +11,7 @@ from torch import Tensor
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.errors import require
 from darkroom.evaluation.judging import STREAM, Accuracy, judge_accuracy
+from darkroom.evaluation.pairs import psnr
 from darkroom.models.judge import Judge
 from darkroom.pixels import to_tensor
 from darkroom.systems.build import LatentDiffusion
@@ -56,17 +57,18 @@ def first_stage_ceiling(model: LatentDiffusion, judge: Judge, count: int = 256) 
         latents = model.encode_images(images.to(model.device))
         return model.decode_latents(latents).float().clamp(-1, 1).cpu()
 
-    errors = []
+    errors, values = [], []
     for start in range(0, count, BATCH):
         numbers = range(start, min(start + BATCH, count))
         scenes = [sample_scene(np.random.default_rng((1, STREAM, i)), split="any") for i in numbers]
         images = to_tensor(np.stack([render(s, size, size) for s in scenes]))
-        errors.append(through(images) - images)
-    error = torch.cat(errors)
-    psnr = -10 * (error / 2).square().flatten(1).mean(dim=1).clamp(min=1e-12).log10()
+        decoded = through(images)
+        errors.append(decoded - images)
+        values.append(psnr(decoded, images))
+    error, value = torch.cat(errors), torch.cat(values)
     return Ceiling(
-        psnr=float(psnr.mean()),
-        worst_psnr=float(psnr.min()),
+        psnr=float(value.mean()),
+        worst_psnr=float(value.min()),
         grid=grid_strength(error, max(2, model.autoencoder.config.patch_size)),
         true=judge_accuracy(judge, count, size),
         decoded=judge_accuracy(judge, count, size, through=through),

@@ -32,24 +32,34 @@ from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
 from darkroom.training.recipe_data import check_sizes, first_pictures, open_reader
 
-__all__ = ["AutoencoderObjective", "AutoencoderRecipe", "adaptive_weight", "gradient_loss"]
+__all__ = [
+    "AutoencoderObjective",
+    "AutoencoderRecipe",
+    "ErrorVariance",
+    "adaptive_weight",
+    "discriminator_loss",
+    "gradient_loss",
+]
 
 STANDARD = 512  # pictures over which the exported latents have unit variance
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
-    """Weights are relative to the L1 loss meaned over all numbers of a picture."""
+    """Weights are relative to losses meaned over all numbers of a picture."""
 
     loop: LoopConfig
     data: DatasetConfig
     kl_weight: float  # per number of the picture; the papers' 1e-6 is relative to sums over picture and latent
     perceptual: Path | None = None  # LPIPS weights, or a classifier that the classifier recipe exported
     perceptual_weight: float = 0.0
+    absolute_weight: float = 1.0  # of the L1 loss
     squared_weight: float = 0.0  # of the mean squared error, in which few pixels far off count for more
     gradient_weight: float = 0.0  # of the L1 loss of differences between neighbors, at full and half resolution
+    learned_variance: bool = False  # the spread of the reconstruction's error is learned beside it (papers B.2)
     discriminator_start: int = 1_000_000_000  # step; the steps count of the loop or more: never
     discriminator_weight: float = 0.5
+    discriminator_loss: Literal["hinge", "vanilla"] = "hinge"  # vanilla: binary cross-entropy on logits
     discriminator_layers: int = 3
     discriminator_channels: int = 64
     buckets: BucketConfig | None = None  # sizes for pictures of any size
@@ -63,6 +73,7 @@ class AutoencoderRecipe:
     def __post_init__(self) -> None:
         for name in (
             "perceptual_weight",
+            "absolute_weight",
             "squared_weight",
             "gradient_weight",
             "kl_weight",
@@ -99,12 +110,18 @@ class AutoencoderObjective:
             self.autoencoder.quant_conv.requires_grad_(False)
         self.discriminator = PatchDiscriminator(recipe.discriminator_layers, recipe.discriminator_channels)
         self.trained = nn.ModuleDict({"autoencoder": self.autoencoder, "discriminator": self.discriminator})
+        self.variance: ErrorVariance | None = None
+        if recipe.learned_variance:
+            self.variance = self.trained["variance"] = ErrorVariance()
         self.frozen = nn.ModuleDict()
         self.distance = None if recipe.perceptual is None else load_distance(recipe.perceptual, recipe.loop.device)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {
-            "autoencoder": [p for p in self.autoencoder.parameters() if p.requires_grad],
+            "autoencoder": [
+                *(p for p in self.autoencoder.parameters() if p.requires_grad),
+                *(self.variance.parameters() if self.variance is not None else ()),
+            ],
             "discriminator": list(self.discriminator.parameters()),
         }
 
@@ -115,8 +132,9 @@ class AutoencoderObjective:
         images = batch.to(self.autoencoder.last_layer.device)
         decoded, regulariser, log = self._reconstruct(images, context.draws)
         decoded = decoded.float()
-        reconstruction = (images - decoded).abs().mean()
-        log["l1"] = reconstruction.detach()
+        absolute = (images - decoded).abs().mean()
+        log["l1"] = absolute.detach()
+        reconstruction = self.recipe.absolute_weight * absolute
         if self.recipe.squared_weight:
             squared = (images - decoded).square().mean()
             log["squared"] = squared.detach()
@@ -127,6 +145,9 @@ class AutoencoderObjective:
             perceptual = self.distance(images, decoded).mean()
             log["perceptual"] = perceptual.detach()
             reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
+        if self.variance is not None:
+            log["log variance"] = self.variance.log.detach().clone()
+            reconstruction = self.variance(reconstruction)
         loss = reconstruction + regulariser
         adversarial = context.step >= self.recipe.discriminator_start
         if adversarial:
@@ -139,9 +160,9 @@ class AutoencoderObjective:
         if adversarial:
             self.discriminator.requires_grad_(True)
             real, fake = self.discriminator(images).float(), self.discriminator(decoded.detach()).float()
-            hinge = 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+            told = discriminator_loss(real, fake, self.recipe.discriminator_loss)
             yield Loss(
-                "discriminator", hinge, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()}
+                "discriminator", told, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()}
             )
 
     def _reconstruct(self, images: Tensor, draws: RowDraws) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
@@ -216,6 +237,25 @@ def _built(config: AutoencoderConfig) -> Autoencoder:
         return Autoencoder(config)
     except (ValueError, RuntimeError) as error:  # torch checks its layers itself
         raise InputError(f"the model of the recipe cannot be built: {error}") from None
+
+
+class ErrorVariance(nn.Module):
+    """exp(s), the spread of the reconstruction's error, one number for all pictures; s begins at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.zeros(()))
+
+    def forward(self, reconstruction: Tensor) -> Tensor:
+        """The negative log-likelihood: reconstruction / exp(s) + s, least where exp(s) is the error (papers B.2)."""
+        return reconstruction / self.log.exp() + self.log
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, kind: Literal["hinge", "vanilla"]) -> Tensor:
+    """What the discriminator loses by its logits of true and of decoded pictures, any shape (papers B.2)."""
+    if kind == "hinge":
+        return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
 def gradient_loss(images: Tensor, decoded: Tensor) -> Tensor:

