@@ -15,9 +15,10 @@ from torch import Tensor
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError, written_parts
 from darkroom.checkpoints.embeddings import BUNDLED
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
+from darkroom.checkpoints.kohya_hashes import kohya_hashes
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
-from darkroom.checkpoints.modelspec import architecture
+from darkroom.checkpoints.modelspec import IMPLEMENTATION, architecture
 from darkroom.checkpoints.multiplicative_formats import MULTIPLICATIVE
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import write_safetensors
@@ -309,10 +310,13 @@ def write_lora(
     known = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": f"{architecture(system)}/lora",
+        "modelspec.implementation": IMPLEMENTATION,
+        "modelspec.title": Path(path).stem,
         "ss_network_module": "networks.lora" if plain else "lycoris.kohya",
         **({} if plain else {"ss_network_args": json.dumps({"algo": "/".join(sorted(algorithms))})}),
         "ss_network_dim": "/".join(map(str, sorted(ranks))),
         "ss_base_model_version": family.base_version if family else system.name,
         "ss_v2": str(family is not None and family.base_version == "sd_v2"),
     }
-    write_safetensors(path, tensors, {**known, **metadata})
+    told = {**known, **metadata}
+    write_safetensors(path, tensors, {**told, **kohya_hashes(tensors, told)})

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from darkroom.diffusion.process import Prediction
 from darkroom.systems.system import System
 
-__all__ = ["architecture", "modelspec"]
+__all__ = ["IMPLEMENTATION", "architecture", "modelspec"]
+
+IMPLEMENTATION = "https://github.com/Stability-AI/generative-models"
 
 _ARCHITECTURES = (  # the first whose words all occur in the system's name
     (("sdxl", "refiner"), "stable-diffusion-xl-v1-refiner"),
@@ -37,7 +39,7 @@ def modelspec(system: System, notes: Mapping[str, str]) -> dict[str, str]:
     table = {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": architecture(system),
-        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.implementation": IMPLEMENTATION,
         "modelspec.title": system.title,
         "modelspec.resolution": f"{system.defaults.width}x{system.defaults.height}",
     }

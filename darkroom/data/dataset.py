@@ -49,7 +49,7 @@ class Joined:
     """
 
     def __init__(self, parts: Sequence[Dataset], repeats: Sequence[int], weights: Sequence[float]) -> None:
-        self.parts, self.weights = list(parts), list(weights)
+        self.parts, self.repeats, self.weights = list(parts), list(repeats), list(weights)
         self.counts = [len(p) for p in self.parts]
         totals = (n * r for n, r in zip(self.counts, repeats, strict=True))
         self.starts = list(itertools.accumulate(totals, initial=0))

@@ -33,6 +33,7 @@ from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapte
 from darkroom.training.config import LoopConfig
 from darkroom.training.drawn_prompts import draw_prompts
 from darkroom.training.embedder_inputs import InputMaker
+from darkroom.training.kohya_metadata import data_metadata
 from darkroom.training.latent_rows import LatentBatch, LatentRows
 from darkroom.training.learned_word import EmbeddingConfig, LearnedWord, write_embedding
 from darkroom.training.log_variance import LogVariance
@@ -249,6 +250,7 @@ class DiffusionObjective:
             "ss_min_snr_gamma": str(recipe.loss.min_snr_gamma),
             "ss_loss_type": recipe.loss.loss_type,
             "ss_sd_model_name": recipe.model,
+            **data_metadata(self.reader.dataset, self.reader.buckets),
         }
 
 
