@@ -14,8 +14,8 @@ from torch import Tensor
 
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError, written_parts
 from darkroom.checkpoints.embeddings import BUNDLED
-from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.kohya_hashes import kohya_hashes
+from darkroom.checkpoints.lora_family import family_of, made_for, require_family
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
 from darkroom.checkpoints.modelspec import IMPLEMENTATION, architecture
