@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,14 +34,23 @@ class Used:
 
 
 class Reader:
-    """A data set, its buckets and the order of its samples."""
+    """A data set, its buckets and the order of its samples; with `among` of these samples alone."""
 
-    def __init__(self, dataset: Dataset, buckets: BucketConfig | None, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        buckets: BucketConfig | None,
+        batch_size: int,
+        seed: int,
+        among: Collection[int] | None = None,
+    ) -> None:
         self.dataset = dataset
+        self.among = range(len(dataset)) if among is None else frozenset(among)
         self.bucketing = None if buckets is None else Bucketing(buckets)
         self.seed = seed
         members, self.unreadable = fill_buckets(dataset, self.bucketing)
-        self.order = Order(members, batch_size, seed)
+        chosen = {size: [i for i in numbers if i in self.among] for size, numbers in members.items()}
+        self.order = Order(chosen, batch_size, seed)
         self.used: list[Used] = []
 
     @property

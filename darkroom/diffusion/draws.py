@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["RowDraws"]
+__all__ = ["RowDraws", "sample_seed"]
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """A seed below 2⁶³ for sample `number` of a run that has `seed`."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
 
 
 class RowDraws:

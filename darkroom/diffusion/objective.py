@@ -53,10 +53,9 @@ class DiffusionLossConfig:
         width = self.max_timestep + 1 - self.min_timestep
         if self.logit_normal is not None:
             mean, deviation = self.logit_normal
-            share = torch.sigmoid(mean + deviation * draws.normal())
-            return (self.min_timestep + share * width).long().clamp(self.min_timestep, self.max_timestep)
+            return self.between(torch.sigmoid(mean + deviation * draws.normal()))
         if not self.last_share and not self.late_share:
-            return (self.min_timestep + draws.uniform() * width).long().clamp(max=self.max_timestep)
+            return self.between(draws.uniform())
         share = draws.stratified()
         late, last = 1 - self.last_share - self.late_share, 1 - self.last_share
         anywhere = self.min_timestep + share / max(late, 1e-9) * width
@@ -65,6 +64,11 @@ class DiffusionLossConfig:
         )
         t = torch.where(share < late, anywhere, torch.where(share < last, noisy, self.max_timestep))
         return t.long().clamp(self.min_timestep, self.max_timestep)
+
+    def between(self, shares: Tensor) -> Tensor:
+        """(B,) in int64: the timesteps at `shares` (B,), 0 … 1, of the range that is trained on."""
+        width = self.max_timestep + 1 - self.min_timestep
+        return (self.min_timestep + shares * width).long().clamp(self.min_timestep, self.max_timestep)
 
 
 def diffusion_loss(
@@ -76,16 +80,18 @@ def diffusion_loss(
     *,
     weights: Tensor | None = None,
     mask: Tensor | None = None,
+    timesteps: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Losses (B,) and timesteps (B,) for clean latents z0 (B, C, h, w): t as `config` draws it, one noise per sample.
 
-    `weights` (B,) multiply the losses of samples, `mask` (B, 1, h, w) those of places.
+    `weights` (B,) multiply the losses of samples, `mask` (B, 1, h, w) those of places. `timesteps` (B,) in int64 are
+    taken in place of drawn ones.
     """
     if config.max_timestep >= process.schedule.steps:
         raise InputError(
             f"the last timestep is {config.max_timestep}; the process has 0 to {process.schedule.steps - 1}"
         )
-    t = config.timesteps(draws)
+    t = config.timesteps(draws) if timesteps is None else timesteps
     noise = draws.normal(*z0.shape[1:])
     if config.offset_noise:
         noise = noise + config.offset_noise * draws.normal(z0.shape[1], 1, 1)

@@ -40,8 +40,8 @@ class Checkpoints:
         """Whether there is any, sound or not."""
         return bool(self._steps())
 
-    def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Write `state` as the checkpoint of `step`, then remove all but the `KEPT` newest.
+    def save(self, step: int, state: Mapping[str, Any], best: int | None = None) -> None:
+        """Write `state` as the checkpoint of `step`, then remove all but the `KEPT` newest and that of step `best`.
 
         All processes call it; each writes its parts of sharded tensors, the first all else. Raises `InputError` if it
         cannot be written; those that are there stay.
@@ -50,7 +50,7 @@ class Checkpoints:
         world = self.world
         world.decided(lambda: _made(fresh))
         written = world.together(lambda: self._written(fresh, state))
-        world.decided(lambda: self._finish(place, fresh, dict(pair for pair in written if pair is not None)))
+        world.decided(lambda: self._finish(place, fresh, dict(pair for pair in written if pair is not None), best))
 
     def _written(self, fresh: Path, state: Mapping[str, Any]) -> tuple[str, str] | None:
         """This process's file in `fresh`: its name and SHA-256; None where there is nothing to write."""
@@ -64,7 +64,7 @@ class Checkpoints:
             _sync(file)
         return name, hashed.hash.hexdigest()
 
-    def _finish(self, place: Path, fresh: Path, digests: Mapping[str, str]) -> None:
+    def _finish(self, place: Path, fresh: Path, digests: Mapping[str, str], best: int | None) -> None:
         with _named(fresh):
             with (fresh / DIGESTS).open("w", encoding="utf-8") as file:
                 json.dump(digests, file)
@@ -74,7 +74,8 @@ class Checkpoints:
             os.replace(fresh, place)
             _sync_folder(self.folder)
         for old in self._steps()[KEPT:]:
-            shutil.rmtree(self._place(old), ignore_errors=True)
+            if old != best:
+                shutil.rmtree(self._place(old), ignore_errors=True)
 
     def newest(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest sound checkpoint, on the CPU, sharded tensors as `Rows`; None if there are none.
@@ -82,11 +83,22 @@ class Checkpoints:
         All processes call it; the first looks which are sound. `InputError` if none is.
         """
         place = self.world.decided(self._newest_sound)
-        if place is None:
-            return None
+        return None if place is None else (place, self._read(place))
+
+    def sound(self, step: int) -> dict[str, Any] | None:
+        """The checkpoint of `step` as `newest` gives it; None, which is warned of, if it is not there or damaged."""
+        place = self._place(step)
+        reason = self.world.decided(lambda: _damage(place))
+        if reason is None:
+            return self._read(place)
+        if self.world.first:
+            self.warn(f"the checkpoint {place} is damaged and passed over: {reason}")
+        return None
+
+    def _read(self, place: Path) -> dict[str, Any]:
         files = [place / STATE, *sorted(place.glob("state-*.pt"))]
         states = [torch.load(f, map_location="cpu", weights_only=True, mmap=len(files) > 1) for f in files]
-        return place, joined(states)
+        return joined(states)
 
     def _newest_sound(self) -> Path | None:
         damaged = []

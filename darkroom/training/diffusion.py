@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from darkroom.data.degradation import DegradationConfig
 from darkroom.data.masks import MaskConfig
 from darkroom.data.order import Place
 from darkroom.data.source import PictureBook, PictureBookConfig
+from darkroom.diffusion.draws import RowDraws, sample_seed
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import Prediction
 from darkroom.errors import require
@@ -45,6 +46,7 @@ from darkroom.training.retarget import changed_system, frozen_keys, trained_as, 
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.text import text_config
 from darkroom.training.things_head import ThingsHead, ThingsMaps
+from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches, held_out
 from darkroom.types import Request, Size
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe"]
@@ -77,6 +79,7 @@ class DiffusionRecipe:
     loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
     samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name; the seed is the run's
+    validation: ValidationConfig | None = None  # on samples that are never trained on
     things_weight: float = 0.0  # of `ThingsHead`'s loss; on scenes of the picture-book world only
     kind: Literal["diffusion"] = "diffusion"
 
@@ -109,7 +112,11 @@ class DiffusionObjective:
         self.model = _begun(recipe)
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
-        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop, self._data())
+        dataset = self._data() or open_dataset(recipe.data)
+        apart = recipe.validation and recipe.validation.share
+        kept_back = frozenset() if apart is None else frozenset(held_out(dataset, apart))
+        among = [i for i in range(len(dataset)) if i not in kept_back] if kept_back else None
+        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, among)
         self.embedders = self.model.conditioner.embedders
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
@@ -124,6 +131,7 @@ class DiffusionObjective:
             self.model.system, recipe.masks, recipe.degradation or DegradationConfig(), self.word and self.word.tokens
         )
         self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=precision == "bf16")
+        self.validation = self._validation(kept_back, dataset, inputs)
 
     def _data(self) -> Dataset | None:
         """One's own pictures beside those of the class; None where the recipe's data are all."""
@@ -136,6 +144,29 @@ class DiffusionObjective:
             size = Size(recipe.buckets.resolution, recipe.buckets.resolution)
         self.model.to(recipe.loop.device)
         return with_prior(open_dataset(recipe.data), recipe.prior, self.model, size)
+
+    def _validation(self, kept_back: Collection[int], dataset: Dataset, inputs: InputMaker) -> Validation | None:
+        """On the part of `dataset` that is kept back, or on data of its own, whose latents are kept apart."""
+        recipe, asked = self.recipe, self.recipe.validation
+        if asked is None:
+            return None
+        cache = recipe.latent_cache
+        if asked.data is None:
+            reader = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, kept_back)
+        else:
+            reader = open_reader(asked.data, recipe.buckets, recipe.loop)
+            cache = cache and cache / "validation"
+        rows = LatentRows(self.model, reader, cache, inputs, half=self.rows.half)
+        seed = recipe.loop.seed
+
+        def measure(places: Sequence[Place]) -> Mapping[str, Tensor]:
+            batch = rows.batch(places)
+            reader.drain()
+            draws = RowDraws([sample_seed(seed, p.number) for p in places])
+            loss, t = self._losses(rows, batch, StepContext(0, places, draws), even_shares(places))
+            return {"loss": loss, **_by_level(loss, t)}
+
+        return Validation(asked.every, fixed_batches(reader, asked.count, recipe.loop.batch_size), measure)
 
     def _share_out(self) -> None:
         """What learns and what does not: the first stage never does, nor do text encoders that are frozen."""
@@ -181,29 +212,33 @@ class DiffusionObjective:
         return DiffusionBatch(rows, None if self.things is None else self.things.get([i for i, _ in rows.pictures]))
 
     def losses(self, batch: DiffusionBatch, context: StepContext) -> Iterator[Loss]:
-        model, device = self.model, self.model.device
-        latents = self.rows.latents(batch.rows, context.places[0].size)
-        conditioning = self.rows.conditioning(batch.rows, context)
-        loss, t = diffusion_loss(
-            model.process,
-            lambda x, t: model.network(x, t, conditioning),
-            latents.contiguous(memory_format=torch.channels_last),
-            self.recipe.loss,
-            context.draws,
-            weights=batch.rows.weights,
-            mask=self.rows.mask(batch.rows, latents),
-        )
-        log = {
-            f"loss at t {low}-{high}": loss.detach()[among].mean()
-            for low, high in NOISE_BANDS
-            if (among := (low <= t) & (t <= high)).any()
-        }
+        loss, t = self._losses(self.rows, batch.rows, context)
+        log = {name: values.mean() for name, values in _by_level(loss.detach(), t).items()}
         total = loss.mean() if self.log_variance is None else self.log_variance(loss, t).mean()
         if self.things_head is not None and batch.things is not None:
-            kinds, colours = self.things_head(batch.things.to(device))
+            kinds, colours = self.things_head(batch.things.to(self.model.device))
             log |= {"kinds": kinds.detach(), "colours": colours.detach()}
             total = total + self.recipe.things_weight * (kinds + colours)
         yield Loss("diffusion", total, log)
+
+    def _losses(
+        self, rows: LatentRows, batch: LatentBatch, context: StepContext, shares: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (B,) and timesteps (B,); with `shares` (B,) of the range of timesteps nothing is dropped or drawn at
+        random but the noise of each sample."""
+        model, config = self.model, self.recipe.loss
+        latents = rows.latents(batch, context.places[0].size)
+        conditioning = rows.conditioning(batch, context, drop=shares is None)
+        return diffusion_loss(
+            model.process,
+            lambda x, t: model.network(x, t, conditioning),
+            latents.contiguous(memory_format=torch.channels_last),
+            config if shares is None else replace(config, input_perturbation=0.0),
+            context.draws,
+            weights=batch.weights,
+            mask=rows.mask(batch, latents),
+            timesteps=None if shares is None else config.between(shares),
+        )
 
     def samples(self) -> np.ndarray | None:
         """The recipe's prompts, always with the same noise."""
@@ -252,6 +287,12 @@ class DiffusionObjective:
             "ss_sd_model_name": recipe.model,
             **data_metadata(self.reader.dataset, self.reader.buckets),
         }
+
+
+def _by_level(loss: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """Of losses (B,) at timesteps (B,) those in each band of noise, where there are any."""
+    bands = {f"loss at t {low}-{high}": (low <= t) & (t <= high) for low, high in NOISE_BANDS}
+    return {name: loss[among] for name, among in bands.items() if among.any()}
 
 
 def _begun(recipe: DiffusionRecipe) -> LatentDiffusion:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from darkroom.training.sharding import like, local
+from darkroom.training.sharding import Rows, like, local
 
 __all__ = ["EMA"]
 
@@ -52,14 +52,14 @@ class EMA:
         finally:
             self._load(live)
 
-    def put_in_place(self) -> None:
-        """The means in the networks, for good: what was there is lost."""
-        self._load(self.shadow)
+    def put_in_place(self, means: Mapping[str, Tensor | Rows] | None = None) -> None:
+        """The means, or those of a saved state, in the networks, for good: what was there is lost."""
+        self._load(self.shadow if means is None else means)
 
     @torch.no_grad()
-    def _load(self, values: Mapping[str, Tensor]) -> None:
+    def _load(self, values: Mapping[str, Tensor | Rows]) -> None:
         for k, t in self._live().items():
-            t.copy_(values[k])
+            t.copy_(like(t, values[k]))
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates, "means": self.shadow}

@@ -70,7 +70,7 @@ class Ledger:
     def _sum_up(self) -> None:
         if not self.counts:
             return
-        total, used = len(self.reader.dataset), len(self.counts)
+        total, used = len(self.reader.among), len(self.counts)
         twice = sum(self.counts.values()) - used
         told = f"epoch {self.epoch}: {used} of {total} used, {twice} places filled by samples used before"
         unreadable = len(self.reader.unreadable)

@@ -105,6 +105,12 @@ class Log:
         self._write(line)
         self.tally.clear(seconds)
 
+    def measured(self, step: int, numbers: Mapping[str, float], seconds: float) -> None:
+        """Write what was measured at `step` as a line of its own."""
+        if self.writes:
+            rounded = {k: float(f"{v:.5g}") for k, v in numbers.items()}
+            self._write({"step": step, "seconds": round(seconds, 1), **rounded})
+
     def image(self, step: int, grid: np.ndarray) -> None:
         """Show a picture (H, W, 3) uint8 of step `step` in TensorBoard."""
         if self.board is not None:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom.diffusion.draws import RowDraws
+from darkroom.diffusion.draws import RowDraws, sample_seed
 from darkroom.errors import InputError, require
 from darkroom.nn.checkpointing import checkpoint_blocks
 from darkroom.nn.device import find_device
@@ -27,10 +27,11 @@ from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
 from darkroom.training.loss_guard import WINDOW
-from darkroom.training.objective import Objective, StepContext, Watched
+from darkroom.training.objective import Objective, StepContext, Validated, Watched
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
+from darkroom.training.validation import MEASURE, Best, validate
 from darkroom.training.world import World
 from darkroom.whole_file import whole_file
 
@@ -57,7 +58,8 @@ def train(
     """Run `objective` to `config.steps` in `folder`, going on from the newest sound checkpoint there.
 
     Stops early, with a checkpoint, after `minutes` and on SIGINT or SIGTERM. When all steps are done, exports to
-    `folder`/export. Writes log.jsonl, ledger.jsonl, samples/ and TensorBoard events (if installed) to `folder`.
+    `folder`/export, and what was best on validation to `folder`/best. Writes log.jsonl, ledger.jsonl, samples/ and
+    TensorBoard events (if installed) to `folder`.
     """
     world = world or World()
     device = find_device(world.device(config.device))
@@ -133,10 +135,11 @@ class _Run:
                 self._require_sound(numbers, checkpoints, [used.name for piece in pieces for used in piece.used])
                 if (state.step % config.sample_every == 0 and not leaves) or last:
                     self._sample(log)
-                if state.step % config.save_every == 0 or last or leaves:
+                improved = self._validate(log, last=last)
+                if state.step % config.save_every == 0 or last or leaves or improved:
                     self.world.together(state.require_finite)
                     ledger.flush()
-                    checkpoints.save(state.step, state.state_dict())
+                    checkpoints.save(state.step, state.state_dict(), state.best and state.best.step)
                 if leaves:
                     break
 
@@ -155,6 +158,22 @@ class _Run:
         if kept is not None:
             stands = f"the state of step {kept} stands, the last one that was sound"
         raise InputError(f"step {step}: {what}, {trouble}; {stands}")
+
+    def _validate(self, log: Log, *, last: bool) -> bool:
+        """At its steps measure the objective on what it is validated on; whether it was never as good before."""
+        objective, state = self.objective, self.state
+        validation = objective.validation if isinstance(objective, Validated) else None
+        if validation is None or (state.step % validation.every and not last):
+            return False
+        with _finished(objective, state), _autocast(self.config):
+            found = validate(validation, self.world)
+        log.measured(state.step, found, state.seconds)
+        if not math.isfinite(found[MEASURE]):
+            raise InputError(f"step {state.step}: {MEASURE} is not finite; lower the learning rate")
+        if state.best is not None and found[MEASURE] >= state.best.loss:
+            return False
+        state.best = Best(state.step, found[MEASURE])
+        return True
 
     @torch.no_grad()
     def _sample(self, log: Log) -> None:
@@ -175,11 +194,18 @@ class _Run:
         state.ema.put_in_place()
         gather_in_place(objective.trained)
         gather_in_place(objective.frozen)
+        self._write_export("export", state.step, {"seconds": round(state.seconds)})
+        if state.best is not None:
+            found = Checkpoints(self.folder, _warn, self.world).sound(state.best.step)
+            if found is not None:
+                state.put_in_place(found)
+                self._write_export("best", state.best.step, {MEASURE: state.best.loss})
+
+    def _write_export(self, name: str, step: int, told: Mapping[str, Any]) -> None:
         if self.world.first:
-            objective.trained.eval()
-            metadata = {"steps": state.step, "seconds": round(state.seconds), "precision": self.config.precision}
+            self.objective.trained.eval()
             with torch.no_grad():
-                objective.export(self.folder / "export", metadata)
+                self.objective.export(self.folder / name, {"steps": step, **told, "precision": self.config.precision})
 
 
 def training_step(
@@ -191,7 +217,7 @@ def training_step(
     for piece in pieces:
         share = len(piece.places) / config.step_size
         draws = row_draws([p.number for p in piece.places], config, state.step)
-        torch.manual_seed(_seed(config.seed, piece.places[0].number))  # dropout within the networks
+        torch.manual_seed(sample_seed(config.seed, piece.places[0].number))  # dropout within the networks
         with _autocast(config):
             for loss in objective.losses(piece.batch, StepContext(state.step, piece.places, draws)):
                 (loss.value * share).backward()
@@ -239,12 +265,7 @@ def row_draws(numbers: Sequence[int], config: LoopConfig, step: int) -> RowDraws
     rng = np.random.default_rng((config.seed, step, size))
     strata = (rng.permutation(size) + rng.random(size)) / size
     own = torch.tensor([strata[n % size] for n in numbers], dtype=torch.float32)
-    return RowDraws([_seed(config.seed, n) for n in numbers], own)
-
-
-def _seed(seed: int, number: int) -> int:
-    """A seed below 2⁶³ for sample `number` of the run."""
-    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0] >> 1)
+    return RowDraws([sample_seed(config.seed, n) for n in numbers], own)
 
 
 def _autocast(config: LoopConfig) -> torch.autocast:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from darkroom.data.order import Place
 from darkroom.data.reader import Reader
 from darkroom.diffusion.draws import RowDraws
+from darkroom.training.validation import Validation
 
-__all__ = ["Loss", "Objective", "StepContext", "Watched"]
+__all__ = ["Loss", "Objective", "StepContext", "Validated", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -76,3 +77,10 @@ class Watched(Protocol):
     def trouble(self, step: int, numbers: Mapping[str, float]) -> str | None:
         """Why the run is lost, None while it is not; `numbers` of `step` (1-based) are those of the log."""
         ...
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """An objective that may be measured on samples that it is never trained on."""
+
+    validation: Validation | None

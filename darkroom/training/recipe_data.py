@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 
 import numpy as np
 
@@ -44,12 +45,18 @@ def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int
 
 
 def open_reader(
-    data: DatasetConfig, buckets: BucketConfig | None, loop: LoopConfig, dataset: Dataset | None = None
+    data: DatasetConfig,
+    buckets: BucketConfig | None,
+    loop: LoopConfig,
+    dataset: Dataset | None = None,
+    among: Collection[int] | None = None,
 ) -> Reader:
-    """The reader of a recipe's data, or of `dataset` in its place; pictures whose size cannot be read are named on
-    standard error and left out."""
+    """The reader of a recipe's data, or of `dataset` in its place; with `among` of these samples alone.
+
+    Pictures whose size cannot be read are named on standard error and left out.
+    """
     dataset = open_dataset(data) if dataset is None else dataset
-    reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed)
+    reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed, among)
     for name, error in list(reader.unreadable.items())[:10]:
         print(f"left out: {name}: {error}", file=sys.stderr)
     if (count := len(reader.unreadable)) > 10:

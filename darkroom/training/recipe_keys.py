@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darkroom.config import to_dict
+from darkroom.data.catalog import DatasetConfig
 from darkroom.training.recipe import RECIPE_KINDS, recipe_class
 
 __all__ = ["RecipeKey", "keys_page", "keys_text", "recipe_keys"]
@@ -33,13 +34,15 @@ class RecipeKey:
 
 
 def recipe_keys(cls: type[Any], prefix: str = "") -> Iterator[RecipeKey]:
-    """The keys of the dataclass `cls`, those of tables below it included."""
+    """The keys of the dataclass `cls`, those of tables below it included, but of a data set only those of [data]."""
     hints, meanings = typing.get_type_hints(cls), _comments(cls)
     for field in dataclasses.fields(cls):
         name, hint = f"{prefix}{field.name}", hints[field.name]
         if (not prefix and field.name == "kind") or not field.init:
             continue
         tables: list[Any] = [t for t in _inside(hint) if dataclasses.is_dataclass(t)]
+        if prefix and set(tables) >= set(typing.get_args(DatasetConfig)):
+            tables = []
         key = RecipeKey(name, _type(hint), _default(field, hint), meanings.get(field.name, ""))
         if key.meaning or not tables:  # a table says nothing more than its keys
             yield key

@@ -17,6 +17,7 @@ from PIL import Image
 from darkroom.config import to_dict
 from darkroom.errors import InputError
 from darkroom.training.plan import Plan
+from darkroom.training.validation import MEASURE
 from darkroom.whole_file import whole_file
 
 __all__ = ["PLAN", "write_plan", "write_report"]
@@ -109,7 +110,7 @@ def _thinned(values: np.ndarray) -> np.ndarray:
 def _names(lines: Sequence[Mapping[str, float]]) -> list[str]:
     """Of all numbers in the log, losses first."""
     names = dict.fromkeys(n for line in lines for n in line if n not in SKIPPED)
-    return sorted(names, key=lambda name: not name.startswith("loss/"))
+    return sorted(names, key=lambda name: not name.startswith(("loss/", MEASURE)))
 
 
 def _points(lines: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
@@ -127,6 +128,9 @@ def _happened(lines: Sequence[Mapping[str, float]], recipe: Any, plan: Any) -> l
         ("hours", "", f"{seconds / 3600:.3g}"),
         ("pictures a second", "", f"{pictures / seconds:.3g}"),
     ]
+    if measured := [(line[MEASURE], line["step"]) for line in lines if MEASURE in line]:
+        loss, step = min(measured)
+        rows.append(("best validation loss", "", f"{loss:.4g} at step {step:.0f}"))
     if isinstance(plan, dict):
         planned = plan["seconds"] if plan.get("seconds") else None
         rate = plan["steps"] * plan["step_size"] / planned if planned else None

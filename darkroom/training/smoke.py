@@ -44,6 +44,7 @@ from darkroom.training.loop import train
 from darkroom.training.model_ref import FRESH, system_of
 from darkroom.training.recipe import LoadedRecipe
 from darkroom.training.smoke_data import request_for, write_smoke_data
+from darkroom.training.validation import ValidationConfig
 
 __all__ = ["smoke"]
 
@@ -113,6 +114,7 @@ def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
         latent_cache=recipe.latent_cache and folder / "cache",
         adapter=adapter,
         prior=recipe.prior and replace(recipe.prior, count=2, folder=folder / "class_pictures"),
+        validation=recipe.validation and ValidationConfig(share=0.5, every=2, count=2),
         prompts=(),
         things_weight=0.0,
     )

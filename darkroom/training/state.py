@@ -16,6 +16,7 @@ from darkroom.training.loss_guard import LossGuard
 from darkroom.training.objective import Objective
 from darkroom.training.optimizers import Optimizers
 from darkroom.training.sharding import like, local
+from darkroom.training.validation import Best
 
 __all__ = ["TrainingState"]
 
@@ -28,6 +29,7 @@ class TrainingState:
         self.seconds = 0.0
         self.tally = Tally()
         self.guard = LossGuard()
+        self.best: Best | None = None
         self.networks = objective.trained
         self.ema = EMA({k: objective.trained[k] for k in objective.ema}, config.ema_decay)
         named = objective.optimizers()
@@ -43,6 +45,7 @@ class TrainingState:
             "seconds": self.seconds,
             "tally": asdict(self.tally),
             "guard": self.guard.state_dict(),
+            "best": None if self.best is None else asdict(self.best),
             "networks": self.networks.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizers": self.optimizers.state_dict(),
@@ -51,18 +54,26 @@ class TrainingState:
     def load(self, path: Path, state: Mapping[str, Any]) -> None:
         """Take over `state`, which `path` held; `InputError` if it is of other networks."""
         try:
-            own = self.networks.state_dict()
-            found = {k: like(own[k], t) if k in own else t for k, t in state["networks"].items()}
-            self.networks.load_state_dict(found)
+            self._load_networks(state)
             self.ema.load_state_dict(state["ema"])
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.tally = Tally(**state["tally"])
             if "guard" in state:  # checkpoints of earlier versions have none
                 self.guard.load_state_dict(state["guard"])
+            self.best = Best(**best) if (best := state.get("best")) else None  # earlier versions had none
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None
+
+    def put_in_place(self, state: Mapping[str, Any]) -> None:
+        """The networks of the saved `state` with their running means, to be exported; they learn no more."""
+        self._load_networks(state)
+        self.ema.put_in_place(state["ema"]["means"])
+
+    def _load_networks(self, state: Mapping[str, Any]) -> None:
+        own = self.networks.state_dict()
+        self.networks.load_state_dict({k: like(own[k], t) if k in own else t for k, t in state["networks"].items()})
 
     def require_finite(self) -> None:
         """`InputError` that names the first parameter or running mean with a value that is no number."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contexts import numbers
+from contexts import first_places, numbers
 from forked import forked
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from darkroom.training.ema import EMA
 from darkroom.training.loop import TrainingEnd, train
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.run_folder import natural_precision
+from darkroom.training.validation import Validation
 from darkroom.training.world import open_world
 
 
@@ -121,6 +122,46 @@ def test_a_time_limit_leaves_a_checkpoint_to_go_on_from(unbroken: Path, tmp_path
     assert not (tmp_path / "export").exists()
     assert train(Toy(), CONFIG, tmp_path).step == CONFIG.steps
     assert lines(tmp_path) == lines(unbroken)
+
+
+class Measured(Toy):
+    """Validated on a fixed batch; its learning rate, too high, makes it worse again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        held_out = torch.randn(8, 4, generator=torch.Generator().manual_seed(1))
+
+        def measure(places: Sequence[Place]) -> Mapping[str, Tensor]:
+            assert not self.net.training
+            found = (self.net(held_out).sum(dim=1) - held_out.sum(dim=1)).square()[[p.index for p in places]]
+            return {"loss": found, "first": found[:1]}
+
+        places = first_places(numbers(8, 8), 8)
+        self.validation = Validation(3, [places[:3], places[3:6], places[6:]], measure)
+
+
+def test_what_was_best_on_validation_is_kept_and_exported(tmp_path: Path) -> None:
+    config = replace(CONFIG, lr=0.5, ema_decay=0.5, save_every=100)
+    train(Measured(), config, tmp_path / "whole")
+
+    def measured(folder: Path) -> dict[int, float]:
+        found = [json.loads(line) for line in (folder / "log.jsonl").open()]
+        return {line["step"]: line["validation/loss"] for line in found if "validation/loss" in line}
+
+    losses = measured(tmp_path / "whole")
+    best = min(losses, key=lambda step: losses[step])
+    assert list(losses) == [*range(3, 40, 3), 40]
+    assert best < 40
+    assert sorted(int(p.name) for p in (tmp_path / "whole" / "checkpoints").iterdir()) == [best, 40]
+    train(Measured(), replace(config, steps=best), tmp_path / "shorter")
+    kept, alone = (tmp_path / name for name in ("whole/best/net.pt", "shorter/export/net.pt"))
+    kept, alone = torch.load(kept, weights_only=True), torch.load(alone, weights_only=True)
+    assert all(torch.equal(kept[k], alone[k]) for k in alone)
+    train(Measured(), config, tmp_path / "broken", minutes=0.0)
+    train(Measured(), config, tmp_path / "broken")
+    assert measured(tmp_path / "broken") == losses
+    again = torch.load(tmp_path / "broken" / "best" / "net.pt", weights_only=True)
+    assert all(torch.equal(kept[k], again[k]) for k in alone)
 
 
 class Undropped(Toy):

@@ -25,6 +25,7 @@ from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.log_variance import LogVariance
 from darkroom.training.loop import train
 from darkroom.training.prior import PriorConfig
+from darkroom.training.validation import ValidationConfig
 
 LOOP = LoopConfig(steps=6, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
 
@@ -95,6 +96,42 @@ def test_a_broken_run_keeps_one_ledger(folder: Path, tiny_folder: Path, tmp_path
     assert ledger(tmp_path / "broken") == ledger(tmp_path / "unbroken")
     ours, theirs = (load_system(tmp_path / name / "export").state_dict() for name in ("broken", "unbroken"))
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_held_out_pictures_are_measured_and_never_trained_on(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    r = recipe(folder, tiny_folder, validation=ValidationConfig(share=0.3, every=3, count=5))
+    run(r, tmp_path / "run")
+    validation = run(replace(r, loop=replace(LOOP, lr=1e-9)), tmp_path / "still").validation
+    assert validation is not None
+    apart = {f"{place.index}.png" for batch in validation.batches for place in batch}
+    assert len(apart) == 2
+    trained_on = {line["name"] for line in ledger(tmp_path / "run") if "number" in line}
+    assert trained_on == {f"{i}.png" for i in (0, 1, 2, 4, 5, 6)} - apart
+    assert load_system(tmp_path / "run" / "best").unet.conv_in.weight.isfinite().all()
+
+    def losses(name: str) -> list[dict[str, float]]:
+        found = [json.loads(line) for line in (tmp_path / name / "log.jsonl").open()]
+        return [{k: v for k, v in line.items() if k[:11] == "validation/"} for line in found if "lr" not in line]
+
+    assert len(losses("run")) == 2
+    assert {name[16:21] for name in losses("run")[0]} == {"", " at t"}
+    first, second = losses("still")  # the same weights: the same numbers
+    assert first == second
+    assert losses("run")[1]["validation/loss"] < first["validation/loss"]
+
+
+def test_validation_may_have_data_of_its_own(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    apart = ValidationConfig(data=FolderConfig(folder), every=6, count=4)
+    objective = DiffusionObjective(recipe(folder, tiny_folder, validation=apart))
+    assert objective.validation is not None
+    for batch in objective.validation.batches:
+        assert len({place.size for place in batch}) == 1
+    assert sum(map(len, objective.validation.batches)) == 4
+    assert objective.reader.among == range(7)
+    with pytest.raises(InputError, match="validation needs share or data, one of the two"):
+        ValidationConfig()
+    with pytest.raises(InputError, match=r"validation.share is 0.99, which leaves none of 7 pictures to train on"):
+        DiffusionObjective(recipe(folder, tiny_folder, validation=ValidationConfig(share=0.99)))
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
