@@ -151,6 +151,24 @@ def report(run: Annotated[Path, typer.Argument(help="The folder of a run, also w
 
 
 @app.command()
+def ema(
+    run: Annotated[Path, typer.Argument(help="The folder of a run whose recipe has loop.ema_lengths.")],
+    length: Annotated[float, typer.Option(help="Of the mean, as a share of the run: 0.005 to 0.28.")],
+    at: Annotated[
+        int | None, typer.Option(help="The step until which it goes; the last snapshot's by default.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default RUN/ema-LENGTH.")] = None,
+) -> None:
+    """Export the weights of a run averaged over another length of it, rebuilt of its snapshots."""
+    from darkroom.training.rebuild import export_length
+
+    folder = output or run / f"ema-{length:g}"
+    rebuilt = export_length(run, length, folder, at)
+    told = f"{100 * rebuilt.error:.1f} % from its exact weight over time"
+    print(f"{folder}: the mean of length {length:g} at step {rebuilt.step}, {told}")
+
+
+@app.command()
 def keys(
     kind: Annotated[str | None, typer.Argument(help="Of recipes; all of them when not given.")] = None,
     page: Annotated[bool, typer.Option("--page", help="As the page of the documentation.")] = False,

@@ -9,8 +9,10 @@ from typing import Literal
 
 from darkroom.errors import require
 
-__all__ = ["LoopConfig", "OptimizerConfig"]
+__all__ = ["LENGTHS", "LoopConfig", "OptimizerConfig"]
 
+
+LENGTHS = (0.005, 0.28)  # of power-function means; the plain mean, 1/√12 = 0.289, is the limit
 
 OptimizerKind = Literal["adamw", "adamw8bit", "muon"]
 
@@ -42,6 +44,11 @@ class LoopConfig:
     max_grad_norm: float | None = 1.0  # of all gradients of an optimizer
     optimizers: Mapping[str, OptimizerConfig] = field(default_factory=dict)  # by name, what they have of their own
     ema_decay: float = 0.9999  # of the running mean of the weights that is drawn with and exported
+    ema_lengths: tuple[float, ...] = (
+        # of power-function means beside it, as shares of the run, such as 0.05 and 0.1 (arXiv:2312.02696); from their
+        # snapshots `darkroom train ema` makes one of any length
+    )
+    snapshot_every: int = 1000  # steps between snapshots of them
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 where the device is fast in it; a run keeps its own
     device: str = "cpu"  # or "cuda", "cuda:1"
     data_parallel: Literal["ddp", "fsdp"] = (
@@ -56,13 +63,17 @@ class LoopConfig:
     save_every: int = 500  # steps between checkpoints
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "grad_accumulation", "log_every", "sample_every", "save_every"):
+        every = [f"{what}_every" for what in ("log", "sample", "save", "snapshot")]
+        for name in ("steps", "batch_size", "grad_accumulation", *every):
             require(1 <= getattr(self, name) < 2**31, name, getattr(self, name), "at least 1 and below 2³¹")
         require(self.grad_accumulation <= 4096, "grad_accumulation", self.grad_accumulation, "at most 4096")
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more and below 2⁶³")
         require(self.workers is None or 0 <= self.workers <= 256, "workers", self.workers, "0 to 256")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number from 0 to below 1")
+        for length in self.ema_lengths:
+            known = LENGTHS[0] <= length <= LENGTHS[1]
+            require(known, "ema_lengths", list(self.ema_lengths), f"numbers from {LENGTHS[0]} to {LENGTHS[1]}")
         _check("", self.lr, self.betas, self.weight_decay, self.max_grad_norm)
         for name, own in self.optimizers.items():
             _check(f"optimizers.{name}.", own.lr, own.betas, own.weight_decay, own.max_grad_norm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,18 +11,23 @@ from torch import Tensor, nn
 
 from darkroom.training.sharding import Rows, like, local
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "warmed"]
+
+
+def warmed(decay: float) -> Callable[[int], float]:
+    """`decay`, less in the first updates: min(decay, (1 + n) / (10 + n)) at update n (papers A.3)."""
+    return lambda update: min(decay, (1 + update) / (10 + update))
 
 
 class EMA:
-    """mean ← d · mean + (1 − d) · parameter with d = min(decay, (1 + n) / (10 + n)) at update n (papers A.3).
+    """mean ← d · mean + (1 − d) · parameter with d = `decay_at`(n) at update n, 1-based.
 
     Buffers (batch-norm statistics) are copied as they are.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], decay: float) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module], decay_at: Callable[[int], float]) -> None:
         self.networks = dict(networks)
-        self.decay = decay
+        self.decay_at = decay_at
         self.updates = 0
         self.shadow: dict[str, Tensor] = {k: t.clone() for k, t in self._live().items()}
         live = self._live()  # the same memory from step to step
@@ -37,7 +42,7 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         self.updates += 1
-        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        share = 1 - self.decay_at(self.updates)
         torch._foreach_lerp_(self._floats, self._live_floats, share)
         for mean, t in self._rest:
             mean.copy_(t)

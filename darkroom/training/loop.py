@@ -28,6 +28,7 @@ from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
 from darkroom.training.loss_guard import WINDOW
 from darkroom.training.objective import Objective, StepContext, Validated, Watched
+from darkroom.training.power_ema import Snapshots
 from darkroom.training.run_folder import open_run, resolved
 from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
@@ -112,6 +113,9 @@ class _Run:
         state, config, checkpoints = self.state, self.config, Checkpoints(self.folder, _warn, self.world)
         if (found := checkpoints.newest()) is not None:
             state.load(*found)
+        snapshots = Snapshots(self.folder)
+        if self.world.first:
+            snapshots.forget_after(state.step)
         begin, began_at = time.monotonic(), state.seconds
         steps = feed(self.objective, config, self.world, state.step)
         with (
@@ -135,6 +139,8 @@ class _Run:
                 self._require_sound(numbers, checkpoints, [used.name for piece in pieces for used in piece.used])
                 if (state.step % config.sample_every == 0 and not leaves) or last:
                     self._sample(log)
+                if state.by_length and (state.step % config.snapshot_every == 0 or last):
+                    snapshots.write(state.step, {k: ema.shadow for k, ema in state.by_length.items()}, self.world)
                 improved = self._validate(log, last=last)
                 if state.step % config.save_every == 0 or last or leaves or improved:
                     self.world.together(state.require_finite)
@@ -234,7 +240,7 @@ def training_step(
             "learning rate"
         )
     state.optimizers.step(state.step)
-    state.ema.update()
+    state.average()
     return numbers
 
 

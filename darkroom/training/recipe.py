@@ -16,7 +16,7 @@ from darkroom.errors import InputError, printable
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
 
-__all__ = ["RECIPE_KINDS", "LoadedRecipe", "load_recipe", "recipe_class"]
+__all__ = ["RECIPE_KINDS", "LoadedRecipe", "load_recipe", "objective_class", "recipe_class"]
 
 # kind -> module, recipe class, objective class; imported when asked for.
 RECIPE_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
@@ -76,13 +76,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     if not isinstance(kind, str):
         raise InputError(f"{path}: key kind is missing; known are: {', '.join(RECIPE_KINDS)}")
     recipe = from_dict(recipe_class(kind), _settled(data, path), str(path))
-    module_name, _, objective_class = RECIPE_KINDS[kind]
-    return LoadedRecipe(recipe, getattr(import_module(f"darkroom.training.{module_name}"), objective_class))
+    return LoadedRecipe(recipe, objective_class(kind))
 
 
 def recipe_class(kind: str) -> type[Any]:
     """The dataclass that holds recipes of `kind`; `InputError` for an unknown one."""
     module_name, name, _ = RECIPE_KINDS[kind]
+    return getattr(import_module(f"darkroom.training.{module_name}"), name)
+
+
+def objective_class(kind: str) -> type[Any]:
+    """What recipes of `kind` are built into."""
+    module_name, _, name = RECIPE_KINDS[kind]
     return getattr(import_module(f"darkroom.training.{module_name}"), name)
 
 

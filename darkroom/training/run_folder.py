@@ -24,7 +24,7 @@ from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
 from darkroom.whole_file import whole_file
 
-__all__ = ["natural_precision", "open_run", "resolved"]
+__all__ = ["natural_precision", "open_run", "recorded", "resolved"]
 
 RECIPE, LOCK = "recipe.json", ".lock"
 OLD_CHECKPOINT = "checkpoint.pt"  # of earlier versions
@@ -48,7 +48,7 @@ def resolved(config: LoopConfig, folder: Path) -> LoopConfig:
     if config.precision != "auto":
         return config
     if Checkpoints(folder, print):
-        match _recorded(folder):
+        match recorded(folder):
             case {"loop": {"precision": "fp32" | "bf16" as precision}}:
                 return replace(config, precision=precision)
     return replace(config, precision=natural_precision(config.device))
@@ -110,7 +110,7 @@ def _record(folder: Path, recipe: Any, config: LoopConfig) -> None:
         raise InputError(f"{folder / OLD_CHECKPOINT} is of an earlier version; move it away to begin again")
     written = folder / RECIPE
     if Checkpoints(folder, print) and written.exists():
-        before, now = _flat(_recorded(folder)), _flat(told)
+        before, now = _flat(recorded(folder)), _flat(told)
         changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and not _free(k, now)]
         if changed:
             raise InputError(f"{folder} holds the run of another recipe: {_differences(before, now, changed)}")
@@ -144,7 +144,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     return {key: value}
 
 
-def _recorded(folder: Path) -> Any:
+def recorded(folder: Path) -> Any:
     """The recipe of the run in `folder` as plain data; None if it cannot be read."""
     try:
         return json.loads((folder / RECIPE).read_text(encoding="utf-8"))

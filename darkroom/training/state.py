@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 from darkroom.errors import InputError
 from darkroom.registry import nearest
 from darkroom.training.config import LoopConfig
-from darkroom.training.ema import EMA
+from darkroom.training.ema import EMA, warmed
 from darkroom.training.log import Tally
 from darkroom.training.loss_guard import LossGuard
 from darkroom.training.objective import Objective
 from darkroom.training.optimizers import Optimizers
+from darkroom.training.power_ema import exponent, power_decay
 from darkroom.training.sharding import like, local
 from darkroom.training.validation import Best
 
@@ -31,7 +33,11 @@ class TrainingState:
         self.guard = LossGuard()
         self.best: Best | None = None
         self.networks = objective.trained
-        self.ema = EMA({k: objective.trained[k] for k in objective.ema}, config.ema_decay)
+        averaged = {k: objective.trained[k] for k in objective.ema}
+        self.ema = EMA(averaged, warmed(config.ema_decay))
+        self.by_length = {
+            length: EMA(averaged, functools.partial(power_decay, exponent(length))) for length in config.ema_lengths
+        }
         named = objective.optimizers()
         for name in config.optimizers:
             if name not in named:
@@ -48,6 +54,7 @@ class TrainingState:
             "best": None if self.best is None else asdict(self.best),
             "networks": self.networks.state_dict(),
             "ema": self.ema.state_dict(),
+            "by_length": {str(length): ema.state_dict() for length, ema in self.by_length.items()},
             "optimizers": self.optimizers.state_dict(),
         }
 
@@ -56,6 +63,8 @@ class TrainingState:
         try:
             self._load_networks(state)
             self.ema.load_state_dict(state["ema"])
+            for length, ema in self.by_length.items():
+                ema.load_state_dict(state["by_length"][str(length)])
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
             self.tally = Tally(**state["tally"])
@@ -65,6 +74,11 @@ class TrainingState:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None
+
+    def average(self) -> None:
+        """Take the weights of a step into all running means."""
+        for ema in (self.ema, *self.by_length.values()):
+            ema.update()
 
     def put_in_place(self, state: Mapping[str, Any]) -> None:
         """The networks of the saved `state` with their running means, to be exported; they learn no more."""

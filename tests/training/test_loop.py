@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from darkroom.data.order import Place
 from darkroom.errors import InputError
 from darkroom.training.config import LoopConfig, OptimizerConfig
-from darkroom.training.ema import EMA
+from darkroom.training.ema import EMA, warmed
 from darkroom.training.loop import TrainingEnd, train
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.run_folder import natural_precision
@@ -360,7 +360,7 @@ def test_an_unknown_device_is_refused_before_anything_is_written(tmp_path: Path)
 def test_the_running_mean_follows_its_formula_and_swaps_in_and_out() -> None:
     net = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(net.weight)
-    ema = EMA({"net": net}, decay=0.9)
+    ema = EMA({"net": net}, warmed(0.9))
     mean = 0.0
     for n in range(1, 200):
         nn.init.constant_(net.weight, float(n))

@@ -25,6 +25,7 @@ from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.log_variance import LogVariance
 from darkroom.training.loop import train
 from darkroom.training.prior import PriorConfig
+from darkroom.training.rebuild import export_length
 from darkroom.training.validation import ValidationConfig
 
 LOOP = LoopConfig(steps=6, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
@@ -118,6 +119,21 @@ def test_held_out_pictures_are_measured_and_never_trained_on(folder: Path, tiny_
     first, second = losses("still")  # the same weights: the same numbers
     assert first == second
     assert losses("run")[1]["validation/loss"] < first["validation/loss"]
+
+
+def test_weights_of_another_length_are_exported_after_the_run(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    loop = replace(LOOP, ema_lengths=(0.05, 0.2), snapshot_every=2)
+    r = recipe(folder, tiny_folder, loop=loop, latent_cache=None)
+    objective = DiffusionObjective(r)
+    train(objective, loop, tmp_path / "run", recipe=r)
+    assert export_length(tmp_path / "run", 0.2, tmp_path / "long").step == 6
+    mean = load_system(tmp_path / "long").unet.conv_in.weight
+    state = torch.load(tmp_path / "run" / "checkpoints" / "00000006" / "state.pt", weights_only=True)
+    tracked = state["by_length"]["0.2"]["means"]["unet.conv_in.weight"]
+    assert torch.allclose(mean.float(), tracked, atol=4e-3 * float(tracked.abs().max()))  # as bf16 keeps them
+    assert not torch.allclose(mean.float(), state["ema"]["means"]["unet.conv_in.weight"], atol=1e-4)
+    with pytest.raises(InputError, match="pictures holds no run of a recipe"):
+        export_length(folder, 0.1, tmp_path / "other")
 
 
 def test_validation_may_have_data_of_its_own(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
