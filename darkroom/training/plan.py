@@ -85,7 +85,7 @@ def plan_run(
         "weights": 4 * per_device(everything),
         "gradients": 4 * own,
         "optimizer": OPTIMIZER_BYTES[loop.optimizer] * own,
-        "running mean": 4 * own,
+        "running mean": 4 * own * (1 + len(loop.ema_lengths)),
         "activations": taken.kept(checkpointing=loop.gradient_checkpointing),
     }
     if half:
