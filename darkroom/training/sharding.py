@@ -94,9 +94,11 @@ def joined(states: Sequence[Any]) -> Any:
 
 
 def like(target: Tensor, source: Tensor | Rows) -> Tensor:
-    """`source`, a whole tensor or one in parts, as this process holds `target`."""
+    """`source`, a whole tensor, one in parts or one that is sharded as `target`, as this process holds `target`."""
     if not isinstance(target, DTensor):
         return source.between(0, len(target)) if isinstance(source, Rows) else source
+    if isinstance(source, DTensor):
+        return source
     start, end = _span(target)
     rows = source.between(start, end) if isinstance(source, Rows) else source[start:end]
     held = target.to_local()

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from darkroom.errors import InputError
 from darkroom.registry import nearest
 from darkroom.training.config import LoopConfig
@@ -61,7 +63,9 @@ class TrainingState:
     def load(self, path: Path, state: Mapping[str, Any]) -> None:
         """Take over `state`, which `path` held; `InputError` if it is of other networks."""
         try:
-            self._load_networks(state)
+            own = self.networks.state_dict()
+            found = {k: like(own[k], t) if k in own else t for k, t in state["networks"].items()}
+            self.networks.load_state_dict(found)
             self.ema.load_state_dict(state["ema"])
             for length, ema in self.by_length.items():
                 ema.load_state_dict(state["by_length"][str(length)])
@@ -80,14 +84,13 @@ class TrainingState:
         for ema in (self.ema, *self.by_length.values()):
             ema.update()
 
+    @torch.no_grad()
     def put_in_place(self, state: Mapping[str, Any]) -> None:
-        """The networks of the saved `state` with their running means, to be exported; they learn no more."""
-        self._load_networks(state)
+        """The networks of the saved `state` of this run with their running means, to be exported; they may be gathered
+        already and learn no more."""
+        for name, t in self.networks.state_dict().items():
+            t.copy_(like(t, state["networks"][name]))
         self.ema.put_in_place(state["ema"]["means"])
-
-    def _load_networks(self, state: Mapping[str, Any]) -> None:
-        own = self.networks.state_dict()
-        self.networks.load_state_dict({k: like(own[k], t) if k in own else t for k, t in state["networks"].items()})
 
     def require_finite(self) -> None:
         """`InputError` that names the first parameter or running mean with a value that is no number."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contexts import numbers
+from contexts import first_places, numbers
 from forked import forked
 from narrow import narrow
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from darkroom.data.order import Place
+from darkroom.data.source import PictureBookConfig
 from darkroom.models.unet import UNet
+from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
+from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.loop import train
 from darkroom.training.objective import Loss, StepContext
+from darkroom.training.power_ema import Snapshots
 from darkroom.training.sharding import Rows, joined, own_part
+from darkroom.training.validation import Validation
 from darkroom.training.world import open_world
 
 UNET = replace(narrow("sd-v1-5").unet, channel_mult=(1, 2), depth=(1, 0))
@@ -32,6 +38,9 @@ CONFIG = LoopConfig(
     steps=4, batch_size=4, lr=1e-3, ema_decay=0.5, precision="fp32", log_every=1, sample_every=2, save_every=2,
     max_grad_norm=0.5,
 )  # fmt: skip
+
+
+FIXED = torch.tensor([5, 500]), torch.ones(2, 3, UNET.context_dim or 0)  # timesteps and tokens
 
 
 class Denoising:
@@ -47,6 +56,12 @@ class Denoising:
         self.trained = nn.ModuleDict({"unet": unet, "head": nn.Conv2d(4, 4, 1)})
         self.frozen = nn.ModuleDict()
         self.reader = numbers(16, CONFIG.step_size)
+        held_out = first_places(numbers(6, 2), 6)
+        self.validation = Validation(1, [held_out[i : i + 2] for i in (0, 2, 4)], self.measure)
+
+    def measure(self, places: Sequence[Place]) -> Mapping[str, Tensor]:
+        found = self.trained["unet"](self.batch(places), *(x[: len(places)] for x in FIXED))
+        return {"loss": (found - 1).square().flatten(1).mean(dim=1)}
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {"diffusion": list(self.trained.parameters())}
@@ -88,17 +103,22 @@ def on(size: int, config: LoopConfig, folder: Path) -> None:
     if size == 1:
         train(Denoising(), config, folder)
         return
+    start(size, one_of, config, folder)
+
+
+def start(size: int, work: Callable[..., None], *arguments: object) -> None:
+    """`work`(rank, size, port, *arguments) in `size` processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    several = [forked(one_of, rank, size, port, config, folder) for rank in range(size)]
+    several = [forked(work, rank, size, port, *arguments) for rank in range(size)]
     for process in several:
         process.join(120)
         assert process.exitcode == 0
 
 
-def weights(folder: Path) -> Tensor:
-    state = torch.load(folder / "export" / "net.pt", weights_only=True)
+def weights(folder: Path, name: str = "export") -> Tensor:
+    state = torch.load(folder / name / "net.pt", weights_only=True)
     assert not any(isinstance(t, DTensor) for t in state.values())
     return torch.cat([t.flatten() for t in state.values()])
 
@@ -106,7 +126,8 @@ def weights(folder: Path) -> Tensor:
 def logged(folder: Path) -> list[float]:
     """Losses and norms of the gradients."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").open()]
-    return [line[name] for line in lines for name in ("loss/diffusion", "gradient/diffusion")]
+    names = ("loss/diffusion", "gradient/diffusion", "validation/loss")
+    return [line[name] for line in lines for name in names if name in line]
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +151,43 @@ def test_sharded_weights_make_the_run_of_one_process(alone: Path, tmp_path: Path
     difference = (weights(tmp_path) - weights(alone)).abs()
     assert difference.max() < 4 * CONFIG.lr
     assert (difference > 1e-5).float().mean() < 0.01
+
+
+def test_muon_further_means_and_the_best_step_are_those_of_one_process(tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=3, optimizer="muon", ema_lengths=(0.1,), snapshot_every=1, max_grad_norm=None)
+    one, two = tmp_path / "one", tmp_path / "two"
+    on(1, config, one)
+    on(2, replace(config, data_parallel="fsdp"), two)
+    assert logged(two) == pytest.approx(logged(one), rel=1e-3)
+    for name in ("export", "best"):
+        assert ((weights(two, name) - weights(one, name)).abs() > 2e-4).float().mean() < 0.01, name
+    ours, theirs = (Snapshots(folder).rebuilt(0.2).means for folder in (two, one))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[name], theirs[name], atol=5e-3) for name in theirs)
+
+
+def one_with_adapters(rank: int, size: int, port: int, recipe: DiffusionRecipe, folder: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with open_world("cpu") as world:
+        train(DiffusionObjective(recipe), recipe.loop, folder, world=world)
+
+
+def test_adapters_learn_on_sharded_weights(tiny_folder: Path, tmp_path: Path) -> None:
+    """DoRA's, which also read the weights that they change."""
+    loop = LoopConfig(steps=2, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
+    recipe = DiffusionRecipe(
+        replace(loop, data_parallel="fsdp"), PictureBookConfig(32, 6), str(tiny_folder),
+        adapter=AdapterConfig(4, kind="dora"),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    train(DiffusionObjective(recipe), recipe.loop, tmp_path / "one")
+    start(2, one_with_adapters, recipe, tmp_path / "two")
+    ours, theirs = (load_file(tmp_path / name / "export" / "lora.safetensors") for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    differences = torch.cat([(ours[name].float() - theirs[name].float()).abs().flatten() for name in theirs])
+    assert (differences > 1e-3).float().mean() < 0.01
 
 
 def test_parts_of_tensors_are_joined_row_by_row() -> None:
