@@ -62,7 +62,7 @@ def read_preferences() -> Preferences:
     def at(said: str) -> str:
         try:
             return str(folder / Path(said).expanduser())
-        except RuntimeError as error:  # an unknown user
+        except (RuntimeError, ValueError) as error:  # an unknown user, or a name that no file can have
             raise InputError(f"{path}: {said!r} is no path: {error}") from None
 
     return replace(

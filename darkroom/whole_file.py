@@ -71,7 +71,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Entered before the work, so that a path that cannot be written is an `InputError` before any time is spent.
     """
     target = path.resolve()  # what a link points at is written, not the link
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         raise InputError(f"{path} cannot be written: it is not a regular file")
     with _temporary(target, path) as (file, written):
         yield file
@@ -88,7 +88,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     work, so that a path that cannot be written is an `InputError` before any time is spent.
     """
     target = path.resolve()
-    if target.exists() and (not target.is_dir() or (not replace and any(target.iterdir()))):
+    if os.path.exists(target) and (not os.path.isdir(target) or (not replace and any(target.iterdir()))):
         raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,20 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_of_the_user(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests read no settings, servers, models or caches of whoever runs them, nor do the processes that they start."""
+    empty = tmp_path_factory.mktemp("user")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "HF_HOME"):
+            patch.setenv(name, str(empty / name))
+        for name in ("DARKROOM_CONFIG", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_TOKEN"):
+            patch.delenv(name, raising=False)
+        # It outlives the tests, since compiled kernels lie there.
+        patch.setenv("XDG_CACHE_HOME", str(pytestconfig.rootpath / ".pytest_cache" / "user"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_system() -> System:
     """The shipped system's shape at a hundredth of its size."""

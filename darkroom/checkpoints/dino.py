@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def load_dino(path: Path, device: torch.device | str = "cpu") -> Dino:
 
     Raises `InputError` if it is anything else.
     """
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = path / "model.safetensors" if os.path.isdir(path) else path
     available = open_weights(file)
     released = "cls_token" in available
     config = _config(file, available, released=released)

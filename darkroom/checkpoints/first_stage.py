@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -56,7 +57,7 @@ def _is_baggage(name: str) -> bool:
 
 
 def _tensors(path: Path) -> dict[str, Stored]:
-    if path.is_dir():
+    if os.path.isdir(path):
         inner = next((path / c for c in ("vae", "vqvae") if (path / c).is_dir()), path)
         return dict(open_weights(weights_of(inner)))
     weights = dict(open_weights(path))

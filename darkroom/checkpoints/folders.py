@@ -55,7 +55,7 @@ def find_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = T
     """
     path = Path(name)
     for candidate in (path, *(path / single for single in kept.single)) if paths else ():
-        if _is_file(candidate):
+        if os.path.isfile(candidate):
             return candidate
     known = named_files(kept, folders)
     if name in known:
@@ -71,7 +71,7 @@ def find_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = T
 def called(kept: Kept, name: str, folders: Sequence[Path]) -> str:
     """The path of the file that is called `name` in or below `folders`; `name` itself where it is a path or called so
     nowhere."""
-    if not folders or _is_file(Path(name)) or Path(name).is_dir():
+    if not folders or os.path.isfile(name) or os.path.isdir(name):
         return name
     return str(named_files(kept, folders).get(name, name))
 
@@ -109,11 +109,4 @@ def _files(folder: Path, marks: str | None) -> Iterator[Path]:
             continue
         folders.sort()
         left -= len(files)
-        yield from (path for name in sorted(files) if _is_file(path := Path(place) / name))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+        yield from (path for name in sorted(files) if os.path.isfile(path := Path(place) / name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path])
     """
     if name is not None:
         path = Path(name).expanduser()
-        return [weights_of(path)] if path.is_dir() else [find_file(CONTROLS, name, folders)]
+        return [weights_of(path)] if os.path.isdir(path) else [find_file(CONTROLS, name, folders)]
     homes = (adapter.parent / USUAL, adapter.parent.parent / USUAL, adapter.parent.parent / "models" / USUAL)
     found = [weights_of(home) for home in dict.fromkeys(homes) if home.is_dir()]
     if not found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def inspect(
     """
     if is_native(path):
         return _native(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         weights = open_weights(path)
         facts = describe_control(weights) or describe_lora(weights) or _first_stage(weights)
         facts = facts or describe_embedding(weights)

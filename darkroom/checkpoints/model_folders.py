@@ -67,7 +67,7 @@ def _unlike(paths: Iterable[Path]) -> tuple[Path, ...]:
     """Those that are folders, each once, whatever the spellings by which a file system finds it."""
     real: dict[str, Path] = {}
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # also of names that no folder can have
             real.setdefault(os.path.realpath(path), path)
     return tuple(real.values())
 

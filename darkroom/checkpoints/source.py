@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Source:
 def open_source(path: Path | str) -> Source:
     """A single file or a Diffusers folder. Raises `InputError` naming file and cause."""
     path = Path(path)
-    return _open_folder(path) if path.is_dir() else _open_single(path)
+    return _open_folder(path) if os.path.isdir(path) else _open_single(path)
 
 
 def _open_single(path: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ __all__ = ["load_tiny_decoder"]
 
 def load_tiny_decoder(path: Path, device: torch.device | str = "cpu") -> TinyDecoder:
     """`taesd_decoder`, `taesdxl_decoder`, a file of both halves, or a folder of Diffusers; float32."""
-    tensors = dict(open_weights(weights_of(path) if path.is_dir() else path))
+    tensors = dict(open_weights(weights_of(path) if os.path.isdir(path) else path))
     ours = _renamed(tensors)
     first = ours.get("layers.0.weight")
     if first is None or len(first.shape) != 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -33,10 +34,10 @@ def open_dataset(config: DatasetConfig) -> Dataset:
 
 def open_unchecked(path: Path) -> tuple[Dataset, list[str | None]]:
     """The data set at `path`, whatever its kind, and the text of each picture's caption, None where it has none."""
-    if (path.is_dir() and any(path.glob("*.tar"))) or path.suffix == ".tar":
+    if (os.path.isdir(path) and any(path.glob("*.tar"))) or path.suffix == ".tar":
         shards = Shards(ShardsConfig(path, caption=""))
         return shards, [shards.text(i) or None for i in range(len(shards))]
-    numbered = [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    numbered = [p for p in path.iterdir() if p.is_dir()] if os.path.isdir(path) else []
     if path.suffix == ".toml" or (numbered and all(re.match(r"\d+_", p.name) for p in numbered)):
         joined = open_kohya(KohyaConfig(path), once=True)
         folders = [part for part in joined.parts if isinstance(part, Folder)]

@@ -23,6 +23,7 @@ __all__ = ["Folder", "FolderConfig"]
 
 CAPTION_COLUMNS = ("caption", "text", "prompt")  # of a table, the first that it has
 TWINS = (".txt", ".caption")
+LONGEST_NUMBER = 9  # digits of a class; longer ones are names
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Folder:
         return Sample(image, conditions, size, loss_mask=loss_mask)
 
     def _map(self, folder: Path, name: str) -> Path:
-        found = [p for ending in ENDINGS if (p := (folder / name).with_suffix(ending)).is_file()]
+        found = [p for ending in ENDINGS if os.path.isfile(p := (folder / name).with_suffix(ending))]
         if len(found) != 1:
             which = " and ".join(p.name for p in found) or "nothing"
             raise InputError(f"one picture expected for {name} in {folder}, there is {which}")
@@ -142,7 +143,7 @@ class Folder:
                 raise InputError(f"{self.config.path} has no table with the column {column!r}")
             return {}
         rows = read_table(path)
-        absent = [name for name in rows if not (self.config.path / name).is_file()]
+        absent = [name for name in rows if not os.path.isfile(self.config.path / name)]  # names may be too long for one
         if absent:
             raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
         columns = sorted({str(c) for row in rows.values() for c in row})
@@ -180,7 +181,7 @@ class Folder:
         for name, label in zip(self.names, found):
             if label is None or label == "":
                 raise InputError(f"{name} has no class")
-        if all(str(label).isdecimal() for label in found):
+        if all(str(label).isdecimal() and len(str(label)) <= LONGEST_NUMBER for label in found):
             return (), [int(str(label)) for label in found]
         names = tuple(sorted({str(label) for label in found}))
         numbers = {name: i for i, name in enumerate(names)}
@@ -226,7 +227,7 @@ def _twin_endings(config: FolderConfig) -> tuple[str, ...]:
 def _pictures(config: FolderConfig, passed_over: set[Path]) -> list[str]:
     """Names of the pictures in the folder and below, hidden files aside; two that share a twin are refused."""
     folder = config.path
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}")
     names = sorted(p.relative_to(folder).as_posix() for p in _walk(folder, passed_over))
     stems: dict[str, str] = {}

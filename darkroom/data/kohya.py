@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from darkroom.config import from_dict
+from darkroom.config import from_dict, from_plain, read_toml
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.captions import CaptionConfig
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
-from darkroom.errors import InputError
+from darkroom.errors import InputError, require
 from darkroom.registry import nearest
 
 __all__ = ["KohyaConfig", "kohya_buckets", "open_kohya"]
@@ -36,6 +37,7 @@ CAPTION_KEYS = {
     "caption_separator": "separator", "caption_prefix": "prefix", "caption_suffix": "suffix",
     "enable_wildcard": "lines", "caption_dropout_rate": "drop_rate", "caption_tag_dropout_rate": "tag_drop_rate",
 }  # fmt: skip
+MOST_REPEATS = 999_999  # as in the names of folders
 OWN_KEYS = ("image_dir", "num_repeats", "dataset_repeats", "is_reg", "prior_loss_weight")
 BUCKET_KEYS = (
     "resolution", "enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale",
@@ -57,7 +59,7 @@ def open_kohya(config: KohyaConfig, *, once: bool = False) -> Joined:
 
     `once`: every picture once, whether or not it has a caption, to be looked at.
     """
-    if config.path.is_dir():
+    if os.path.isdir(config.path):
         return _folders(config, once)
     subsets = _subsets(config.path)
     parts = [Folder(_folder(config.path, s)) for s in subsets]
@@ -65,14 +67,13 @@ def open_kohya(config: KohyaConfig, *, once: bool = False) -> Joined:
         return Joined(parts, [1] * len(parts), [1.0] * len(parts))
     for part in parts:
         part.require_captions()
-    repeats = [int(s.get("num_repeats", s.get("dataset_repeats", 1))) for s in subsets]
-    weights = [float(s.get("prior_loss_weight", 1.0)) if s.get("is_reg") else 1.0 for s in subsets]
-    return Joined(parts, repeats, weights)
+    weighed = [_weighed(config.path, s) for s in subsets]
+    return Joined(parts, [repeats for repeats, _ in weighed], [weight for _, weight in weighed])
 
 
 def kohya_buckets(path: Path) -> BucketConfig | None:
     """The buckets that a TOML file asks for; None for folders, which say nothing of sizes."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return None
     found = {_buckets(path, s) for s in _subsets(path)}
     if len(found) > 1:
@@ -98,10 +99,7 @@ def _folders(config: KohyaConfig, once: bool) -> Joined:
 
 def _subsets(path: Path) -> list[dict[str, Any]]:
     """The settings of each subset, with those of its dataset and the general ones below them."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as TOML: {error}") from None
+    data = read_toml(path)
     general = _table(path, "general", data.get("general", {}))
     _known(path, "", data, ("general", "datasets"))
     found = []
@@ -126,8 +124,20 @@ def _folder(path: Path, subset: Mapping[str, Any]) -> FolderConfig:
     captions = {ours: subset[theirs] for theirs, ours in CAPTION_KEYS.items() if theirs in subset}
     others = {ours: subset[theirs] for theirs, ours in FOLDER_KEYS.items() if theirs in subset}
     given = Path(subset["image_dir"])
-    folder = given if given.is_absolute() or given.is_dir() else path.parent / given
+    folder = given if given.is_absolute() or os.path.isdir(given) else path.parent / given
     return from_dict(FolderConfig, {"path": str(folder), "captions": captions, **others}, str(path))
+
+
+def _weighed(path: Path, subset: Mapping[str, Any]) -> tuple[int, float]:
+    """How often a subset's pictures are read in an epoch, and what multiplies their losses."""
+    key = "num_repeats" if "num_repeats" in subset else "dataset_repeats"
+    repeats = from_plain(int, subset.get(key, 1), f"{path}: {key}")
+    require(1 <= repeats <= MOST_REPEATS, f"{path}: {key}", repeats, f"1 to {MOST_REPEATS}")
+    if not from_plain(bool, subset.get("is_reg", False), f"{path}: is_reg"):
+        return repeats, 1.0
+    weight = from_plain(float, subset.get("prior_loss_weight", 1.0), f"{path}: prior_loss_weight")
+    require(0 <= weight < math.inf, f"{path}: prior_loss_weight", weight, "a finite number of at least 0")
+    return repeats, weight
 
 
 def _buckets(path: Path, subset: Mapping[str, Any]) -> BucketConfig:

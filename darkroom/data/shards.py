@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -156,7 +157,7 @@ def _groups(shard: int, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
 
 
 def _paths(path: Path) -> list[Path]:
-    if path.is_dir():
+    if os.path.isdir(path):
         found = sorted(path.glob("*.tar"))
     elif match := re.search(r"\{(\d+)\.\.(\d+)\}", str(path)):
         first, last = match.groups()
@@ -166,7 +167,7 @@ def _paths(path: Path) -> list[Path]:
         found = [Path(str(path).replace(match[0], f"{n:0{len(first)}d}")) for n in numbers]
     else:
         found = [path]
-    absent = [p for p in found if not p.is_file()]
+    absent = [p for p in found if not os.path.isfile(p)]
     if absent or not found:
         raise InputError(f"there is no file {absent[0]}" if absent else f"{path} holds no .tar files")
     return found

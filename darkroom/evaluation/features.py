@@ -10,6 +10,7 @@ be told apart: the same distance through other weights or another resize is anot
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -162,7 +163,7 @@ def clip(weights: str | None, device: str) -> FeatureNetwork:
 def dinov2(weights: str | None, device: str) -> FeatureNetwork:
     """The class token behind the last norm."""
     path = locate(_given(weights, "dinov2", "a file such as dinov2_vitl14_pretrain.pth"))
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = path / "model.safetensors" if os.path.isdir(path) else path
     network = load_dino(file, device)
     side = 16 * network.config.patch  # 224 for patches of 14
 

@@ -56,7 +56,7 @@ class PictureSet:
 
 def open_pictures(path: Path) -> PictureSet:
     """A folder of pictures, with captions or without, or any other data set that training reads."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"there is no folder of pictures {path}")
     return PictureSet(path, *open_unchecked(path))
 

@@ -5,6 +5,8 @@ Our own files add `count` and `network`, so that what cannot be compared is refu
 
 from __future__ import annotations
 
+import math
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,8 +20,11 @@ from darkroom.whole_file import whole_file
 
 __all__ = ["Statistics", "read_statistics", "write_statistics"]
 
-# What NumPy raises at files that are something else or damaged.
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, LookupError, TypeError, AttributeError)
+NAMES = ("mu", "sigma", "count", "network")
+LARGEST = 4 << 30  # bytes of one array: a covariance of 20000 features
+# What zip and NumPy raise at files that are something else or damaged.
+UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, LookupError, TypeError)
+UNREADABLE += (NotImplementedError, SyntaxError, tokenize.TokenError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,9 @@ class Statistics:
 def read_statistics(path: Path) -> Statistics:
     """`InputError` for a file that holds anything else, or numbers that no set of features has."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in ("mu", "sigma", "count", "network") if name in file}
+        with zipfile.ZipFile(path) as archive:
+            entries = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            held = {name: _array(archive, entries[name]) for name in NAMES if name in entries}
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except UNREADABLE as error:
@@ -50,8 +56,31 @@ def read_statistics(path: Path) -> Statistics:
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
     if np.abs(covariance - covariance.T).max() > 1e-4 * np.abs(covariance).max() or (np.diag(covariance) < 0).any():
         raise InputError(f"{path}: sigma is no covariance, expected is a symmetric matrix without negative variances")
-    count = int(held["count"]) if "count" in held else None
-    return Statistics(mean, covariance, count, str(held["network"]) if "network" in held else None)
+    count, network = held.get("count"), held.get("network")
+    if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count < 1):
+        raise InputError(f"{path}: count is {count}, expected is a whole number of at least 1")
+    if network is not None and (network.shape != () or network.dtype.kind != "U"):
+        raise InputError(f"{path}: network is {network}, expected is a text")
+    return Statistics(
+        mean, covariance, None if count is None else int(count), None if network is None else str(network)
+    )
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """The array of the entry, once its header and its length agree: nothing larger is allocated."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{name} is of an unknown version of NumPy's format")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, in_columns, kind = read(file)
+        length = math.prod(shape) * kind.itemsize
+        if kind.hasobject or not 0 <= length <= LARGEST:
+            raise ValueError(f"{name} is {list(shape)} of {kind}")
+        content = file.read(length + 1)
+    if len(content) != length:
+        raise ValueError(f"{name} does not hold what it announces, {list(shape)} of {kind}")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if in_columns else "C")
 
 
 def write_statistics(path: Path, moments: Moments, network: str) -> None:

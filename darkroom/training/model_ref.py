@@ -3,6 +3,7 @@ catalogue or of a file."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,8 +48,8 @@ def load_model_ref(model: str, vae: str | None, ema: str, device: str) -> Latent
         found.autoencoder = stage
     else:
         found = build(system)
-    if (described := Path(model.removesuffix(FRESH))).is_file():
-        found.conditioner.look_in(described.parent)  # vocabularies may lie beside the description
+    if os.path.isfile(described := model.removesuffix(FRESH)):
+        found.conditioner.look_in(Path(described).parent)  # vocabularies may lie beside the description
     make_lean(found.autoencoder)  # it never learns here
     return let_learn(found)
 
@@ -63,7 +64,7 @@ def let_learn(model: LatentDiffusion) -> LatentDiffusion:
 def _first_stage(name: str, system: System) -> Autoencoder:
     """`InputError` if its latents are not what `system` denoises."""
     path = Path(name)
-    if not (path.is_file() and path.suffix == ".safetensors" and "config" in open_weights(path).metadata):
+    if not (os.path.isfile(path) and path.suffix == ".safetensors" and "config" in open_weights(path).metadata):
         return load_first_stage(name, system.autoencoder, torch.float32)
     config, state = read_network(path, AutoencoderConfig)
     for key in ("factor", "latent_channels"):

@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, help="of each reader, in place of a time")
     parser.add_argument("--reader", action="append", choices=[r.name for r in READERS])
     parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--traces", action="store_true", help="where each fault arose, in full")
     options = parser.parse_args()
     chosen = [r for r in READERS if not options.reader or r.name in options.reader]
     faults = cases = 0
@@ -44,6 +45,8 @@ def main() -> int:
         )
         for fault, seed in report.faults.items():
             print(f"    seed {seed}: {fault}", flush=True)
+            if options.traces:
+                print(report.traces[fault], flush=True)
     print(f"{cases} cases, {faults} distinct faults")
     return int(faults > 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import texts, weights
+from tests.fuzz import data, settings, texts, weights
 from tests.fuzz.run import Reader
 
 __all__ = ["READERS"]
@@ -23,4 +23,14 @@ READERS = (
     Reader("pictures", texts.pictures),
     Reader("records", texts.records),
     Reader("recipes", texts.recipes),
+    Reader("picture tables", data.picture_tables),
+    Reader("kohya", data.kohya_files),
+    Reader("boxes", data.boxes),
+    Reader("shards of pictures", data.shards),
+    Reader("preferences", settings.preferences),
+    Reader("model paths", settings.model_paths),
+    Reader("prompt files", settings.prompt_files),
+    Reader("statistics", settings.statistics),
+    Reader("studies", settings.studies, 50),
+    Reader("system files", settings.system_files),
 )

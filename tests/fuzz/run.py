@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import time
 import traceback
 from collections.abc import Callable
@@ -16,6 +17,7 @@ __all__ = ["Case", "Reader", "Report", "try_reader"]
 Case = Callable[[random.Random], None]
 
 SLOWEST = 10.0  # seconds of processor time for one case of some kilobytes: anything that slow hangs
+LARGEST = 512  # MiB by which one case may raise the most memory that the process ever held
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Report:
     refused: int = 0
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
+    traces: dict[str, str] = field(default_factory=dict)
+
+    def fault(self, name: str, seed: int, trace: str = "") -> None:
+        """Note the first case of each."""
+        if name not in self.faults:
+            self.faults[name], self.traces[name] = seed, trace
 
 
 def try_reader(reader: Reader, folder: Path, first: int, until: Callable[[int], bool]) -> Report:
@@ -46,22 +54,32 @@ def try_reader(reader: Reader, folder: Path, first: int, until: Callable[[int], 
     while not until(report.cases):
         seed = first + report.cases
         report.cases += 1
-        began = time.process_time()
+        began, peak = time.process_time(), _peak()
         try:
             case(random.Random(f"{reader.name} {seed}"))
             report.taken += 1
         except InputError as error:
             report.refused += 1
             if not str(error).isprintable():
-                report.faults.setdefault(f"a message that steers a terminal: {error!r:.120}", seed)
+                report.fault(f"a message that steers a terminal: {error!r:.120}", seed)
         except BaseException as error:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 raise
-            report.faults.setdefault(_signature(error), seed)
+            report.fault(_signature(error), seed, traceback.format_exc())
         if time.process_time() - began > SLOWEST:
-            report.faults.setdefault(f"over {SLOWEST:g} seconds", seed)
+            report.fault(f"over {SLOWEST:g} seconds", seed)
+        if _peak() - peak > LARGEST:
+            report.fault(f"over {LARGEST} MiB", seed)
+        if left := next(folder.rglob(".darkroom-*"), None):
+            report.fault(f"{left.name} is left", seed)
+            left.unlink()
     report.seconds = time.monotonic() - started
     return report
+
+
+def _peak() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _signature(error: BaseException) -> str:

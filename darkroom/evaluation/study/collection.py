@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,7 @@ def candidate(text: str) -> Candidate:
     """What `text` on the command line names."""
     from darkroom.requests.settings import find_setting
 
-    if Path(text).is_dir() or "=" not in text:
+    if os.path.isdir(text) or "=" not in text:
         return Candidate(text, text, {})
     source, *changes = text.split(",")
     settings: dict[str, Any] = {}
@@ -53,7 +54,7 @@ def candidate(text: str) -> Candidate:
 def is_folder(entry: Candidate) -> bool:
     """Whether it is a folder of pictures, not of a model or a run."""
     folder = Path(entry.source)
-    return folder.is_dir() and not any((folder / name).exists() for name in OF_MODELS)
+    return os.path.isdir(folder) and not any((folder / name).exists() for name in OF_MODELS)
 
 
 def named_pictures(folder: Path) -> dict[str, Path]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.evaluation.study.agreement import alpha
-from darkroom.evaluation.study.design import Design
+from darkroom.evaluation.study.design import DAMAGED, Design
 from darkroom.evaluation.study.elo import elo
 from darkroom.evaluation.study.fragile import Fragility, fragility
 from darkroom.evaluation.study.stopping import Decision, decide
@@ -94,7 +94,9 @@ class Report:
 
 
 def report(design: Design, votes: Sequence[Vote]) -> Report:
-    """Of all answered trials."""
+    """Of all answered trials; `InputError` for one of something that the study does not ask."""
+    for vote in votes:
+        _require_asked(design, vote)
     out = _inattentive(votes)
     kept = [v for v in votes if v.rater not in out]
     sections = []
@@ -113,6 +115,13 @@ def report(design: Design, votes: Sequence[Vote]) -> Report:
         sections=sections,
         elo={c: sum(points) / len(points) for c, points in means.items() if points},
     )
+
+
+def _require_asked(design: Design, vote: Vote) -> None:
+    trial, candidates = vote.trial, range(DAMAGED, len(design.candidates))
+    known = trial.question in design.questions and trial.item in range(len(design.items))
+    if not known or trial.left not in candidates or trial.right not in candidates:
+        raise InputError(f"pair {vote.id} of the votes is none of this study: {printable(trial)}")
 
 
 def _section(design: Design, question: str, voter: str, votes: Sequence[Vote]) -> Section:

@@ -8,13 +8,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 
 __all__ = ["ANSWERS", "PERSON", "Trial", "Vote", "Votes"]
 
 ANSWERS = ("left", "right", "tie")
 PERSON = "person"
+COLUMNS = ("id", "kind", "question", "item", "left", "right", "rater", "voter", "answer", "seconds", "answered")
+NUMBER = (int, float, type(None))
+KINDS = (int, str, str, int, int, int, str, str, (str, type(None)), NUMBER, NUMBER)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS trials (
     id INTEGER PRIMARY KEY, rater TEXT NOT NULL, voter TEXT NOT NULL, kind TEXT NOT NULL, question TEXT NOT NULL,
@@ -69,7 +73,7 @@ class Votes:
     """The file of a study's votes; may be used from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
+        self._path, self._lock = path, threading.RLock()
         try:
             self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")
@@ -123,7 +127,23 @@ class Votes:
         return self._lock
 
     def _read(self, where: str, *values: object) -> Iterator[Vote]:
-        columns = "id, kind, question, item, left, right, rater, voter, answer, seconds, answered"
-        with self._lock:
-            rows = self._base.execute(f"SELECT {columns} FROM trials {where}", values).fetchall()
-        return (Vote(row[0], Trial(*row[1:6]), *row[6:]) for row in rows)
+        columns = ", ".join(COLUMNS)
+        try:
+            with self._lock:
+                rows = self._base.execute(f"SELECT {columns} FROM trials {where}", values).fetchall()
+        except sqlite3.Error as error:
+            raise InputError(f"the votes in {self._path} cannot be read: {error}") from None
+        return (self._vote(row) for row in rows)
+
+    def _vote(self, row: tuple[Any, ...]) -> Vote:
+        """SQLite keeps values of any kind in any column: a file that others wrote may hold anything."""
+        for value, kinds, name in zip(row, KINDS, COLUMNS, strict=True):
+            if not isinstance(value, kinds):
+                raise InputError(
+                    f"the votes in {self._path} are damaged: {name} of pair {row[0]} is {printable(value)}"
+                )
+        if row[8] not in (*ANSWERS, None):
+            raise InputError(
+                f"the votes in {self._path} are damaged: the answer to pair {row[0]} is {printable(row[8])}"
+            )
+        return Vote(row[0], Trial(*row[1:6]), *row[6:])
