@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +28,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.checkpoints.table import Rule, Scope, rules
 from darkroom.checkpoints.transfer import assign, fit
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json
 from darkroom.models.controlnet import ControlNet, ControlNetConfig
 from darkroom.models.ip_adapter import IPAdapter, IPAdapterConfig, ResamplerConfig
@@ -115,7 +116,7 @@ def _fill(
     table = rules(places, ours)
     if LOW_RANK in tensors:
         tensors = {name: t for name, t in tensors.items() if name != LOW_RANK}
-        table = _with_factors(table, network, tensors, model)
+        table = _with_factors(path, table, network, tensors, model)
     fit(table, ours, tensors, is_ignored=lambda name: name.endswith(FACTORS)).require(path, what)
     assign(network, table, tensors, model.dtype, model.device, channels_last=model.device.type == "cpu")
 
@@ -188,7 +189,9 @@ def _controlnet_config(path: Path, tensors: Tensors, model: LatentDiffusion, *, 
     )
 
 
-def _with_factors(table: Sequence[Rule], network: nn.Module, tensors: Tensors, model: LatentDiffusion) -> list[Rule]:
+def _with_factors(
+    path: Path, table: Sequence[Rule], network: nn.Module, tensors: Tensors, model: LatentDiffusion
+) -> list[Rule]:
     """The rules of the tensors that the file has whole; the others are the model's own, changed by low-rank factors."""
     whole = [rule for rule in table if all(name in tensors for name in rule.theirs)]
     made: dict[str, Tensor] = {}
@@ -199,6 +202,11 @@ def _with_factors(table: Sequence[Rule], network: nn.Module, tensors: Tensors, m
         stem = rule.theirs[0].removesuffix(".weight")
         up, down = (tensors.get(f"{stem}.{part}") for part in ("up", "down"))
         if up is not None and down is not None:
+            rank = up.shape[1] if len(up.shape) > 1 else 0
+            factors = (base.shape[0], rank), (rank, math.prod(base.shape[1:]))
+            if tuple((*t.shape[:1], math.prod(t.shape[1:])) for t in (up, down)) != factors:
+                told = f"{list(up.shape)} and {list(down.shape)}"
+                raise InputError(f"{path}: the factors of {printable(stem)} are {told}, the layer {list(base.shape)}")
             change = up.load(torch.float32).flatten(1) @ down.load(torch.float32).flatten(1)
             base = (base.float() + change.reshape(base.shape).to(base.device)).to(base.dtype)
         made[rule.ours[0]] = base
@@ -233,19 +241,17 @@ def _t2i_adapter(path: Path, tensors: Tensors, model: LatentDiffusion) -> T2IAda
     names = [
         m for name in tensors if (m := re.fullmatch(r"body\.(\d+)\.(?:(?:resnets|body)\.(\d+)\.)?block1\.weight", name))
     ]
-    if of_diffusers or light:
-        blocks = 1 + max(int(m[2] or 0) for m in names)
-    else:
-        blocks = len(names) // STAGES
+    blocks = len({m[2] for m in names}) if of_diffusers or light else len(names) // STAGES
     unet = model.system.unet
     widths = tuple(unet.model_channels * m for m in unet.channel_mult)
-    first = tensors["body.0.in_conv.weight" if light else "conv_in.weight"].shape
+    head = tensors.get("body.0.in_conv.weight" if light else "conv_in.weight")
+    first = () if head is None else head.shape
     # A network of three levels takes the last feature behind its middle.
     deep = len(widths) == STAGES
     factor = 8 if deep else 16
     config = T2IAdapterConfig(
         channels=(*widths, *widths[-1:] * (STAGES - len(widths))),
-        num_res_blocks=blocks,
+        num_res_blocks=max(1, blocks),
         factor=factor,
         halved=(False, True, True, True) if deep else (False, False, True, False),
         light=light,
@@ -269,13 +275,13 @@ def _ip_adapter(path: Path, tensors: Tensors, model: LatentDiffusion) -> IPAdapt
     tokens, image, resampler = 0, 0, None
     if "image_proj.latents" in tensors:
         depth = len({name.split(".")[2] for name in tensors if name.startswith("image_proj.layers.")})
-        inner = shapes.get("image_proj.layers.0.0.to_q.weight", (HEAD_DIM,))[0]
+        inner = next(iter(shapes.get("image_proj.layers.0.0.to_q.weight", ())), HEAD_DIM)
         *_, tokens, width = (0, 0, *shapes["image_proj.latents"])
         resampler = ResamplerConfig(width, depth, max(1, inner // HEAD_DIM), HEAD_DIM)
-        image = shapes.get("image_proj.proj_in.weight", (0, 0))[-1]
+        *_, image = (0, *shapes.get("image_proj.proj_in.weight", ()))
     else:
-        image = shapes["image_proj.proj.weight"][-1]
-        tokens = shapes["image_proj.proj.weight"][0] // unet.context_dim
+        wide, image = (0, 0, *shapes["image_proj.proj.weight"])[-2:]
+        tokens = wide // unet.context_dim
     config = IPAdapterConfig(image, unet.context_dim, tokens, tuple(chain(*attention_widths(unet))), resampler)
     with empty_modules():
         network = IPAdapter(config)

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from darkroom.checkpoints.stored import MappedFile, Stored, Weights
+from darkroom.checkpoints.stored import MappedFile, Stored, Weights, is_proportioned
 from darkroom.errors import InputError
 from darkroom.json_file import parse_table
 from darkroom.whole_file import whole_file
@@ -84,6 +84,8 @@ def _entry(file: MappedFile, begin: int, room: int, name: str, row: object, wher
         raise wrong("has data_offsets that are not [begin, end]")
     if offsets[1] > room:
         raise wrong(f"ends at byte {begin + offsets[1]} but the file at byte {begin + room}: truncated download?")
+    if not is_proportioned(shape):
+        raise wrong(f"is empty and has a shape out of all proportion, {shape}")
     size = math.prod(shape) * DTYPES[dtype].itemsize
     if size != offsets[1] - offsets[0]:
         raise wrong(f"of shape {shape} and dtype {dtype} needs {size} bytes but claims {offsets[1] - offsets[0]}")

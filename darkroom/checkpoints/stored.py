@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,15 @@ from torch import Tensor
 
 from darkroom.errors import InputError
 
-__all__ = ["MappedFile", "Stored", "Weights", "all_finite"]
+__all__ = ["MappedFile", "Stored", "Weights", "all_finite", "is_proportioned"]
+
+
+MAX_EMPTY = 1 << 24  # elements that an empty tensor would have if its sides of 0 were 1
+
+
+def is_proportioned(shape: Sequence[int]) -> bool:
+    """Whether networks may be described by `shape`: a tensor without elements takes no bytes whatever its sides are."""
+    return 0 not in shape or math.prod(max(1, n) for n in shape) <= MAX_EMPTY
 
 
 class MappedFile:

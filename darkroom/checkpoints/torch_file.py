@@ -21,7 +21,7 @@ from darkroom.checkpoints.pickle_machine import (
     PickleError,
     load_pickle,
 )
-from darkroom.checkpoints.stored import MappedFile, Stored, Weights
+from darkroom.checkpoints.stored import MappedFile, Stored, Weights, is_proportioned
 from darkroom.checkpoints.zip_directory import Record, read_zip_directory
 from darkroom.errors import InputError
 
@@ -187,6 +187,8 @@ def _tensor(file: MappedFile, name: str, value: object, places: _Places) -> Stor
     place = places(key)
     if place is None:
         raise wrong("lies in a storage that is not in the file: truncated?")
+    if not is_proportioned(shape):
+        raise wrong(f"is empty and has a shape out of all proportion, {list(shape)}")
     numel = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
     # A stride of 0 would let a few bytes describe a tensor of any size.

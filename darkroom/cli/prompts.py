@@ -70,7 +70,8 @@ class Prompts:
 
 def parse_lines(text: str, name: str) -> list[dict[str, Any]]:
     """A prompt a line; a JSON object is settings by name, `prompt` among them, or a line of `darkroom data prompts`."""
-    return [_line(line.strip(), f"{name} line {i}") for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = enumerate(text.split("\n"), 1)  # other characters that end lines may stand inside JSON
+    return [_line(line.strip(), f"{name} line {i}") for i, line in lines if line.strip()]
 
 
 def _line(line: str, where: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _text(path: Path) -> str:
 
 
 def _json_lines(path: Path) -> Rows:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

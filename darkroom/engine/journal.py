@@ -8,9 +8,11 @@ question without an answer goes to the network. No part of a run knows of this.
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -66,8 +68,8 @@ class Journal:
         """Add what was answered."""
         content = answer.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         kind = str(answer.dtype).removeprefix("torch.")
-        head = {"kind": kind, "shape": list(answer.shape), "asked": _checksum(ask), "sum": zlib.crc32(content)}
-        self._waiting.write(_line(head) + content)
+        head: dict[str, object] = {"kind": kind, "shape": list(answer.shape), "asked": _checksum(ask)}
+        self._waiting.write(_line({**head, "sum": _sum(head, content)}) + content)
         if time.monotonic() - self._written >= self.interval:
             self.write()
 
@@ -140,10 +142,15 @@ def _line(table: dict[str, object]) -> bytes:
     return json.dumps(table, separators=(",", ":")).encode() + b"\n"
 
 
+def _sum(head: Mapping[str, object], content: bytes) -> int:
+    """Of an answer and of what is said of it."""
+    return zlib.crc32(content, zlib.crc32(_line({key: head[key] for key in ("kind", "shape", "asked")})))
+
+
 def _head(file: BinaryIO) -> dict[str, object]:
     try:
         head = json.loads(file.readline(MAX_HEAD))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return head if isinstance(head, dict) else {}
 
@@ -154,8 +161,12 @@ def _entry(file: BinaryIO) -> tuple[int, Tensor] | None:
     kind, shape, asked = KINDS.get(str(head.get("kind"))), head.get("shape"), head.get("asked")
     if kind is None or not isinstance(shape, list) or not isinstance(asked, int):
         return None
-    count = torch.Size(shape).numel()
-    content = file.read(count * kind.itemsize)
-    if len(content) != count * kind.itemsize or zlib.crc32(content) != head.get("sum"):
+    if not all(isinstance(n, int) and n >= 0 for n in shape):
+        return None
+    length = math.prod(shape) * kind.itemsize
+    if length > os.fstat(file.fileno()).st_size:
+        return None
+    content = file.read(length)
+    if len(content) != length or _sum(head, content) != head.get("sum"):
         return None
     return asked, torch.frombuffer(bytearray(content), dtype=kind).reshape(shape)

@@ -21,14 +21,16 @@ class Sqlite:
     now = "((julianday('now') - 2440587.5) * 86400.0)"
 
     def __init__(self, path: Path, schema: str) -> None:
-        self._lock = threading.Lock()
+        self._path, self._lock = path, threading.Lock()
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
             self._connection.row_factory = sqlite3.Row
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = FULL")
+            if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
             self._connection.executescript(schema)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InputError(f"the jobs in {path} cannot be opened: {error}") from None
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
@@ -37,6 +39,10 @@ class Sqlite:
                 return [dict(row) for row in self._connection.execute(sql, values).fetchall()]
             except UnicodeEncodeError:
                 raise InputError("a text holds characters that cannot be stored") from None
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
+                    raise  # a full disk, say
+                raise InputError(f"the jobs in {self._path} are damaged: {error}") from None
 
     def tell(self, message: str) -> None:
         """Nobody else is there."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.serve.database import Database
 from darkroom.serve.jobs import Job, PictureRecord, State, new_id
 from darkroom.serve.postgres import Postgres
@@ -248,4 +248,10 @@ def _picture(row: Mapping[str, Any]) -> PictureRecord:
 
 
 def _tables(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: json.loads(row[name]) for name in ("request", "images")}
+    try:
+        found = {name: json.loads(row[name]) for name in ("request", "images")}
+    except (ValueError, TypeError, RecursionError):
+        found = {}
+    if not found or not all(isinstance(table, dict) for table in found.values()):
+        raise InputError(f"the store is damaged: the request of {printable(row['id'])} cannot be read")
+    return found

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.training.sharding import joined, own_part
 from darkroom.training.world import World
 
@@ -97,8 +97,12 @@ class Checkpoints:
 
     def _read(self, place: Path) -> dict[str, Any]:
         files = [place / STATE, *sorted(place.glob("state-*.pt"))]
-        states = [torch.load(f, map_location="cpu", weights_only=True, mmap=len(files) > 1) for f in files]
-        return joined(states)
+        try:
+            states = [torch.load(f, map_location="cpu", weights_only=True, mmap=len(files) > 1) for f in files]
+            return joined(states)
+        except Exception as error:  # what others wrote with digests that fit may raise anything in torch's reader
+            reason = printable(f"{type(error).__name__}: {error}", 200)
+            raise InputError(f"{place} holds no state of a run: {reason}") from None
 
     def _newest_sound(self) -> Path | None:
         damaged = []
@@ -182,8 +186,8 @@ def _damage(place: Path) -> str | None:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return f"the SHA-256 of {name} is not the one it was written with"
     except OSError as error:
-        return f"{Path(error.filename).name}: {error.strerror}"
-    except ValueError:
+        return f"{Path(error.filename or place).name}: {error.strerror}"
+    except (ValueError, RecursionError):
         return f"{DIGESTS} is not JSON"
     return None
 

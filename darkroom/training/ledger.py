@@ -83,13 +83,13 @@ class Ledger:
     def _go_on(self, first: int) -> None:
         """Drop lines of samples from number `first` on: they will be read again."""
         kept = []
-        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
-                number, epoch, name = line.get("number"), line["epoch"], line.get("name")
-            except (ValueError, KeyError, TypeError, AttributeError):
-                break  # torn by a kill
-            if number is not None and number >= first:
+                number, epoch, name = line.get("number"), int(line["epoch"]), str(line.get("name"))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+                continue  # torn by a kill, or damaged on the disk
+            if isinstance(number, int) and number >= first:
                 break
             if number is None:
                 self.counts.clear()

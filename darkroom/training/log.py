@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from darkroom.training.config import LoopConfig
 from darkroom.whole_file import whole_file
 
 __all__ = ["Log", "Tally"]
+
+BOARD = "tensorboard"
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Log:
         self.config, self.tally, self.writes = config, tally, writes
         self.path = folder / "log.jsonl"
         if writes and self.path.exists():
-            kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _within(line, step)]
+            text = self.path.read_text(encoding="utf-8", errors="replace")
+            kept = [line for line in text.split("\n") if _within(line, step)]
             with whole_file(self.path) as file:
                 file.write("".join(line + "\n" for line in kept).encode())
         self.bar = Progress(
@@ -66,20 +69,25 @@ class Log:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+            self.board = SummaryWriter(str(folder / BOARD), purge_step=step)
         except ImportError:
             pass
+        except OSError as error:
+            raise InputError(f"{folder / BOARD} cannot be written: {error.strerror or error}") from None
 
     def __enter__(self) -> Log:
         if self.writes:
             self.bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.writes:
             self.bar.stop()
-        if self.board is not None:
-            self.board.close()
+        try:
+            self._on_board(lambda board: board.close())
+        except InputError:
+            if kind is None:  # otherwise what ends the run is said already
+                raise
 
     def step(self, step: int, numbers: Mapping[str, float], lr: float, seconds: float) -> None:
         """Count `numbers` of step `step` (1-based), which ended `seconds` into the training."""
@@ -113,8 +121,17 @@ class Log:
 
     def image(self, step: int, grid: np.ndarray) -> None:
         """Show a picture (H, W, 3) uint8 of step `step` in TensorBoard."""
-        if self.board is not None:
-            self.board.add_image("samples", grid, step, dataformats="HWC")
+        self._on_board(lambda board: board.add_image("samples", grid, step, dataformats="HWC"))
+
+    def _on_board(self, write: Callable[[Any], None]) -> None:
+        """`write` with TensorBoard's writer where there is one, whose thread may have failed at any time before."""
+        if self.board is None:
+            return
+        try:
+            write(self.board)
+        except OSError as error:
+            self.board = None
+            raise InputError(f"{self.path.parent / BOARD} cannot be written: {error.strerror or error}") from None
 
     def _write(self, line: Mapping[str, float]) -> None:
         try:
@@ -122,14 +139,13 @@ class Log:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
-        if self.board is not None:
-            for name, value in line.items():
-                self.board.add_scalar(name, value, line["step"])
+        for name, value in line.items():
+            self._on_board(lambda board, name=name, value=value: board.add_scalar(name, value, line["step"]))
 
 
 def _within(line: str, step: int) -> bool:
     """Whether a line was written up to `step`; a line that a kill tore was not."""
     try:
         return json.loads(line)["step"] <= step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

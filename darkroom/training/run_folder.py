@@ -148,5 +148,5 @@ def recorded(folder: Path) -> Any:
     """The recipe of the run in `folder` as plain data; None if it cannot be read."""
     try:
         return json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

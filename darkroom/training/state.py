@@ -75,7 +75,7 @@ class TrainingState:
             if "guard" in state:  # checkpoints of earlier versions have none
                 self.guard.load_state_dict(state["guard"])
             self.best = Best(**best) if (best := state.get("best")) else None  # earlier versions had none
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None
 

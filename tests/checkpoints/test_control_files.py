@@ -179,6 +179,9 @@ def test_ip_adapters_in_both_containers(plus: bool, tmp_path: Path) -> None:
         same(found, network)
 
 
+LAYER = "input_blocks.1.0.in_layers.2"
+
+
 def small_files(tmp_path: Path) -> Mapping[str, Path]:
     config = controlnet_config("sd-v1-5")
     control = theirs(ControlNet(config), original_controlnet(config))
@@ -187,6 +190,12 @@ def small_files(tmp_path: Path) -> Mapping[str, Path]:
         "control": control,
         "broken": broken,
         "nan": {**control, "zero_convs.0.0.bias": torch.full((32,), torch.nan)},
+        "factors": {
+            **{n: t for n, t in control.items() if not n.startswith(f"{LAYER}.")},
+            f"{LAYER}.up": torch.ones(20_000, 1),
+            f"{LAYER}.down": torch.ones(1, 20_000),
+            "lora_controlnet": torch.zeros(1),
+        },
         "flat hint": {**control, "input_hint_block.0.weight": torch.ones(8)},
         "adapter": theirs(T2IAdapter(FULL), adapter_of_tencent(FULL)),
         "lllite": {"lllite_unet_input_blocks_4_1.cond_emb": torch.ones(1)},
@@ -206,6 +215,7 @@ def test_what_is_not_read_is_said_in_a_sentence(tmp_path: Path) -> None:
         ("control", "ldm_celeba256", "the model is ldm_celeba256, which reads no tokens"),
         ("broken", "sd-v1-5", r"does not fit a ControlNet for sd-v1-5: 1 tensors are missing \(zero_convs.0.0.bias\)"),
         ("nan", "sd-v1-5", r"zero_convs\.0\.0\.bias holds NaN or infinite values"),
+        ("factors", "sd-v1-5", r"the factors of input_blocks.1.0.in_layers.2 are \[20000, 1\] and \[1, 20000\]"),
         ("flat hint", "sd-v1-5", "the layers that read the hint are no convolutions"),
         ("adapter", "sdxl-base", "does not fit a T2I-Adapter for sdxl-base"),
         ("lllite", "sd-v1-5", "is a ControlNet-LLLite, which is not read"),

@@ -98,6 +98,7 @@ LIES = {
     "size is true": ({"w": row(shape=[True])}, "shape"),
     "many dimensions": ({"w": row(shape=[1] * 17)}, "shape"),
     "huge shape": ({"w": row(shape=[1 << 40, 1 << 40])}, "needs .* bytes but claims 16"),
+    "empty and huge": ({"w": row(shape=[1 << 40, 0], offsets=[0, 0])}, "out of all proportion"),
     "beyond the end": ({"w": row(shape=[1 << 40], offsets=[0, 1 << 42])}, "truncated"),
     "backwards": ({"w": row(offsets=[16, 0])}, "begin, end"),
     "three offsets": ({"w": row(offsets=[0, 8, 16])}, "begin, end"),

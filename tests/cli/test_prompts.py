@@ -16,8 +16,8 @@ def test_prompts_come_from_everywhere(tmp_path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_json_lines_are_settings_or_prompts_with_facts() -> None:
-    text = '{"prompt": "a cat", "steps": 3}\n{"caption": "two cows", "facts": {"sky": null}, "unseen": false}'
-    assert parse_lines(text, "x") == [{"prompt": "a cat", "steps": 3}, {"prompt": "two cows"}]
+    text = '{"prompt": "a cat\u2028", "steps": 3}\n{"caption": "two cows", "facts": {"sky": null}, "unseen": false}'
+    assert parse_lines(text, "x") == [{"prompt": "a cat\u2028", "steps": 3}, {"prompt": "two cows"}]
     with pytest.raises(InputError, match="x line 1 holds neither a prompt nor a caption"):
         parse_lines('{"steps": 3}', "x")
 

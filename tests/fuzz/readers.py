@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import data, settings, texts, weights
+from tests.fuzz import bodies, controls, data, runs, settings, texts, weights
 from tests.fuzz.run import Reader
 
 __all__ = ["READERS"]
@@ -33,4 +33,11 @@ READERS = (
     Reader("statistics", settings.statistics),
     Reader("studies", settings.studies, 50),
     Reader("system files", settings.system_files),
+    Reader("control networks", controls.control_networks, 40),
+    Reader("image encoders", controls.image_encoders, 40),
+    Reader("based recipes", runs.based_recipes),
+    Reader("runs", runs.run_folders, 30),
+    Reader("journals", runs.journals),
+    Reader("stores", runs.stores, 30),
+    Reader("bodies", bodies.bodies, 60),
 )

@@ -34,7 +34,7 @@ from tests.fuzz.mutation import HOSTILE, NASTY, json_bytes, mutate_bytes, mutate
 from tests.fuzz.run import Case
 
 __all__ = ["embeddings", "first_stages", "loras", "peft_configurations", "safetensors_bytes", "shard_index"]
-__all__ += ["single_files", "torch_bytes"]
+__all__ += ["mutate_tensors", "single_files", "torch_bytes", "written"]
 
 NAME = "sd-v1-5"
 
@@ -133,7 +133,7 @@ def shard_index(folder: Path) -> Case:
 DTYPES = (torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8, torch.bool, torch.float8_e4m3fn)
 
 
-def _mutate_tensors(tensors: Mapping[str, Tensor], rng: random.Random, names: list[str]) -> dict[str, Tensor]:
+def mutate_tensors(tensors: Mapping[str, Tensor], rng: random.Random, names: list[str]) -> dict[str, Tensor]:
     """A few tensors gone, renamed, or with other shapes, kinds of numbers or values."""
     result = dict(tensors)
     for _ in range(rng.choice((1, 1, 2, 3))):
@@ -157,7 +157,7 @@ def _mutate_tensors(tensors: Mapping[str, Tensor], rng: random.Random, names: li
     return result
 
 
-def _written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
+def written(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
     path.write_bytes(save({n: t.clone() for n, t in tensors.items()}, dict(metadata or {})))
     return path
 
@@ -180,15 +180,15 @@ def loras(folder: Path) -> Case:
     good |= {f"{kohya_names(system)[chosen[0]]}.dora_scale": torch.ones(32, 1)}
     good |= {"bundle_emb.x.string_to_param.*": torch.ones(1, 32)}
 
-    assert len(read_lora(_written(folder / "good.safetensors", good), system).adapters) == 6
+    assert len(read_lora(written(folder / "good.safetensors", good), system).adapters) == 6
 
     def case(rng: random.Random) -> None:
-        tensors = _mutate_tensors(good, rng, keys)
+        tensors = mutate_tensors(good, rng, keys)
         path = folder / rng.choice(("x.safetensors", "x.pt"))
         if path.suffix == ".pt":
             torch.save(tensors, path)
         else:
-            _written(path, tensors, {"ss_base_model_version": rng.choice(("sd_v1", "sd_v1", "sd_v1", "xl", "\x1b[2J"))})
+            written(path, tensors, {"ss_base_model_version": rng.choice(("sd_v1", "sd_v1", "sd_v1", "xl", "\x1b[2J"))})
         inspect(path, hashed=rng.random() < 0.2)
         read_lora(path, system, torch.float32)
 
@@ -209,7 +209,7 @@ def peft_configurations(folder: Path) -> Case:
             changed["alpha_pattern"] = {mutate_text("^down.*(to_q|to_k)", rng, words): 3}
         inside = rng.random() < 0.5
         metadata = {"lora_adapter_metadata": json.dumps(changed)} if inside else None
-        path = _written(folder / "adapter_model.safetensors", pair, metadata)
+        path = written(folder / "adapter_model.safetensors", pair, metadata)
         (folder / "adapter_config.json").unlink(missing_ok=True)
         if not inside:
             (folder / "adapter_config.json").write_bytes(
@@ -226,11 +226,11 @@ def embeddings(folder: Path) -> Case:
     def case(rng: random.Random) -> None:
         good = {rng.choice(names): torch.ones(2, rng.choice((32, 48, 64))) for _ in range(rng.choice((1, 1, 2)))}
         path = folder / rng.choice(("x.safetensors", "x.pt"))
-        tensors = _mutate_tensors(good, rng, names) if rng.random() < 0.9 else good
+        tensors = mutate_tensors(good, rng, names) if rng.random() < 0.9 else good
         if path.suffix == ".pt":
             torch.save(rng.choice((tensors, {"string_to_param": tensors, "name": rng.choice(HOSTILE)})), path)
         else:
-            _written(path, tensors)
+            written(path, tensors)
         describe_embedding(open_weights(path))
         read_embedding(path, narrow(rng.choice((NAME, "sdxl-base", "ldm_celeba256"))))
 
@@ -245,15 +245,15 @@ def single_files(folder: Path) -> Case:
 
     def case(rng: random.Random) -> None:
         path = folder / "x.safetensors"
-        few = _mutate_tensors(
+        few = mutate_tensors(
             {**extra, **{n: good[n].load() for n in rng.sample(names, 3)}}, rng, [*names, "scale_factor", "v_pred"]
         )
         if rng.random() < 0.3:  # a file of few tensors, whole
             inspect(
-                _written(path, few, {"modelspec.title": rng.choice(NASTY[:6]).encode("utf-8", "replace").decode()}),
+                written(path, few, {"modelspec.title": rng.choice(NASTY[:6]).encode("utf-8", "replace").decode()}),
                 hashed=False,
             )
-        _written(path, few)
+        written(path, few)
         damaged = {**{n: s for n, s in good.items() if n not in extra}, **open_weights(path)}
         source = Source(path, "original", damaged, {"modelspec.prediction_type": rng.choice(("v", "\x1b", ""))})
         (folder / "x.json").write_bytes(json_bytes({"prediction_type": "v_prediction"}, rng))
@@ -269,7 +269,7 @@ def first_stages(folder: Path) -> Case:
 
     def case(rng: random.Random) -> None:
         path = folder / "x.safetensors"
-        _written(path, _mutate_tensors(tensors, rng, list(tensors)), {**described, "config": _json_text(rng)})
+        written(path, mutate_tensors(tensors, rng, list(tensors)), {**described, "config": _json_text(rng)})
         try:
             load_first_stage(str(path), config)
         except InputError:

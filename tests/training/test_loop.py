@@ -283,8 +283,8 @@ def test_log_lines_do_not_depend_on_where_a_run_was_broken(tmp_path: Path) -> No
 
 def test_a_torn_log_line_is_no_obstacle(unbroken: Path, tmp_path: Path) -> None:
     train(Toy(), CONFIG, tmp_path, minutes=0.0)
-    with (tmp_path / "log.jsonl").open("a") as file:
-        file.write('{"step": 2, "sec')
+    with (tmp_path / "log.jsonl").open("ab") as file:
+        file.write(b'{"step": 1, \xff}\n{"step": 2, "sec')  # damaged, and torn
     train(Toy(), CONFIG, tmp_path)
     assert lines(tmp_path) == lines(unbroken)
 
