@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BytesIO
 from typing import Any
 
 from fastapi import HTTPException, Request
@@ -15,7 +16,7 @@ from darkroom.requests.settings import find_setting
 from darkroom.serve.jobs import Job, PictureRecord, Submission
 from darkroom.serve.service import Service
 
-__all__ = ["client_of", "drawn", "failed", "form_bytes", "picture_text", "service_of", "settings_of"]
+__all__ = ["client_of", "drawn", "failed", "form_bytes", "picture_text", "service_of", "settings_of", "thumbnail"]
 
 LOOK_EVERY = 0.25  # seconds between looks whether the client is there
 STATUS = {"invalid_request": 400, "deadline_exceeded": 504, "cancelled": 409}  # of errors of jobs; else 500
@@ -89,6 +90,20 @@ def form_bytes(service: Service, record: PictureRecord, form: str = "png", quali
     from darkroom.pictures.reading import read_pixels
 
     return encoded(form, read_pixels(path), picture_text(service, record), quality)
+
+
+def thumbnail(service: Service, record: PictureRecord, side: int) -> bytes:
+    """A picture as JPEG of at most `side` pixels a side, without its parameters."""
+    from PIL import Image
+
+    path = service.picture_path(record.id)
+    if path is None:
+        raise InputError(f"the picture {record.id} is not kept any more")
+    buffer = BytesIO()
+    with Image.open(path) as image:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def picture_text(service: Service, record: PictureRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -26,6 +27,16 @@ OPEN = ("/health", "/ready")  # to probes, without a token
 SAFE = ("GET", "HEAD", "OPTIONS")
 BURST = 10  # times the rate
 CLIENTS = 10_000  # whose rates are remembered
+NO_TOKEN = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Darkroom</title>
+<body style="font: 1rem/1.6 system-ui; max-width: 40rem; margin: 4rem auto; padding: 0 1rem; color-scheme: light dark">
+<h1>This page needs a token</h1>
+<p>When the server started it printed an address that ends in <code>/?token=...</code>. Open that address once; this
+browser then keeps the token.</p>
+<p>The token also stands in the file <code>token</code> in the server's folder, by default
+<code>~/.local/share/darkroom/server</code>.</p>
+</html>
+"""
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
@@ -77,6 +88,9 @@ class Guard:
             await self._let_in(scope, token, send)
             return
         client = self._client(scope, headers)
+        if client is None and scope["path"] == "/" and "text/html" in headers.get("accept", ""):
+            await _answer(send, 401, NO_TOKEN, b"text/html; charset=utf-8")
+            return
         if client is None:
             await _refuse(send, 401, "a token is expected: Authorization: Bearer TOKEN", "invalid_api_key")
             return
@@ -92,7 +106,22 @@ class Guard:
             await _refuse(send, 413, f"a request has at most {self.config.body} bytes", "too_large")
             return
         scope["client_name"] = client
-        await self.app(scope, _limited(receive, self.config.body), send)
+        await self._through(scope, _limited(receive, self.config.body), send)
+
+    async def _through(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """To the application. Requests that are under way when the server has to end are told so."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except asyncio.CancelledError:  # by uvicorn, which would log its traceback as an error of the application
+            if not begun:
+                await _refuse(send, 503, "the server is ending; its jobs go on at the next start", "shutting_down", 5)
 
     def _is_own_host(self, host: str) -> bool:
         """Names that an attacker's name server could point here are refused; addresses cannot be borrowed."""
@@ -192,11 +221,14 @@ def _limited(receive: Receive, most: int) -> Receive:
 
 
 async def _refuse(send: Send, status: int, message: str, code: str, after: float | None = None) -> None:
-    body = json.dumps(error_body(message, "invalid_request_error", code)).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    body = json.dumps(error_body(message, "invalid_request_error" if status < 500 else "server_error", code)).encode()
+    more = [] if after is None else [(b"retry-after", str(max(1, round(after))).encode())]
+    await _answer(send, status, body, b"application/json", more)
+
+
+async def _answer(send: Send, status: int, body: bytes, kind: bytes, more: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *more]
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if after is not None:
-        headers.append((b"retry-after", str(max(1, round(after))).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.requests.change import schema
-from darkroom.serve.answers import client_of, form_bytes, service_of
+from darkroom.serve.answers import client_of, form_bytes, service_of, thumbnail
 from darkroom.serve.jobs import STATES, State, Submission
 from darkroom.serve.service import Service
 
@@ -68,6 +68,7 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 ClientName = Annotated[str | None, Header(alias="X-Client", max_length=64)]
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", max_length=80)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+Side = Annotated[int, Query(ge=16, le=1024, description="Pixels of the longer side, at most.")]
 
 
 @router.get("/schema")
@@ -242,6 +243,17 @@ async def picture(request: Request, id: str, form: Literal["png", "jpeg", "jpg",
     content = await asyncio.to_thread(form_bytes, service, record, form)
     headers = {**IMMUTABLE, "content-disposition": f'inline; filename="{id}.{form}"'}
     return Response(content, media_type=f"image/{'jpeg' if form == 'jpg' else form}", headers=headers)
+
+
+@router.get("/pictures/{id}/thumbnail", response_class=Response)
+async def picture_thumbnail(request: Request, id: str, side: Side = 256) -> Response:
+    """A small JPEG of a picture, for galleries."""
+    service = service_of(request)
+    record = await asyncio.to_thread(service.store.picture, id)
+    if record is None or service.picture_path(id) is None:
+        raise HTTPException(404, f"there is no picture {id!r}")
+    content = await asyncio.to_thread(thumbnail, service, record, side)
+    return Response(content, media_type="image/jpeg", headers=IMMUTABLE)
 
 
 @router.get("/pictures/{id}/request")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from base64 import b64encode
+from typing import Any
 
 import httpx
 import pytest
 
+from darkroom.serve.guard import Guard, GuardConfig
+
 TOKEN = "a-token-for-tests"
+HEADERS = [(b"host", b"localhost"), (b"authorization", f"Bearer {TOKEN}".encode())]
 
 
 @pytest.fixture
@@ -23,6 +29,39 @@ def test_a_token_is_asked_for_everywhere_but_by_probes(stranger: httpx.Client) -
     assert stranger.get("/v1/jobs", headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert stranger.get("/health").json() == {"status": "ok"}
     assert stranger.get("/ready").status_code == 200
+
+
+def test_a_browser_without_the_token_is_told_where_it_is(stranger: httpx.Client) -> None:
+    answer = stranger.get("/", headers={"Accept": "text/html,*/*"})
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "/?token=" in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_request_under_way_is_told_that_the_server_ends() -> None:
+    async def asks() -> list[Any]:
+        told: list[Any] = []
+
+        async def waits(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(60)
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b""}
+
+        scope = {"type": "http", "path": "/v1/jobs", "method": "GET", "headers": HEADERS}
+        asking = asyncio.create_task(Guard(waits, GuardConfig({TOKEN: "tester"}))(scope, receive, send))
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asking
+        return told
+
+    start, body = asyncio.run(asks())
+    assert start["status"] == 503
+    assert json.loads(body["body"])["error"]["code"] == "shutting_down"
 
 
 def test_a_password_and_a_cookie_are_tokens_too(stranger: httpx.Client) -> None:

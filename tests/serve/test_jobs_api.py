@@ -47,6 +47,9 @@ def test_a_job_gives_the_pictures_of_the_library(shared_client: httpx.Client, ti
         image = Image.open(io.BytesIO(content))
         assert np.array_equal(np.asarray(image), expected.pixels)
         assert image.info["parameters"] == expected.parameters
+        small = shared_client.get(f"/v1/pictures/{picture['id']}/thumbnail", params={"side": 16})
+        assert Image.open(io.BytesIO(small.content)).size == (16, 16)
+        assert small.headers["content-type"] == "image/jpeg"
         again = shared_client.get(f"/v1/pictures/{picture['id']}/request").json()
         assert again["request"]["sampler"] == expected.plan.sampler
         repeated = finished(shared_client, shared_client.post("/v1/jobs", json={**again, "exact": True}).json())

@@ -33,8 +33,12 @@ function show() {
 
 export const caption = (picture) => picture.request.prompt || "without a prompt";
 
+const SIDE = 512; // pixels: larger pictures stand in the gallery as thumbnails
+
 function tile(picture) {
-  const image = h("img", { src: picture.url, alt: "", loading: "lazy", decoding: "async", width: picture.width, height: picture.height });
+  const small = Math.max(picture.width, picture.height) <= SIDE;
+  const src = small ? picture.url : `/v1/pictures/${picture.id}/thumbnail?side=${SIDE}`;
+  const image = h("img", { src, alt: "", loading: "lazy", decoding: "async", width: picture.width, height: picture.height });
   const open = h("button", {
     type: "button", className: "open", "aria-label": `${caption(picture)}, seed ${picture.seed}`, onclick: () => look(picture),
   }, image);
