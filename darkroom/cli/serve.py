@@ -174,12 +174,22 @@ class Serving:
             rich_help_panel=PANEL,
         ),
     ] = None
+    lease: Annotated[
+        float,
+        typer.Option(
+            "--lease",
+            metavar="NUMBER",
+            help="Seconds after which the others on --store take the jobs of a server that says nothing.",
+            rich_help_panel=PANEL,
+        ),
+    ] = 15.0
     most: Annotated[
         int, typer.Option("--together", metavar="INTEGER", help="Pictures under way at once.", rich_help_panel=PANEL)
     ] = 8
 
     def __post_init__(self) -> None:
         require(self.most >= 1, "--together", self.most, "at least 1")
+        require(self.lease >= 1, "--lease", self.lease, "at least 1")
         require(self.resident >= 1, "--resident", self.resident, "at least 1")
 
     def loaders(self, folders: ModelFolders) -> Mapping[str, Load]:
@@ -247,6 +257,7 @@ def _serve(serving: Serving, folders: Folders, address: Address, bounds: Bounds)
     config = ServiceConfig(
         folder,
         store=serving.store,
+        lease=serving.lease,
         most=serving.most,
         models=serving.resident,
         lora_folders=found.loras,

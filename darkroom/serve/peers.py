@@ -53,6 +53,7 @@ class Peers:
             self._thread.join(30)
             try:
                 self.store.release_all()
+                self.store.database.tell(json.dumps([self.store.owner, "left", ""]))
             except Unreachable as error:
                 log.warning("%s; what this server holds is free when its lease is over", error)
         self._teller.shutdown(cancel_futures=True)
@@ -94,7 +95,7 @@ class Peers:
                 if due or any(word[1] == "cancel" for word in words):
                     kept = time.monotonic()
                     self.queue.keep()
-                if due or heard is None or any(word[1] == "job" for word in words):
+                if due or heard is None or any(word[1] == "left" for word in words):
                     self.queue.look_around()
                 for word in words:
                     self._take(word)

@@ -40,7 +40,7 @@ class Queue:
             self.notify()
 
     def look_around(self) -> None:
-        """Take notice of what other servers have added, and of what they have begun."""
+        """Take notice of all that other servers have added, begun, or left."""
         before = self.lives()
         free = {job.id: job for job in self.store.free()}
         with self.changed:
@@ -53,6 +53,18 @@ class Queue:
                     self.forget(live)
         for job in free.values():
             self.add(job)
+
+    def notice(self, job: Job) -> None:
+        """Take notice of one job that another server has added, moved, begun or ended."""
+        if job.state == "queued":
+            self.add(job)
+        with self.changed:
+            live = self._lives.get(job.id)
+            if live is None or live.mine:
+                return
+            live.job = job
+            if job.state != "queued":
+                self.forget(live)
 
     def keep(self) -> None:
         """Renew the claims of this server; let go of what another one has taken over meanwhile."""

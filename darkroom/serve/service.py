@@ -197,6 +197,7 @@ class Service:
 
     def _changed_elsewhere(self, id: str) -> None:
         if (job := self.store.job(id)) is not None:
+            self.queue.notice(job)
             if job.is_over:
                 self._elsewhere.pop(id, None)
             self.events.tell("job", id, self.shown(job), elsewhere=True)

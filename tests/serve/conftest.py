@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from postgres_server import PostgresServer, why_missing
-from serving import TOKEN, loader, serving
+from serving import TOKEN, loader, own_environment, serving
 
 from darkroom.serve.intake import Limits
 from darkroom.serve.service import Service, ServiceConfig
@@ -45,6 +45,11 @@ def shared_client(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
         httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return own_environment(tmp_path)
 
 
 @pytest.fixture(scope="session")

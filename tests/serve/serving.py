@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +22,8 @@ from darkroom.serve.guard import GuardConfig
 from darkroom.serve.service import Service
 
 TOKEN = "a-token-for-tests"
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "darkroom"]
 
 
 def loader(folder: Path) -> Callable[[], LoadedModel]:
@@ -39,6 +44,33 @@ def serving(service: Service, guard: GuardConfig | None = None) -> Iterator[str]
         finally:
             server.should_exit = True
             thread.join(30)
+
+
+def own_environment(folder: Path) -> dict[str, str]:
+    """A user's own, in `folder`: nothing of the machine's server, folders or tokens."""
+    runtime = folder / "runtime"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_HOME": str(folder / "data")}
+
+
+@contextmanager
+def server(
+    model: Path | str, environment: dict[str, str], *options: str
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+    """The command as a process, and a client that knows its token."""
+    command = [*COMMAND, "serve", "-m", str(model), "--port", "0", *options]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as process:
+        assert process.stdout is not None
+        address, _, token = process.stdout.readline().strip().partition("/?token=")
+        assert token, process.stderr.read() if process.stderr else ""
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
+                yield process, client
+        finally:
+            process.kill()
 
 
 def finished(client: httpx.Client, job: dict[str, Any], seconds: float = 240) -> dict[str, Any]:

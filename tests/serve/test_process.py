@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+from serving import COMMAND, server
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
-
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "darkroom"]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A user's own: nothing of the machine's server, folders or tokens."""
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(runtime), "XDG_DATA_HOME": str(tmp_path / "data")}
-
-
-@contextmanager
-def server(model: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    command = [*COMMAND, "serve", "-m", str(model), "--port", "0"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as process:
-        assert process.stdout is not None
-        address, _, token = process.stdout.readline().strip().partition("/?token=")
-        assert token, process.stderr.read() if process.stderr else ""
-        headers = {"Authorization": f"Bearer {token}"}
-        try:
-            with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
-                yield process, client
-        finally:
-            process.kill()
 
 
 def until(client: httpx.Client, id: str, is_so: Any, seconds: float = 240) -> dict[str, Any]:
