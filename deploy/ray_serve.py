@@ -55,12 +55,6 @@ def by_jobs(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
 
 
 fewest, _, most = setting("REPLICAS", "1-4").partition("-")
-services: list[Service] = []  # of this process: one, if it is a replica
-
-
-def make_replica() -> Any:
-    services.append(make_service())
-    return make_app(services[0], GuardConfig({setting("TOKEN"): "owner"}))
 
 
 @serve.deployment(
@@ -75,10 +69,16 @@ def make_replica() -> Any:
         policy=AutoscalingPolicy(policy_function=by_jobs),
     ),
 )
-@serve.ingress(make_replica)
+@serve.ingress()
 class Replica:
+    def __init__(self) -> None:
+        self.service = make_service()
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return make_app(self.service, GuardConfig({setting("TOKEN"): "owner"}))
+
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        counts = await asyncio.to_thread(services[0].store.counts)
+        counts = await asyncio.to_thread(self.service.store.counts)
         return {"jobs": float(counts.get("queued", 0) + counts.get("running", 0))}
 
 

@@ -153,7 +153,8 @@ class Store:
 
     def finish(self, job: Job, state: State, error: str | None = None, code: str | None = None) -> Job | None:
         """`job` over, and its claim gone; None where another server has taken it over."""
-        values = (state, time.time(), error, code, job.id, job.id, self.owner)
+        said = None if error is None else printable(error, 2000)  # it may quote what no database holds
+        values = (state, time.time(), said, code, job.id, job.id, self.owner)
         sql = (
             "UPDATE jobs SET state = ?, finished = ?, error = ?, code = ? WHERE id = ? "
             "AND EXISTS (SELECT 1 FROM claims WHERE job = ? AND owner = ?) RETURNING *"

@@ -15,6 +15,7 @@ from serving import TOKEN, finished, loader, server, serving
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
+from darkroom.serve.guard import GuardConfig
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.service import Service, ServiceConfig
 
@@ -47,7 +48,7 @@ def test_what_a_killed_server_leaves_the_other_finishes(
         lost = asked(b, 0, count=3)
         while b.get(f"/v1/jobs/{lost['id']}").json()["step"] < 3:
             time.sleep(0.1)
-        address = stack.enter_context(serving(service))
+        address = stack.enter_context(serving(service, GuardConfig({TOKEN: "owner"}, rate=1e6)))
         threading.Thread(target=listen, args=(address,), daemon=True).start()
         a = stack.enter_context(httpx.Client(base_url=address, headers=headers, timeout=60))
         while not a.get(f"/v1/jobs/{lost['id']}").json()["step"]:  # progress comes from the other server

@@ -75,8 +75,8 @@ def test_a_job_has_one_owner_until_its_lease_is_over(store_place: Path | str) ->
     assert b.claim(job.id) == (job, True)
     assert a.renew() == {}
     assert a.finish(job, "done") is None
-    assert (over := b.finish(job, "cancelled", "it was", "cancelled")) is not None
-    assert (over.state, over.error, over.code) == ("cancelled", "it was", "cancelled")
+    assert (over := b.finish(job, "cancelled", "it \0was \ud800", "cancelled")) is not None
+    assert (over.state, over.error, over.code) == ("cancelled", r"it \x00was \ud800", "cancelled")
     assert a.claim(job.id) is None
     assert b.claim(other.id) == (other, False)
     b.release_all()
