@@ -2,73 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import httpx
 from postgres_server import PostgresServer
-from serving import TOKEN, finished, loader, server, serving
+from serving import loader
 
-from darkroom.checkpoints.model import load_model
-from darkroom.library import Model
-from darkroom.serve.guard import GuardConfig
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.service import Service, ServiceConfig
 
 SAID = {"prompt": "a red cat", "steps": 12}
-
-
-def asked(client: httpx.Client, seed: int, **more: Any) -> dict[str, Any]:
-    body = {"request": {**SAID, "seed": seed}, "exact": True, **more}
-    return client.post("/v1/jobs", json=body, headers={"Idempotency-Key": f"key {seed}"}).json()
-
-
-def test_what_a_killed_server_leaves_the_other_finishes(
-    postgres: PostgresServer, tiny_folder: Path, environment: dict[str, str], tmp_path: Path
-) -> None:
-    url, folder = postgres.new(), tmp_path / "shared"
-    service = Service(ServiceConfig(folder, store=url, lease=2.0, most=1, drain=0.0), {"tiny": loader(tiny_folder)})
-    options = ["--folder", str(folder), "--store", url, "--lease", "2", "--together", "1", "--token", TOKEN]
-    headers = {"Authorization": f"Bearer {TOKEN}"}
-    heard: list[str] = []
-
-    def listen(address: str) -> None:
-        with httpx.stream("GET", f"{address}/v1/events", headers=headers, timeout=60) as stream:
-            try:
-                heard.extend(line for line in stream.iter_lines() if line.startswith("data:"))
-            except httpx.RemoteProtocolError:
-                return
-
-    with ExitStack() as stack:
-        process, b = stack.enter_context(server(tiny_folder, environment, *options))
-        lost = asked(b, 0, count=3)
-        while b.get(f"/v1/jobs/{lost['id']}").json()["step"] < 3:
-            time.sleep(0.1)
-        address = stack.enter_context(serving(service, GuardConfig({TOKEN: "owner"}, rate=1e6)))
-        threading.Thread(target=listen, args=(address,), daemon=True).start()
-        a = stack.enter_context(httpx.Client(base_url=address, headers=headers, timeout=60))
-        while not a.get(f"/v1/jobs/{lost['id']}").json()["step"]:  # progress comes from the other server
-            time.sleep(0.1)
-        jobs = [lost, *(asked((a, b)[seed % 2], seed) for seed in range(10, 14))]
-        assert asked(a, 0, count=3)["id"] == lost["id"]
-        assert [asked((b, a)[seed % 2], seed)["id"] for seed in range(10, 14)] == [job["id"] for job in jobs[1:]]
-        cancelled = asked(b, 20)
-        assert a.delete(f"/v1/jobs/{cancelled['id']}").status_code == 200
-        process.kill()
-        done = [finished(a, job, 60) for job in jobs]
-        assert finished(a, cancelled)["state"] == "cancelled"
-        assert [(job["state"], len(job["pictures"])) for job in done] == [("done", job["count"]) for job in jobs]
-        contents = [a.get(p["url"]).content for job in done for p in job["pictures"]]
-        assert len(a.get("/v1/pictures").json()["data"]) == len(contents) == 7
-        assert {job["id"] for job in jobs} == {j["id"] for j in jobs if any(j["id"] in line for line in heard)}
-    assert not list((folder / "journals").iterdir())
-    model = Model(load_model(str(tiny_folder)))
-    for content, seed in zip(contents, [0, 1, 2, 10, 11, 12, 13]):
-        assert content == model.draw(**SAID, seed=seed).save(tmp_path / "expected.png").read_bytes()
 
 
 def test_a_server_that_was_cut_off_lets_go(postgres: PostgresServer, tiny_folder: Path, tmp_path: Path) -> None:
