@@ -16,7 +16,9 @@ from darkroom.errors import InputError
 from darkroom.training.config import LoopConfig
 from darkroom.whole_file import whole_file
 
-__all__ = ["Log", "Tally"]
+__all__ = ["WAITING", "Log", "Tally"]
+
+WAITING = "waiting for data"  # share of the time since the last line
 
 BOARD = "tensorboard"
 
@@ -29,9 +31,11 @@ class Tally:
     counts: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     since: float = 0.0  # seconds of training at the last line
+    waited: float = 0.0  # seconds of them for data
 
-    def add(self, numbers: Mapping[str, float]) -> None:
+    def add(self, numbers: Mapping[str, float], waited: float) -> None:
         self.steps += 1
+        self.waited += waited
         for name, value in numbers.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -41,7 +45,7 @@ class Tally:
         return {name: total / self.counts[name] for name, total in self.sums.items()}
 
     def clear(self, seconds: float) -> None:
-        self.sums, self.counts, self.steps, self.since = {}, {}, 0, seconds
+        self.sums, self.counts, self.steps, self.since, self.waited = {}, {}, 0, seconds, 0.0
 
 
 class Log:
@@ -89,14 +93,16 @@ class Log:
             if kind is None:  # otherwise what ends the run is said already
                 raise
 
-    def step(self, step: int, numbers: Mapping[str, float], lr: float, seconds: float) -> None:
-        """Count `numbers` of step `step` (1-based), which ended `seconds` into the training."""
+    def step(self, step: int, numbers: Mapping[str, float], lr: float, seconds: float, waited: float) -> None:
+        """Count `numbers` of step `step` (1-based), which ended `seconds` into the training, `waited` of them for its
+        data: reading it too, where no worker processes do."""
         if not self.writes:
             return
-        self.tally.add(numbers)
+        self.tally.add(numbers, waited)
         means = self.tally.means()
         pictures = self.tally.steps * self.config.step_size
-        speed = pictures / max(seconds - self.tally.since, 1e-9)
+        passed = max(seconds - self.tally.since, 1e-9)
+        speed = pictures / passed
         loss = next((v for k, v in means.items() if k.startswith("loss/")), 0.0)
         self.bar.update(self.task, completed=step, text=f"loss {loss:.4f}, {speed:.3g} images/s")
         if step % self.config.log_every and step != self.config.steps:
@@ -107,6 +113,7 @@ class Log:
             "lr": lr,
             **{k: float(f"{v:.5g}") for k, v in means.items()},
             "images_per_second": float(f"{speed:.3g}"),
+            WAITING: float(f"{self.tally.waited / passed:.2g}"),
         }
         if torch.device(self.config.device).type == "cuda":
             line["memory/GiB"] = round(torch.cuda.max_memory_allocated(self.config.device) / 2**30, 2)

@@ -125,11 +125,13 @@ class _Run:
             ) as ledger,
         ):
             while state.step < config.steps:
+                asked_at = time.monotonic()
                 pieces = next(steps)
+                waited = time.monotonic() - asked_at
                 numbers = training_step(self.objective, state, config, pieces, self.world)
                 state.step += 1
                 state.seconds = began_at + time.monotonic() - begin
-                log.step(state.step, numbers, config.lr * config.lr_share(state.step - 1), state.seconds)
+                log.step(state.step, numbers, config.lr * config.lr_share(state.step - 1), state.seconds, waited)
                 last = state.step == config.steps
                 out_of_time = minutes is not None and time.monotonic() - begin > 60 * minutes
                 leaves = out_of_time or self.interrupt.signal is not None

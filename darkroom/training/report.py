@@ -16,6 +16,7 @@ from PIL import Image
 
 from darkroom.config import to_dict
 from darkroom.errors import InputError
+from darkroom.training.log import WAITING
 from darkroom.training.plan import Plan
 from darkroom.training.validation import MEASURE
 from darkroom.whole_file import whole_file
@@ -128,6 +129,8 @@ def _happened(lines: Sequence[Mapping[str, float]], recipe: Any, plan: Any) -> l
         ("hours", "", f"{seconds / 3600:.3g}"),
         ("pictures a second", "", f"{pictures / seconds:.3g}"),
     ]
+    if waits := [line[WAITING] for line in lines if WAITING in line]:
+        rows.append(("of the time waiting for data", "", f"{100 * sum(waits) / len(waits):.2g} %"))
     if measured := [(line[MEASURE], line["step"]) for line in lines if MEASURE in line]:
         loss, step = min(measured)
         rows.append(("best validation loss", "", f"{loss:.4g} at step {step:.0f}"))

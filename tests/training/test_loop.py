@@ -89,6 +89,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns_and_leaves_log_samples_and_export(unbroken: Path) -> None:
     log = lines(unbroken)
     assert [line["step"] for line in log] == list(range(1, 41))
+    waits = [json.loads(line)["waiting for data"] for line in (unbroken / "log.jsonl").open()]
+    assert all(0 <= share < 1 for share in waits)
     assert np.mean([line["loss/net"] for line in log[-10:]]) < 0.3 * np.mean([line["loss/net"] for line in log[:5]])
     assert sorted(p.name for p in (unbroken / "samples").iterdir()) == ["0000020.png", "0000040.png"]
     assert (unbroken / "export" / "net.pt").exists()
