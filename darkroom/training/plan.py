@@ -46,6 +46,7 @@ class Plan:
     unreadable: Mapping[str, InputError | str]  # pictures that will not be used, and why
     steps_per_epoch: int
     filled: int  # places of an epoch that are taken by samples used before
+    student_alone: bool = False  # of a distillation: teacher, critics and what is decoded for them come on top
 
     @property
     def total_memory(self) -> float:
@@ -100,7 +101,7 @@ def plan_run(
     return Plan(
         sum(p.numel() for p in everything), sum(p.numel() for p in learns), memory, flops, seconds, loop.steps,
         loop.step_size, {s: len(members) for s, members in reader.buckets.items()}, dict(reader.unreadable),
-        reader.order.steps_per_epoch, reader.order.filled,
+        reader.order.steps_per_epoch, reader.order.filled, hasattr(recipe, "teaching"),
     )  # fmt: skip
 
 
@@ -172,6 +173,10 @@ def plan_text(plan: Plan, *, devices: int, memory: float | None, price: float | 
         f"memory          {_gib(plan.total_memory)} on each device, at the largest size",
         *(f"  {part:18}{_gib(size)}" for part, size in plan.memory.items()),
     ]
+    if plan.student_alone:
+        lines.append(
+            "  of the student alone: teacher, discriminator and decoded pictures come on top, in work and time too"
+        )
     if memory is not None:
         verdict = (
             "fits"

@@ -18,6 +18,7 @@ from darkroom.systems.empty import empty_modules
 from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
+from darkroom.training.distillation.consistency import ConsistencyRecipe
 from darkroom.training.meta_passes import measured_activations
 from darkroom.training.plan import Plan, plan_run, plan_text
 from darkroom.types import Size
@@ -93,3 +94,10 @@ def test_the_plan_in_words() -> None:
     for line in ("3.00 GiB on each device", "DOES NOT FIT in 2.00 GiB", "left out: x.png: is empty", "1.00 h", "8.00"):
         assert line in told
     assert "64x96             7" in told or "96x64             7" in told
+
+
+def test_a_distillations_plan_says_what_it_leaves_out() -> None:
+    student = ConsistencyRecipe(LOOP, PictureBookConfig(64, 10), "picturebook:fresh", latent_cache=Path("cache"))
+    told = plan_text(plan_run(student), devices=1, memory=None, price=None)
+    assert "of the student alone: teacher, discriminator and decoded pictures come on top" in told
+    assert "student alone" not in plan_text(plan_run(RECIPE), devices=1, memory=None, price=None)
