@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from serving import COMMAND, server
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
+from tests.serve.kills import kill_at_random
 
 
 def until(client: httpx.Client, id: str, is_so: Any, seconds: float = 240) -> dict[str, Any]:
@@ -47,6 +49,13 @@ def test_jobs_survive_a_kill_inside_a_picture(tiny_folder: Path, environment: di
     for content, drawn in zip(contents, expected):
         path = Path(environment["XDG_DATA_HOME"]) / "expected.png"
         assert content == drawn.save(path).read_bytes()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_lose_double_and_change_nothing(
+    tiny_folder: Path, environment: dict[str, str]
+) -> None:
+    assert kill_at_random(str(tiny_folder), environment, count=2, seed=0) >= 4
 
 
 def test_generate_hands_over_and_gets_the_same_bytes(
