@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,11 +61,15 @@ def server(
 ) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """The command as a process, and a client that knows its token."""
     command = [*COMMAND, "serve", "-m", str(model), "--port", "0", *options]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=environment, text=True) as process:
+    with (
+        tempfile.TemporaryFile() as log,  # a pipe that nobody reads would stop the server when it is full
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment, text=True) as process,
+    ):
         assert process.stdout is not None
         address, _, token = process.stdout.readline().strip().partition("/?token=")
-        assert token, process.stderr.read() if process.stderr else ""
+        if not token:
+            log.seek(0)
+            raise AssertionError(log.read().decode())
         headers = {"Authorization": f"Bearer {token}"}
         try:
             with httpx.Client(base_url=address, headers=headers, timeout=60) as client:

@@ -52,9 +52,7 @@ def test_jobs_survive_a_kill_inside_a_picture(tiny_folder: Path, environment: di
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_lose_double_and_change_nothing(
-    tiny_folder: Path, environment: dict[str, str]
-) -> None:
+def test_kills_at_random_moments_lose_double_and_change_nothing(tiny_folder: Path, environment: dict[str, str]) -> None:
     assert kill_at_random(str(tiny_folder), environment, count=2, seed=0) >= 4
 
 
