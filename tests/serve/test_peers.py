@@ -12,8 +12,6 @@ from serving import loader
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.service import Service, ServiceConfig
 
-SAID = {"prompt": "a red cat", "steps": 12}
-
 
 def test_a_server_that_was_cut_off_lets_go(postgres: PostgresServer, tiny_folder: Path, tmp_path: Path) -> None:
     config = ServiceConfig(tmp_path / "shared", store=postgres.new(), lease=60, drain=0.0)
