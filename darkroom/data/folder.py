@@ -12,7 +12,7 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, draw_caption
 from darkroom.data.coco import read_coco
-from darkroom.data.metadata import find_table, read_table
+from darkroom.data.metadata import FILE_COLUMN, find_table, read_table
 from darkroom.errors import InputError, require
 from darkroom.json_file import real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
@@ -24,6 +24,7 @@ __all__ = ["Folder", "FolderConfig"]
 CAPTION_COLUMNS = ("caption", "text", "prompt")  # of a table, the first that it has
 TWINS = (".txt", ".caption")
 LONGEST_NUMBER = 9  # digits of a class; longer ones are names
+MAPS = ("segmentation", "depth", "mask", "loss_mask")  # keys whose folders hold a picture for each picture
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,19 @@ class Folder:
         self.classes, self.labels = self._classes()
         self.scores = self._scores()
         self.boxes = self._boxes()
+        self._check_maps()
 
     def require_captions(self) -> None:
         """`InputError` if pictures have no caption."""
         missing = [name for name, text in zip(self.names, self.texts) if text is None]
         if missing:
+            columns = sorted({str(c) for row in self.rows.values() for c in row} - {FILE_COLUMN})
+            named = (
+                f", name one of the table's columns ({', '.join(columns)}) in data.caption_column" if columns else ""
+            )
             raise InputError(
                 f"{len(missing)} of {len(self.names)} pictures in {self.config.path} have no caption, the first is "
-                f"{missing[0]}: write .txt files beside them, or set data.caption for all that have none"
+                f"{missing[0]}: write .txt files beside them{named}, or set data.caption for all that have none"
             )
 
     def __len__(self) -> int:
@@ -125,9 +131,25 @@ class Folder:
             counted = read_mask(self._map(config.loss_mask, name)).astype(np.float32)
             loss_mask = counted + config.unmasked_weight * (1 - counted)
         for key, value in (*conditions.items(), ("loss_mask", loss_mask)):
-            if isinstance(value, np.ndarray) and Size(*value.shape[:2]) != size:
-                raise InputError(f"the {key} of {name} is {Size(*value.shape[:2])} pixels, the picture is {size}")
+            if isinstance(value, np.ndarray):
+                _require_size(key, name, Size(*value.shape[:2]), size)
         return Sample(image, conditions, size, loss_mask=loss_mask)
+
+    def _check_maps(self) -> None:
+        """Every picture has each kind of map, of its own size."""
+        for key in MAPS:
+            folder: Path | None = getattr(self.config, key)
+            if folder is None:
+                continue
+            if not os.path.isdir(folder):
+                raise InputError(f"there is no folder {folder}, data.{key} of the pictures in {self.config.path}")
+            for index, name in enumerate(self.names):
+                found = read_size(self._map(folder, name))
+                try:
+                    size = self.size(index)
+                except InputError:  # such pictures are named and left out when the buckets are filled
+                    continue
+                _require_size(key, name, found, size)
 
     def _map(self, folder: Path, name: str) -> Path:
         found = [p for ending in ENDINGS if os.path.isfile(p := (folder / name).with_suffix(ending))]
@@ -209,6 +231,11 @@ class Folder:
         return [boxes or () for boxes in found]
 
 
+def _require_size(key: str, name: str, found: Size, size: Size) -> None:
+    if found != size:
+        raise InputError(f"the {key} of {name} is {found} pixels, the picture is {size}")
+
+
 def _columns(config: FolderConfig) -> list[str]:
     """The columns of the table that must be there."""
     return [c for c in (config.caption_column, config.class_column, config.aesthetic_column) if c is not None]
@@ -216,7 +243,7 @@ def _columns(config: FolderConfig) -> list[str]:
 
 def _map_folders(config: FolderConfig) -> set[Path]:
     """Folders of maps within the folder of pictures hold no pictures to train on."""
-    given = (config.segmentation, config.depth, config.mask, config.loss_mask)
+    given: list[Path | None] = [getattr(config, key) for key in MAPS]
     return {path.resolve() for path in given if path is not None}
 
 

@@ -49,6 +49,9 @@ class Reader:
         self.bucketing = None if buckets is None else Bucketing(buckets)
         self.seed = seed
         members, self.unreadable = fill_buckets(dataset, self.bucketing)
+        if self.unreadable and not members:
+            first = next(iter(self.unreadable.values()))
+            raise InputError(f"none of the {len(self.unreadable)} pictures can be read, the first: {first}")
         chosen = {size: [i for i in numbers if i in self.among] for size, numbers in members.items()}
         self.order = Order(chosen, batch_size, seed)
         self.used: list[Used] = []
@@ -63,20 +66,19 @@ class Reader:
         A picture that cannot be read is passed over for the next of its bucket.
         """
         failure: InputError | None = None
-        for attempt, index in enumerate(self._from(place)):
+        candidates = self._from(place)
+        for index in candidates:
             try:
                 sample = self.dataset.sample(index, place.rng(self.seed), pixels=pixels)
             except InputError as error:
                 failure = failure or error
-                if attempt == TRIES:
-                    break
                 continue
             if self.bucketing is not None:
                 sample = self.bucketing.fit(sample, place.size, place.rng(self.seed + 1))
             self._note(place, index, sample, failure)
             return sample
         assert failure is not None, "a bucket is not empty"
-        raise InputError(f"{TRIES} pictures in a row cannot be read, the first: {failure}")
+        raise InputError(f"{len(candidates)} pictures in a row cannot be read, the first: {failure}")
 
     def drain(self) -> list[Used]:
         """What was read since the last call."""
@@ -87,7 +89,7 @@ class Reader:
         """The sample of the place, then those that may stand in for it."""
         members = self.order.buckets[place.size]
         first = int(np.searchsorted(members, place.index))
-        return [int(members[(first + i) % len(members)]) for i in range(min(TRIES + 1, len(members)))]
+        return [int(members[(first + i) % len(members)]) for i in range(min(TRIES, len(members)))]
 
     def _note(self, place: Place, index: int, sample: Sample, failure: InputError | None) -> None:
         caption = sample.conditions.get("caption")

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from darkroom.config import from_dict, to_dict
+from darkroom.data.buckets import BucketConfig
 from darkroom.data.captions import CaptionConfig
 from darkroom.data.catalog import open_dataset
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
+from darkroom.data.reader import Reader
 from darkroom.errors import InputError
 from darkroom.types import Size
 
@@ -86,18 +88,37 @@ def test_maps_lie_beside(folder: Path) -> None:
         folder, caption="", segmentation=maps / "segmentation", depth=maps / "depth", mask=maps / "mask",
         loss_mask=maps / "weights", unmasked_weight=0.25,
     )  # fmt: skip
-    sample = Folder(config).sample(2, RNG)
+    data = Folder(config)
+    sample = data.sample(2, RNG)
     assert (sample.conditions["segmentation"] == 5).all()
     assert (sample.conditions["depth"] == 200).all()
     assert (sample.conditions["mask"] == 1).all()
     assert (sample.loss_mask == 0.25).all()
-    assert len(Folder(config)) == 3  # the maps are no pictures to train on
+    assert len(data) == 3  # the maps are no pictures to train on
     (maps / "depth" / "b.png").unlink()
-    with pytest.raises(InputError, match=r"one picture expected for b.jpg in .*depth, there is nothing"):
-        Folder(config).sample(1, RNG)
+    absent = r"one picture expected for b.jpg in .*depth, there is nothing"
+    with pytest.raises(InputError, match=absent):
+        Folder(config)
+    with pytest.raises(InputError, match=absent):  # gone since
+        data.sample(1, RNG)
     picture(maps / "depth" / "a.png", height=5)
-    with pytest.raises(InputError, match=r"a.png has 3 channels|the depth of a.png is 8x5"):
-        Folder(config).sample(0, RNG)
+    with pytest.raises(InputError, match=r"the depth of a.png is 8x5 pixels, the picture is 8x6"):
+        Folder(config)
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere, data.segmentation of the pictures"):
+        Folder(replace(config, segmentation=maps / "nowhere"))
+
+
+def test_captions_in_an_unknown_column_are_pointed_at(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name,words\na.png,x\nb.jpg,y\nsub/c.webp,z\n")
+    with pytest.raises(InputError, match=r"name one of the table's columns \(words\) in data.caption_column"):
+        Folder(FolderConfig(folder)).require_captions()
+
+
+def test_pictures_none_of_which_can_be_read_are_no_empty_data(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text("x")
+    with pytest.raises(InputError, match=r"none of the 2 pictures can be read, the first: .*a.png cannot be read"):
+        Reader(Folder(FolderConfig(tmp_path, caption="")), BucketConfig(64), 1, 0)
 
 
 def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
