@@ -14,28 +14,57 @@ __all__ = ["replicate"]
 
 
 def replicate(
-    name: Annotated[str, typer.Argument(help="The claim; `list` tells which there are.")],
+    name: Annotated[
+        str, typer.Argument(help="The claim; `list` tells which there are, `overview` how those went that were tried.")
+    ],
     scale: Annotated[str, typer.Option("--scale", metavar="tiny|small|full", help="How large.")] = "tiny",
     seed: Annotated[int, typer.Option("-s", "--seed", help="Of data, training and noise.")] = 0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Markdown file.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Markdown file; plot, picture and record go beside it."),
+    ] = None,
 ) -> None:
     """Try a claim of a paper by its protocol, and say whether it holds here."""
-    from darkroom.evaluation.replications import schedule_flaws  # noqa: F401  # puts it into CLAIMS
-    from darkroom.evaluation.replications.claim import CLAIMS, SCALES, page, replicated
+    from darkroom.evaluation.replications.catalog import CLAIMS
+    from darkroom.evaluation.replications.claim import SCALES, page, replicated
+    from darkroom.evaluation.replications.overview import as_json, machine, overview, record_of
     from darkroom.whole_file import whole_file
 
     if name == "list":
         for known, claim in CLAIMS.items():
             print(f"{known:20} {claim.title} ({claim.source})")
         return
-    CLAIMS.name(name)
+    if name == "overview":
+        text = overview(Path() if output is None else output.parent)
+        if output is not None:
+            with whole_file(output) as file:
+                file.write(text.encode())
+        print(text, end="")
+        return
+    name = CLAIMS.name(name)
     chosen = SCALES[scale]
     if seed < 0:
         raise InputError(f"the seed is {seed}, expected is 0 or more")
+    if output is not None and output.suffix != ".md":
+        raise InputError(f"{output} is to be a Markdown file, its name must end in .md")
     with ExitStack() as files:
+
+        def beside(suffix: str) -> Path:
+            assert output is not None, "asked only where there is a page"
+            return output.with_name(name + suffix)
+
         file = None if output is None else files.enter_context(whole_file(output))
         outcome, seconds = replicated(name, chosen, seed)
-        text = page(name, outcome, chosen, seed, seconds)
+        text = page(name, outcome, chosen, seed, seconds, machine())
         if file is not None:
             file.write(text.encode())
+            record = files.enter_context(whole_file(beside(".json")))
+            record.write(as_json(record_of(name, outcome, chosen, seed, seconds)))
+            if outcome.plot is not None:
+                files.enter_context(whole_file(beside(".svg"))).write(outcome.plot.encode())
+            if outcome.picture is not None:
+                from PIL import Image
+
+                image = files.enter_context(whole_file(beside(".png")))
+                Image.fromarray(outcome.picture).quantize(128).save(image, format="PNG", optimize=True)
     print(text, end="")

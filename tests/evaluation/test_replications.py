@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from darkroom.cli.app import app
+from darkroom.errors import InputError
+from darkroom.evaluation.metric import Measured
+from darkroom.evaluation.picturebook import Share
+from darkroom.evaluation.replications import first_stage, guidance, inpainting
+from darkroom.evaluation.replications.claim import Outcome, Verdict, above_zero, apart, page
+from darkroom.evaluation.replications.overview import as_json, overview, record_of
+from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.schedule_flaws import brightness_error, ideal_denoiser
 
 
@@ -35,8 +43,13 @@ def test_flawed_schedules_replicate(tmp_path: Path) -> None:
     assert done.exit_code == 0, (done.output, done.exception)
     text = (tmp_path / "page.md").read_text()
     assert text == done.output
-    assert text.count("- Holds") == 3
+    assert text.count("- **Holds**") == 3
     assert "| zero terminal SNR |" in text
+    made = tmp_path / "README.md"
+    assert CliRunner().invoke(app, ["replicate", "overview", "-o", str(made)]).exit_code == 0
+    assert "(schedule-flaws.md) | Lin et al. 2024, section 3; the schedule that ADD relies on | tiny | 3 | 0 | 0 |" in (
+        made.read_text()
+    )
 
 
 def test_unknown_claims_and_scales_are_told() -> None:
@@ -46,3 +59,75 @@ def test_unknown_claims_and_scales_are_told() -> None:
         (["schedule-flaws", "--scale", "huge"], "unknown scale 'huge'; known are: "),
     ):
         assert message in str(CliRunner().invoke(app, ["replicate", *arguments]).exception)
+
+
+def test_an_order_counts_where_intervals_do_not_meet() -> None:
+    assert apart((2.0, 3.0), (0.0, 1.0)) is True
+    assert apart((0.0, 1.0), (2.0, 3.0)) is False
+    assert apart((0.0, 2.0), (1.0, 3.0)) is None
+    assert apart(Measured(5.0), (1.0, 3.0)) is None  # no interval, no verdict
+    assert [above_zero(np.array(d)) for d in ([1.0, 1.1], [-1.0, -1.1], [-1.0, 1.0], [1.0])] == [
+        True,
+        False,
+        None,
+        None,
+    ]
+
+
+def _points(kept: list[int], distances: list[float], recalls: list[float]) -> list[guidance.Point]:
+    def near(value: float) -> Measured:
+        return Measured(value, (value - 0.01, value + 0.01))
+
+    return [
+        guidance.Point(float(i), Share(k, 1000), near(d), near(0.5), near(r))
+        for i, (k, d, r) in enumerate(zip(kept, distances, recalls))
+    ]
+
+
+def test_guidance_is_judged_by_its_points() -> None:
+    def words(*rows: list) -> list[bool | None]:
+        return [v.holds for v in guidance.verdicts_of(_points(*rows))]
+
+    assert words([200, 500, 800], [0.5, 0.1, 0.4], [0.6, 0.4, 0.2]) == [True, True, True, True]
+    assert words([500, 500, 500], [0.1, 0.3, 0.6], [0.2, 0.4, 0.6]) == [None, False, False, None]
+
+
+def test_inpainting_is_judged_picture_by_picture() -> None:
+    rng = np.random.default_rng(0)
+
+    def filled(error: float, away: float, distance: float) -> inpainting.Filled:
+        spread = 0.01 * rng.standard_normal((2, 50))
+        return inpainting.Filled("", error + spread[0], away + spread[1], Measured(distance, (distance, distance)))
+
+    one, mean, best = filled(20, 1.0, 0.1), filled(22, 0.8, 0.3), filled(21, 0.5, 0.0)
+    assert [v.holds for v in inpainting.verdicts_of(one, mean, best)] == [True] * 4
+    assert [v.holds for v in inpainting.verdicts_of(mean, one, best)] == [False, False, False, True]
+
+
+def test_first_stages_are_trained_and_measured() -> None:
+    """At a size that shows nothing: all arms come out, and the running mean is another network than the last one."""
+    few, many, large, mean = first_stage.arms(first_stage.Size(32, 32, 2, 4, 16, 4), 0)
+    assert [a.name for a in (few, many, large)] == [
+        "batches of 2, 4 steps",
+        "batches of 2, 8 steps",
+        "batches of 4, 4 steps",
+    ]
+    assert mean.name == "batches of 4, 4 steps, EMA"
+    assert (mean.psnr != large.psnr).all()
+    assert len(first_stage.verdicts_of(few, many, large, mean)) == 4
+
+
+def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:
+    plot = curves("scale", ["1", "2"], {"a < b": [(1.0, None), (2.0, (1.5, 2.5))]})
+    outcome = Outcome([["x"], ["1"]], [Verdict("up", True), Verdict("down", False), Verdict("even", None)], plot)
+    text = page("guidance", outcome, "tiny", 0, 12.3, "2 cores")
+    assert "- **Not decided at this scale**: even" in text
+    assert "guidance.svg" in text
+    assert "guidance.png" not in text
+    assert "a &lt; b" in plot
+    (tmp_path / "guidance.json").write_bytes(as_json(record_of("guidance", outcome, "tiny", 0, 12.3)))
+    assert "(guidance.md)" in overview(tmp_path)
+    assert "| tiny | 1 | 1 | 1 | 12 |" in overview(tmp_path)
+    (tmp_path / "other.json").write_text('{"claim": "guidance"}')
+    with pytest.raises(InputError, match=r"other\.json"):
+        overview(tmp_path)

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.registry import Registry
 
-__all__ = ["CLAIMS", "SCALES", "Claim", "Outcome", "Scale", "Verdict", "page", "replicated"]
+__all__ = ["CLAIMS", "SCALES", "Claim", "Outcome", "Scale", "Verdict", "above_zero", "apart", "page", "replicated"]
 
 Scale = Literal["tiny", "small", "full"]
 SCALES: Registry[Scale] = Registry("scale")
@@ -20,18 +23,34 @@ SCALES.add("full", "full")
 
 @dataclass(frozen=True)
 class Verdict:
-    """One part of a claim: what is said, and whether it was so here."""
+    """One part of a claim: what is said, and whether it was so here; None: too few pictures to tell."""
 
     said: str
-    holds: bool
+    holds: bool | None
+
+    @property
+    def word(self) -> str:
+        return {True: "holds", False: "does not hold", None: "not decided at this scale"}[self.holds]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A table (its first row the heading) and what it says of each part of the claim."""
+    """A table (its first row the heading) and what it says of each part of the claim; a plot (SVG) and a picture
+    (uint8 (H, W, 3)) where there is something to see."""
 
     table: Sequence[Sequence[str]]
     verdicts: Sequence[Verdict]
+    plot: str | None = None
+    picture: np.ndarray | None = None
+    notes: str = ""  # with what it was measured: models and their hashes, numbers of pictures
+
+
+def apart(higher: Measured | tuple[float, float], lower: Measured | tuple[float, float]) -> bool | None:
+    """Whether the 95 % interval of the one lies above that of the other; None where they meet or there is none."""
+    a, b = (m.interval if isinstance(m, Measured) else m for m in (higher, lower))
+    if a is None or b is None:
+        return None
+    return True if a[0] > b[1] else False if a[1] < b[0] else None
 
 
 @dataclass(frozen=True)
@@ -54,9 +73,18 @@ def replicated(name: str, scale: Scale, seed: int = 0) -> tuple[Outcome, float]:
     return CLAIMS[name].run(scale, seed), time.monotonic() - began
 
 
-def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float) -> str:
-    """Markdown: the claim, the paper's numbers, the table, the verdicts."""
-    claim = CLAIMS[name]
+def above_zero(differences: np.ndarray) -> bool | None:
+    """Whether the mean of (N,) differences is above zero; None where its 95 % interval holds zero."""
+    interval = mean_of(differences).interval
+    if interval is None:
+        return None
+    return True if interval[0] > 0 else False if interval[1] < 0 else None
+
+
+def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float, machine: str) -> str:
+    """Markdown: the claim, the paper's numbers, the table, the verdicts. Plot and picture lie beside it, as
+    NAME.svg and NAME.png."""
+    claim, name = CLAIMS[name], CLAIMS.name(name)
     heading, *rows = outcome.table
     lines = [
         f"# {claim.title}",
@@ -67,8 +95,11 @@ def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float) -
         "",
         *(f"| {' | '.join(row)} |" for row in (heading, ["---"] * len(heading), *rows)),
         "",
-        *(f"- {'Holds' if v.holds else '**Does not hold**'}: {v.said}" for v in outcome.verdicts),
+        *(f"- **{v.word[0].upper()}{v.word[1:]}**: {v.said}" for v in outcome.verdicts),
         "",
-        f"`darkroom replicate {CLAIMS.name(name)} --scale {scale} --seed {seed}`, {seconds:.0f} seconds.",
+        *([] if outcome.plot is None else [f"![The table as a plot]({name}.svg)", ""]),
+        *([] if outcome.picture is None else [f"![Pictures]({name}.png)", ""]),
+        *([outcome.notes, ""] if outcome.notes else []),
+        f"`darkroom replicate {name} --scale {scale} --seed {seed}`, {seconds:.0f} seconds on {machine}.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,0 +1,73 @@
+"""What was tried, kept as JSON beside each page, and the page that lists it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from darkroom.config import from_dict
+from darkroom.evaluation.replications.catalog import CLAIMS
+from darkroom.evaluation.replications.claim import Outcome, Scale, Verdict
+from darkroom.json_file import read_json
+
+__all__ = ["Record", "as_json", "machine", "overview", "record_of"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """How one claim went."""
+
+    claim: str
+    scale: Scale
+    seed: int
+    seconds: float
+    machine: str
+    verdicts: tuple[Verdict, ...]
+
+
+def record_of(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float) -> Record:
+    return Record(CLAIMS.name(name), scale, seed, round(seconds, 1), machine(), tuple(outcome.verdicts))
+
+
+def machine() -> str:
+    """Of what sort this one is, in a few words."""
+    return f"{os.cpu_count()} cores of {platform.machine()}, which others may have used as well"
+
+
+def as_json(record: Record) -> bytes:
+    return (json.dumps(asdict(record), indent=1) + "\n").encode()
+
+
+def overview(folder: Path) -> str:
+    """Markdown: all claims with the verdicts of the records in `folder`. `InputError` for files that are no records."""
+    records = {}
+    for path in sorted(folder.glob("*.json")):
+        record = from_dict(Record, read_json(path), str(path))
+        records[CLAIMS.name(record.claim)] = record
+    lines = [
+        "# Claims of the papers in miniature",
+        "",
+        "`darkroom replicate NAME` tries a claim, `darkroom replicate overview -o FILE` writes this page from the "
+        "records beside it. At a tiny scale many a claim can be neither shown nor refuted; that is said then.",
+        "",
+        "| claim | source | scale | holds | does not hold | not decided | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, claim in CLAIMS.items():
+        record = records.get(name)
+        if record is None:
+            lines.append(f"| {claim.title} (`{name}`) | {claim.source} | – | | | | |")
+            continue
+        numbers = " | ".join(str(_count(record.verdicts, holds)) for holds in (True, False, None))
+        lines.append(
+            f"| [{claim.title}]({name}.md) | {claim.source} | {record.scale} | {numbers} | {record.seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _count(verdicts: Sequence[Verdict], holds: bool | None) -> int:
+    return sum(v.holds is holds for v in verdicts)
