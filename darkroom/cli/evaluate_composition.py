@@ -17,7 +17,7 @@ from darkroom.requests.change import changed
 from darkroom.types import Request
 
 if TYPE_CHECKING:
-    from darkroom.evaluation.picturebook import Share
+    from darkroom.evaluation.share import Share
 
 __all__ = ["Composition", "composition"]
 

@@ -15,7 +15,7 @@ from darkroom.engine.pipeline import Pipeline, Progress
 from darkroom.errors import InputError, require
 from darkroom.evaluation.composition import Task, verdict
 from darkroom.evaluation.judging import look
-from darkroom.evaluation.picturebook import Share
+from darkroom.evaluation.share import Share
 from darkroom.json_file import read_json
 from darkroom.models.judge import Judge
 from darkroom.pictures.picture_file import write_picture

@@ -19,7 +19,8 @@ from darkroom.errors import InputError
 from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.frechet import Frechet
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.picturebook import STREAM, Share
+from darkroom.evaluation.picturebook import STREAM
+from darkroom.evaluation.share import Share
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.types import Request

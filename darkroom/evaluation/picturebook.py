@@ -21,36 +21,16 @@ from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import Findings
 from darkroom.evaluation.moments import Moments
 from darkroom.evaluation.open_facts import Agreement, open_agreements
+from darkroom.evaluation.share import Share
 from darkroom.evaluation.verdict import Verdict, judge_picture
 from darkroom.models.judge import Judge
 from darkroom.pictures.images import grid
 from darkroom.types import Request
 
-__all__ = ["STREAM", "Report", "Share", "benchmark", "print_report", "write_report"]
+__all__ = ["STREAM", "Report", "benchmark", "print_report", "write_report"]
 
 STREAM = 3_000_003  # of the renders that the Fréchet distance compares with
 QUESTIONS = ("present", "counts", "colours", "parts", "relations", "surroundings")
-
-
-@dataclass(frozen=True)
-class Share:
-    """How many of the prompts that ask it were kept, with the 95 % Wilson interval."""
-
-    kept: int
-    asked: int
-
-    @property
-    def value(self) -> float:
-        return self.kept / self.asked if self.asked else float("nan")
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        if not self.asked:
-            return float("nan"), float("nan")
-        n, p, z = self.asked, self.value, 1.96
-        middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-        reach = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
-        return max(0.0, middle - reach), min(1.0, middle + reach)  # rounding may pass the ends
 
 
 @dataclass(frozen=True)

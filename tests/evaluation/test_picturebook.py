@@ -16,7 +16,8 @@ from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
 from darkroom.evaluation import picturebook
 from darkroom.evaluation.judging import Findings
-from darkroom.evaluation.picturebook import QUESTIONS, Report, Share, benchmark, print_report, write_report
+from darkroom.evaluation.picturebook import QUESTIONS, Report, benchmark, print_report, write_report
+from darkroom.evaluation.share import Share
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.systems.build import LatentDiffusion
 from darkroom.training.judge import SURROUNDINGS

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from darkroom.cli.app import app
 from darkroom.errors import InputError
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.picturebook import Share
 from darkroom.evaluation.replications import first_stage, guidance, inpainting
 from darkroom.evaluation.replications.claim import Outcome, Verdict, above_zero, apart, page
 from darkroom.evaluation.replications.overview import as_json, overview, record_of
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.schedule_flaws import brightness_error, ideal_denoiser
+from darkroom.evaluation.share import Share
 
 
 def test_the_ideal_denoiser_is_bayes() -> None:

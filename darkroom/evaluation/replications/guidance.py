@@ -10,10 +10,10 @@ import numpy as np
 from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.neighbors import neighbor_shares
-from darkroom.evaluation.picturebook import Share
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import captioned, kernel_between, rows, shipped
+from darkroom.evaluation.share import Share
 from darkroom.evaluation.verdict import Verdict as Kept
 from darkroom.evaluation.verdict import judge_picture
 from darkroom.pictures.labels import labeled_sheet

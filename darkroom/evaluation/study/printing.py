@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from darkroom.evaluation.share import wilson
 from darkroom.evaluation.study.report import Duel, Report, Section
-from darkroom.evaluation.study.tally import wilson
 from darkroom.evaluation.study.votes import PERSON
 
 __all__ = ["print_report"]

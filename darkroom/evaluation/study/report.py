@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO
 
 from darkroom.errors import InputError, printable
+from darkroom.evaluation.share import wilson
 from darkroom.evaluation.study.agreement import alpha
 from darkroom.evaluation.study.design import DAMAGED, Design
 from darkroom.evaluation.study.elo import elo
 from darkroom.evaluation.study.fragile import Fragility, fragility
 from darkroom.evaluation.study.stopping import Decision, decide
 from darkroom.evaluation.study.strength import strengths
-from darkroom.evaluation.study.tally import Ballot, Tally, tally, wilson
+from darkroom.evaluation.study.tally import Ballot, Tally, tally
 from darkroom.evaluation.study.trials import right_answer
 from darkroom.evaluation.study.votes import PERSON, Vote
 

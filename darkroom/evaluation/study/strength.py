@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from darkroom.errors import InputError
-from darkroom.evaluation.study.tally import Tally, Z
+from darkroom.evaluation.share import Z
+from darkroom.evaluation.study.tally import Tally
 
 __all__ = ["Strengths", "strengths"]
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Ballot", "Tally", "tally", "wilson"]
-
-Z = 1.959963984540054  # of a 95 % interval
+__all__ = ["Ballot", "Tally", "tally"]
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,3 @@ def tally(ballots: Iterable[Ballot], candidates: int) -> Tally:
         else:
             wins[place[b.item], b.winner, b.left + b.right - b.winner] += 1
     return Tally(wins, ties)
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """The 95 % score interval (Wilson 1927) of a share of `count`; with ties as halves too wide, never too narrow."""
-    if not count:
-        return float("nan"), float("nan")
-    middle = (share + Z * Z / (2 * count)) / (1 + Z * Z / count)
-    reach = Z / (1 + Z * Z / count) * (share * (1 - share) / count + Z * Z / (4 * count * count)) ** 0.5
-    return max(0.0, middle - reach), min(1.0, middle + reach)  # rounding may pass the ends

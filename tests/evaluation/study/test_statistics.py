@@ -11,12 +11,13 @@ import scipy.optimize
 import scipy.stats
 
 from darkroom.errors import InputError
+from darkroom.evaluation.share import wilson
 from darkroom.evaluation.study.agreement import alpha
 from darkroom.evaluation.study.elo import elo
 from darkroom.evaluation.study.fragile import fragility
 from darkroom.evaluation.study.stopping import decide, evidence, interval
 from darkroom.evaluation.study.strength import ELO, strengths
-from darkroom.evaluation.study.tally import Ballot, Tally, tally, wilson
+from darkroom.evaluation.study.tally import Ballot, Tally, tally
 
 TRUE = np.array([0.6, 0.1, -0.7])
 
