@@ -67,7 +67,8 @@ class Asked:
         list[Path] | None, typer.Option("--votes", metavar="FILE", help="Take votes that such a page saved.")
     ] = None
     voter: Annotated[
-        str | None, typer.Option("--voter", metavar="NAME", help="Let a machine vote, marked as one: judge.")
+        str | None,
+        typer.Option("--voter", metavar="NAME", help="Let a machine vote, marked as one: judge, clip=FOLDER."),
     ] = None
     export: Annotated[
         Path | None, typer.Option("--export", metavar="FILE", help="Write the votes as LMArena publishes them.")

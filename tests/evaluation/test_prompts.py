@@ -17,7 +17,9 @@ from darkroom.cli.evaluate import app
 from darkroom.errors import InputError
 from darkroom.evaluation.copies import copied_share, nearest
 from darkroom.evaluation.features import open_features
-from darkroom.evaluation.prompts import variety
+from darkroom.evaluation.prompts import clip_score, variety
+from darkroom.evaluation.study.design import Item
+from darkroom.evaluation.study.machines import MACHINES
 from darkroom.models.clip_tokenizer import ClipTokenizer
 
 RNG = np.random.default_rng(0)
@@ -48,6 +50,19 @@ def captioned(tmp_path: Path) -> Path:
         Image.fromarray(RNG.integers(0, 256, (28, 28, 3)).astype(np.uint8)).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(caption)
     return folder
+
+
+def test_clip_votes_by_its_score(clip_folder: Path, captioned: Path) -> None:
+    make, questions = MACHINES["clip"]
+    assert questions == ("prompt",)
+    captions = [(captioned / f"{i}.txt").read_text() for i in range(4)]
+    score, network = make(str(clip_folder)), open_features(f"clip={clip_folder}")
+    scores = [score(captioned / f"{i}.png", Item(str(i), c)) for i, c in enumerate(captions)]
+    pixels = np.stack([np.asarray(Image.open(captioned / f"{i}.png")) for i in range(4)])
+    rows = network(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1)
+    assert np.mean(scores) == pytest.approx(clip_score([rows], captions, network).value, abs=1e-6)
+    with pytest.raises(InputError, match="clip"):
+        MACHINES["clip"][0](None)
 
 
 @torch.no_grad()

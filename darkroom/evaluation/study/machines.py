@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 
 from darkroom.errors import InputError
+from darkroom.evaluation.features import open_features
 from darkroom.evaluation.judging import load_judge, look
+from darkroom.evaluation.prompts import clip_score
 from darkroom.evaluation.study.collection import Collection
 from darkroom.evaluation.study.design import Design, Item
 from darkroom.evaluation.study.trials import next_trial
@@ -23,20 +25,21 @@ __all__ = ["MACHINES", "Scorer", "let_vote"]
 # The number of the picture in a file that shows an item: more is better, the same is a tie.
 Scorer = Callable[[Path, Item], float]
 
-# By name: what makes a scorer, and the questions that it can answer.
-MACHINES: Registry[tuple[Callable[[], Scorer], tuple[str, ...]]] = Registry("machine that votes")
+# By name: what makes a scorer of the weights behind "=", and the questions that it can answer.
+MACHINES: Registry[tuple[Callable[[str | None], Scorer], tuple[str, ...]]] = Registry("machine that votes")
 
 
 def let_vote(name: str, design: Design, collection: Collection, votes: Votes) -> int:
-    """Every pair that the machine `name` has not judged yet; returns how many it did.
+    """Every pair that the machine `name`, or NAME=WEIGHTS, has not judged yet; returns how many it did.
 
     It sees each picture once. `InputError` where it cannot answer any of the questions.
     """
+    name, _, weights = name.partition("=")
     make, questions = MACHINES[name]
     asked = [q for q in design.questions if q in questions]
     if not asked:
         raise InputError(f"{MACHINES.name(name)} can answer {', '.join(questions)}, which this study does not ask")
-    scorer, known, count = make(), {}, 0
+    scorer, known, count = make(weights or None), {}, 0
     rater = f"machine:{MACHINES.name(name)}"
     alone = Design(design.candidates, design.items, tuple(asked), 0.0, 0.0, design.secret)
 
@@ -62,9 +65,9 @@ def _answer(left: float, right: float) -> str:
     return "tie" if left == right else "left" if left > right else "right"
 
 
-def _judge() -> Scorer:
+def _judge(weights: str | None) -> Scorer:
     """How many of a prompt's promises the picture keeps, by the judge of the picture-book world."""
-    judge = load_judge()
+    judge = load_judge(None if weights is None else Path(weights))
 
     @torch.no_grad()
     def score(path: Path, item: Item) -> float:
@@ -78,4 +81,15 @@ def _judge() -> Scorer:
     return score
 
 
+def _clip(weights: str | None) -> Scorer:
+    """The CLIP score of picture and prompt."""
+    network = open_features("clip" if weights is None else f"clip={weights}")
+
+    def score(path: Path, item: Item) -> float:
+        return clip_score([network(to_tensor(read_pixels(path)[None]))], [item.prompt], network).value
+
+    return score
+
+
 MACHINES.add("judge", (_judge, ("prompt",)))
+MACHINES.add("clip", (_clip, ("prompt",)))
