@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from darkroom.checkpoints.native import load_strict, read_network
-from darkroom.data.picturebook import render
 from darkroom.data.source import PictureBookConfig
 from darkroom.evaluation.drawn import look_at
 from darkroom.evaluation.judging import load_judge
@@ -44,7 +43,7 @@ SIZES = {
     "small": Size(64, 32, 8, 64, 100_000, 1000),
     "full": Size(128, 64, 9, 256, 2_000_000, 5000),
 }
-RATE, EMA_STEPS = 2e-3, 0.1  # the mean reaches back over so large a share of the steps
+RATE, EMA_REACH = 2e-3, 0.1  # the mean reaches back over so large a share of the steps
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def run(scale: Scale, seed: int) -> Outcome:
 def arms(size: Size, seed: int) -> list[Arm]:
     """Small batches for as many steps as the large ones take, small ones for as many images, large ones, and the
     running mean of these."""
-    truth = np.stack([render(c.scene, size.side, size.side) for c in captioned(seed, size.scenes, size.side)])
+    truth = np.stack([c.pixels for c in captioned(seed, size.scenes, size.side)])
     many, few = size.images // size.small, size.images // size.large
     short, _ = _trained(size, size.small, few, seed)
     small, _ = _trained(size, size.small, many, seed)
@@ -108,7 +107,7 @@ def _trained(size: Size, batch: int, steps: int, seed: int) -> tuple[Autoencoder
         patch_size=2,
     )
     loop = LoopConfig(
-        steps=steps, batch_size=batch, lr=RATE, ema_decay=1 - 1 / max(2, EMA_STEPS * steps), precision="fp32",
+        steps=steps, batch_size=batch, lr=RATE, ema_decay=1 - 1 / max(2, EMA_REACH * steps), precision="fp32",
         workers=0, seed=seed, log_every=steps, sample_every=steps, save_every=steps,
     )  # fmt: skip
     data = PictureBookConfig(size.side, 1_000_000, seed=seed, most_things=2)
