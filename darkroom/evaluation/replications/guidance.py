@@ -11,7 +11,7 @@ from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.neighbors import neighbor_shares
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
-from darkroom.evaluation.replications.plot import curves
+from darkroom.evaluation.replications.plot import Panel, curves
 from darkroom.evaluation.replications.shipped import captioned, kernel_between, rows, shipped
 from darkroom.evaluation.share import Share
 from darkroom.evaluation.verdict import Verdict as Kept
@@ -105,7 +105,7 @@ def _numbers(p: Point) -> list[str]:
 
 
 def _plot(points: list[Point]) -> str:
-    panels = {"prompts kept": [(p.kept.value, p.kept.interval) for p in points]}
+    panels: dict[str, Panel] = {"prompts kept": [(p.kept.value, p.kept.interval) for p in points]}
     for name in ("distance", "precision", "recall"):
         measured: list[Measured] = [getattr(p, name) for p in points]
         panels["kernel distance" if name == "distance" else name] = [(m.value, m.interval) for m in measured]

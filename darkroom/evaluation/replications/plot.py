@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-__all__ = ["curves"]
+__all__ = ["Panel", "curves"]
+
+# Values with their 95 % intervals, or None where there is none, from left to right.
+Panel = Sequence[tuple[float, tuple[float, float] | None]]
 
 WIDTH, HEIGHT, MARGIN, GAP = 190, 130, 44, 56
 
 
-def curves(
-    x_name: str, places: Sequence[str], panels: Mapping[str, Sequence[tuple[float, tuple[float, float] | None]]]
-) -> str:
-    """A panel for each number: its value and 95 % interval (or None) at each of `places`, which are spaced evenly."""
+def curves(x_name: str, places: Sequence[str], panels: Mapping[str, Panel]) -> str:
+    """A panel for each number: its values at `places`, which are spaced evenly."""
     total = (MARGIN + len(panels) * (WIDTH + GAP), MARGIN + HEIGHT + 36)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{total[0]}" height="{total[1]}" '
