@@ -97,7 +97,7 @@ class AutoencoderRecipe:
 class AutoencoderObjective:
     """Two players: `autoencoder` and, from `discriminator_start` on, `discriminator`."""
 
-    ema: tuple[str, ...] = ("autoencoder",)
+    ema = ("autoencoder",)
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from darkroom.cli.app import app
 from darkroom.errors import InputError
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.replications import first_stage, guidance, inpainting
+from darkroom.evaluation.replications import guidance, inpainting
 from darkroom.evaluation.replications.claim import Outcome, Verdict, above_zero, apart, page
 from darkroom.evaluation.replications.overview import as_json, overview, record_of
 from darkroom.evaluation.replications.plot import curves
@@ -102,19 +102,6 @@ def test_inpainting_is_judged_picture_by_picture() -> None:
     one, mean, best = filled(20, 1.0, 0.1), filled(22, 0.8, 0.3), filled(21, 0.5, 0.0)
     assert [v.holds for v in inpainting.verdicts_of(one, mean, best)] == [True] * 4
     assert [v.holds for v in inpainting.verdicts_of(mean, one, best)] == [False, False, False, True]
-
-
-def test_first_stages_are_trained_and_measured() -> None:
-    """At a size that shows nothing: all arms come out, and the running mean is another network than the last one."""
-    few, many, large, mean = first_stage.arms(first_stage.Size(32, 32, 2, 4, 16, 4), 0)
-    assert [a.name for a in (few, many, large)] == [
-        "batches of 2, 4 steps",
-        "batches of 2, 8 steps",
-        "batches of 4, 4 steps",
-    ]
-    assert mean.name == "batches of 4, 4 steps, EMA"
-    assert (mean.psnr != large.psnr).all()
-    assert len(first_stage.verdicts_of(few, many, large, mean)) == 4
 
 
 def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:

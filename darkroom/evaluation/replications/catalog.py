@@ -1,6 +1,6 @@
 """All claims, each of which puts itself into CLAIMS."""
 
-from darkroom.evaluation.replications import first_stage, guidance, inpainting, schedule_flaws
+from darkroom.evaluation.replications import guidance, inpainting, schedule_flaws
 from darkroom.evaluation.replications.claim import CLAIMS
 
-__all__ = ["CLAIMS", "first_stage", "guidance", "inpainting", "schedule_flaws"]
+__all__ = ["CLAIMS", "guidance", "inpainting", "schedule_flaws"]
