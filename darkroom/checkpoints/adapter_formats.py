@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from darkroom.checkpoints.lora_scales import Stated
 from darkroom.nn.lora import Adapter, Full, Hadamard, Kronecker, LowRank
 
-__all__ = ["FORMATS", "FULL", "AdapterFormat", "MisfitError", "Parts", "Shape", "Shapes"]
+__all__ = ["FORMATS", "FULL", "AdapterFormat", "Given", "MisfitError", "Parts", "Shape", "Shapes"]
 __all__ += ["WrittenParts", "written_parts"]
 
 Shape = tuple[int, ...]
@@ -27,6 +28,16 @@ class MisfitError(Exception):
 
 
 @dataclass(frozen=True)
+class Given:
+    """What an adapter is built with besides its parts."""
+
+    scale: float
+    magnitude: Tensor | None
+    layer: Shape  # of the layer's weight
+    stated: Stated  # what PEFT's configuration says of it
+
+
+@dataclass(frozen=True)
 class AdapterFormat:
     """`rank` is what alpha is divided by; None where there is none. `change` and `build` raise `MisfitError`.
 
@@ -36,7 +47,7 @@ class AdapterFormat:
     name: str
     rank: Callable[[Shapes], int | None]
     change: Callable[[Shapes, Shape], Shape]  # from parts and the shape of the layer's weight
-    build: Callable[[Parts, float, Tensor | None, Shape], Adapter]  # from parts, scale, magnitude and that shape
+    build: Callable[[Parts, Given], Adapter]
     alpha_bounds: bool = False
 
 
@@ -90,10 +101,10 @@ def _hadamard(parts: Shapes, _: Shape) -> Shape:
     return first
 
 
-def _build_hadamard(parts: Parts, scale: float, magnitude: Tensor | None, _: Shape) -> Adapter:
+def _build_hadamard(parts: Parts, given: Given) -> Adapter:
     a1, b1, a2, b2 = (parts[f"hada_{n}"] for n in ("w1_a", "w1_b", "w2_a", "w2_b"))
     kernels = (parts["hada_t1"], parts["hada_t2"]) if "hada_t1" in parts else None
-    return Hadamard((a1, b1, a2, b2), kernels, scale, magnitude)
+    return Hadamard((a1, b1, a2, b2), kernels, given.scale, given.magnitude)
 
 
 # Each side of a Kronecker product is whole, or made of two factors, the second perhaps with a kernel.
@@ -111,8 +122,8 @@ def _kronecker(w1: Sequence[str], w2: Sequence[str]) -> AdapterFormat:
     def rank(parts: Shapes) -> int | None:
         return next((parts[names[1]][0] for names in (w2, w1) if len(names) > 1 and parts[names[1]]), None)
 
-    def build(parts: Parts, scale: float, magnitude: Tensor | None, _: Shape) -> Adapter:
-        return Kronecker([parts[n] for n in w1], [parts[n] for n in w2], scale, magnitude)
+    def build(parts: Parts, given: Given) -> Adapter:
+        return Kronecker([parts[n] for n in w1], [parts[n] for n in w2], given.scale, given.magnitude)
 
     return AdapterFormat("LoKr", rank, change, build)
 
@@ -125,14 +136,14 @@ LORA = AdapterFormat(
     "LoRA",
     _first_axis("down"),
     _low_rank,
-    lambda parts, scale, magnitude, _: LowRank(parts["down"], parts["up"], parts.get("mid"), scale, magnitude),
+    lambda parts, given: LowRank(parts["down"], parts["up"], parts.get("mid"), given.scale, given.magnitude),
 )
 LOHA = AdapterFormat("LoHa", _first_axis("hada_w1_b"), _hadamard, _build_hadamard)
 FULL = AdapterFormat(
     "full differences",
     lambda parts: None,
     lambda parts, _: parts["full"],
-    lambda parts, scale, magnitude, _: Full(parts["full"], 1.0, magnitude),
+    lambda parts, given: Full(parts["full"], 1.0, given.magnitude),
 )
 _HADA = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 

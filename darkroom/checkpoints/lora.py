@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, MisfitError, written_parts
+from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, Given, MisfitError, written_parts
 from darkroom.checkpoints.embeddings import BUNDLED
 from darkroom.checkpoints.kohya_hashes import kohya_hashes
 from darkroom.checkpoints.lora_family import family_of, made_for, require_family
@@ -34,13 +35,31 @@ UNET, TEXT = "unet.", "conditioner."  # beginnings of our module names
 MAGNITUDES = ("magnitude", "magnitude_per_output")
 BIASES = ("bias", "up_bias")  # the second is multiplied like the factors
 WHOLE = ("alpha", "on_input")  # parts that may be whole numbers
-UNREAD = {
-    ".oft_R": "an OFT of PEFT",
-    ".oft_r.": "an OFT of PEFT",
-    ".boft_R": "a BOFT of PEFT",
-    ".oft_diag": "an early OFT",
-}
+_UNREAD = {
+    r"oft_(r|embedding_R)|oft_diag": "an early OFT",
+    r"lora_E": "an AdaLoRA",
+    r"p?vera_lambda_[bd]": "a VeRA",
+    r"fourierft_spectrum": "a FourierFT",
+    r"waveft_spectrum": "a WaveFT",
+    r"vblora_\w+": "a VB-LoRA",
+    r"randlora_\w+": "a RandLoRA",
+    r"gralora_\w+": "a GraLoRA",
+    r"tinylora_v|unilora_theta_d": "a LoRA of shared random numbers",
+    r"delora_\w+": "a DeLoRA",
+    r"hira_[AB]": "a HiRA",
+    r"hra_u": "an HRA",
+    r"c3a_kernel": "a C3A",
+    r"miss_block|bone": "a MiSS or Bone",
+    r"road_(theta|alpha)": "a RoAd",
+    r"shira_weight": "a SHiRA",
+    r"psoft_R": "a PSOFT",
+    r"ln_tuning_layers": "LN tuning",
+    r"poly_(lora_[AB]|router)": "a Poly",
+    r"trainable_tokens_delta": "trained tokens of PEFT",
+}  # parts of adapters of PEFT that are not read
+UNREAD = [(re.compile(rf".*\.({part})(\..*)?"), kind) for part, kind in _UNREAD.items()]
 KNOWN = {**FORMATS, **MULTIPLICATIVE}
+READ = ("LoRA", "DoRA", "LoHa", "LoKr", "GLoRA", "(IA)³", "OFT", "BOFT", "full differences")
 BESIDE = {"alpha", *MAGNITUDES, *BIASES}  # parts that may stand beside those of any format
 
 
@@ -75,8 +94,8 @@ def read_lora(
     Raises `InputError` naming keys that match no layer, or the system that it was made for.
     """
     weights = open_weights(path)
-    if (kind := next((kind for mark, kind in UNREAD.items() if any(mark in key for key in weights)), None)) is not None:
-        raise InputError(f"{path} is {kind}, which is not read; OFT and BOFT of LyCORIS and of kohya's scripts are")
+    if (kind := next((kind for mark, kind in UNREAD if any(mark.fullmatch(key) for key in weights)), None)) is not None:
+        raise InputError(f"{path} is {kind}, which is not read; read are {', '.join(READ)}")
     groups, strange = _groups(weights)
     if not groups:
         raise InputError(f"{path} is no LoRA: none of its {len(weights)} tensors belongs to an adapter")
@@ -148,7 +167,7 @@ class _Layer:
             magnitude = next((self._magnitude(n, dtype, device) for n in MAGNITUDES if n in self.parts), None)
             loaded = {name: self._load(name, dtype, device) for name in names}
             try:
-                change = form.build(loaded, scale, magnitude, tuple(self.layer.weight.shape))
+                change = form.build(loaded, Given(scale, magnitude, tuple(self.layer.weight.shape), stated))
             except MisfitError:
                 raise self.wrong("has parts that do not go together with the layer") from None
         biases = {name: self._bias(name, dtype, device) for name in BIASES if name in self.parts}

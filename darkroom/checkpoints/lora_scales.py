@@ -16,6 +16,8 @@ __all__ = ["Stated", "StatedScales", "stated_scales"]
 PEFT_FILES = ("adapter_model.safetensors", "adapter_model.bin")  # what adapter_config.json speaks for
 METADATA = "lora_adapter_metadata"  # where Diffusers puts the same table
 COMPONENTS = ("unet", "text_encoder_2", "text_encoder")  # before the names in its table, and before its keys
+OFT_TERMS = 5  # PEFT's own
+MOST_TERMS = 100
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Stated:
     alpha: float | None = None
     rank: int | None = None
     rooted: bool = False  # alpha is divided by the root of the rank (arXiv:2312.03732)
+    oft_terms: int = OFT_TERMS  # of the series for an OFT's rotations; 0: the exact ones
+    oft_bound: float | None = None  # of the norm of an OFT's skew blocks
 
 
 class StatedScales:
@@ -53,6 +57,11 @@ class _Part:
         self.where = where
         self.alpha, self.rank = table.get("lora_alpha", table.get("alpha")), table.get("r")
         self.rooted = table.get("use_rslora") is True
+        terms = whole(table.get("num_cayley_neumann_terms"))
+        self.oft_terms = 0 if table.get("use_cayley_neumann") is False else OFT_TERMS if terms is None else terms
+        if not 0 <= self.oft_terms <= MOST_TERMS:
+            raise InputError(f"{where}: num_cayley_neumann_terms is {self.oft_terms}, expected is 1 to {MOST_TERMS}")
+        self.oft_bound = real(table.get("eps")) if table.get("coft") is True else None
         self.alphas, self.ranks = (self._patterns(table, f"{what}_pattern") for what in ("alpha", "rank"))
 
     def _patterns(self, table: Mapping[str, Any], key: str) -> PatternTable:
@@ -65,7 +74,7 @@ class _Part:
         alpha, rank = self.alphas.first(name, self.alpha), self.ranks.first(name, self.rank)
         if alpha is not None and real(alpha) is None:
             raise InputError(f"{self.where}: alpha of {printable(name)} is {printable(alpha)}, expected is a number")
-        return Stated(real(alpha), whole(rank), self.rooted)
+        return Stated(real(alpha), whole(rank), self.rooted, self.oft_terms, self.oft_bound)
 
 
 def stated_scales(weights: Weights) -> StatedScales:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from darkroom.nn.lora import Adapter, Layer, frozen_parameter, per_channel
 
-__all__ = ["GeneralLowRank", "Rotation", "Scaling", "rotations"]
+__all__ = ["GeneralLowRank", "InputRotation", "Rotation", "Scaling", "neumann_rotations", "rotations"]
 
 
 class Scaling(Adapter):
@@ -65,6 +65,50 @@ class Rotation(Adapter):
         if self.rescale is not None:
             turned = turned * self.rescale.to(rows)[:, None]
         return (turned - rows).view(weight.shape)
+
+
+class InputRotation(Adapter):
+    """W' = s ∘ W Rᵀ: the inputs turned in blocks, as PEFT has OFT and BOFT; a convolution's are (in, kh, kw) as one.
+
+    `rounds` (m, k, b, b); round i joins blocks whose halves lie 2 ** i half blocks apart, even places before odd ones.
+    """
+
+    def __init__(self, rounds: Tensor, rescale: Tensor | None = None, magnitude: Tensor | None = None) -> None:
+        super().__init__(1.0, magnitude)
+        self.rounds = frozen_parameter(rounds)
+        self.rescale = None if rescale is None else frozen_parameter(rescale.flatten())
+
+    def raw_difference(self, weight: Tensor) -> Tensor:
+        rows = weight.flatten(1)  # (out, …)
+        turned = rows.mT  # (…, out)
+        half = max(1, self.rounds.shape[-1] // 2)
+        for i, blocks in enumerate(self.rounds.to(rows)):
+            order = torch.arange(len(turned), device=rows.device)
+            if i:  # halves, sorted inside 2 ** i blocks: even ones first
+                order = order.unflatten(0, (-1, 2**i, 2, half)).transpose(1, 2).flatten()
+            sorted_rows = torch.empty_like(turned)
+            sorted_rows[order] = turned
+            turned = (blocks @ sorted_rows.unflatten(0, blocks.shape[:2])).flatten(0, 1)[order]
+        changed = turned.mT
+        if self.rescale is not None:
+            changed = changed * self.rescale.to(rows)[:, None]
+        return (changed - rows).view(weight.shape)
+
+
+def neumann_rotations(skew: Tensor, terms: int) -> Tensor:
+    """Nearly orthogonal matrices (…, b, b) of skew ones: I + 2Q + 2Q² + … + Qⁿ⁻¹, `terms` n as PEFT counts them.
+
+    The last power stands once; n = 3 goes as far as n = 4, and n = 2 has 2Q.
+    """
+    total = torch.eye(skew.shape[-1], device=skew.device, dtype=skew.dtype).expand_as(skew)
+    if terms < 2:
+        return total
+    highest = 1 if terms == 2 else max(3, terms - 1)
+    power = skew
+    for exponent in range(1, highest + 1):
+        total = total + (power if exponent == highest > 1 else 2 * power)
+        power = power @ skew
+    return total
 
 
 def rotations(blocks: Tensor, bound: float = 0.0) -> Tensor:

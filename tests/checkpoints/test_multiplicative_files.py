@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from narrow_checkpoints import narrow
+from peft import BOFTConfig, OFTConfig, get_peft_model
+from peft.tuners.boft.layer import BOFTLayer
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.lora import read_lora
@@ -24,6 +27,12 @@ MODULES = {
     LINEAR: "unet.down.0.attentions.0.blocks.0.attn1.to_q",
     WIDE: "unet.down.0.attentions.0.blocks.0.ff.proj_in",
     CONV: "unet.down.1.blocks.0.conv1",
+}
+
+NAMES = {
+    LINEAR: "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+    WIDE: "down_blocks.0.attentions.0.transformer_blocks.0.ff.net.0.proj",
+    CONV: "down_blocks.1.resnets.0.conv1",
 }
 
 
@@ -122,6 +131,10 @@ def test_glora_of_the_first_releases(tmp_path: Path) -> None:
         ({"oft_blocks": random(32, 8, 8), "rescale": random(3)}, "factors whose shapes do not go together"),
         ({"oft_blocks": torch.full((32, 8, 8), torch.nan)}, "NaN or infinite values in its part oft_blocks"),
         ({"a1.weight": random(4, 4), "a2.weight": random(4, 4)}, "the parts glora_a1, glora_a2, which make no adapter"),
+        ({"oft_R.weight": random(4, 27)}, "factors whose shapes do not go together"),
+        ({"oft_R.weight": random(3, 28)}, "factors whose shapes do not go together"),
+        ({"boft_R": random(1, 4, 8, 8), "boft_s": random(3, 1)}, "factors whose shapes do not go together"),
+        ({"boft_R": random(9, 4, 8, 8), "boft_s": random(256, 1)}, "factors whose shapes do not go together"),
         ({"ia3_l": random(2, 2)}, "factors whose shapes do not go together"),
     ],
 )
@@ -130,10 +143,81 @@ def test_what_does_not_fit_is_said(tensors: dict[str, Tensor], message: str, tmp
         only(tmp_path, WIDE, tensors)
 
 
-@pytest.mark.parametrize("part", ["oft_R.weight", "boft_R", "oft_diag"])
-def test_kinds_that_are_not_read_are_named(part: str, tmp_path: Path) -> None:
+def holding(key: str) -> nn.Module:
+    """A network whose only layer has the place, in Diffusers' names, and the weight of `key`."""
+    weight = weight_of(key)
+    outputs, inputs, *kernel = weight.shape
+    layer = nn.Conv2d(inputs, outputs, kernel[0]) if kernel else nn.Linear(inputs, outputs)
+    layer.weight.data.copy_(weight)
+    root = module = nn.Module()
+    *outer, last = NAMES[key].split(".")
+    for name in outer:
+        module.add_module(name, inner := nn.Module())
+        module = inner
+    module.add_module(last, layer)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT builds a kernel for graphics cards if it can
+@pytest.mark.parametrize("key", MODULES)
+@pytest.mark.parametrize(
+    "config",
+    [
+        OFTConfig(r=4, oft_block_size=0),
+        OFTConfig(r=0, oft_block_size=8, use_cayley_neumann=False),
+        OFTConfig(r=0, oft_block_size=16, block_share=True, num_cayley_neumann_terms=3),
+        OFTConfig(r=4, oft_block_size=0, coft=True, eps=0.5),
+        BOFTConfig(boft_block_size=8, boft_block_num=0),
+        BOFTConfig(boft_block_size=0, boft_block_num=4),
+    ],
+    ids=["oft", "oft exact", "oft shared", "oft bounded", "boft", "boft by number"],
+)
+@torch.no_grad()
+def test_oft_and_boft_of_peft(config: OFTConfig | BOFTConfig, key: str, tmp_path: Path) -> None:
+    """What PEFT merges into the weight; 1e-4 for the inverses of float32."""
+    config = replace(config, target_modules=[NAMES[key].rpartition(".")[2]], init_weights=False)
+    network = get_peft_model(holding(key), config)  # type: ignore[arg-type]
+    for name, parameter in network.named_parameters():
+        if "oft_R" in name:
+            parameter.copy_(0.1 * random(*parameter.shape))
+    network.save_pretrained(str(tmp_path))
+    weight = weight_of(key)
+    (adapter,) = read_lora(tmp_path / "adapter_model.safetensors", SYSTEM).adapters.values()
+    expected = network.merge_and_unload().get_submodule(NAMES[key]).weight
+    assert (expected - weight).abs().max() > 0.05
+    torch.testing.assert_close(weight + adapter.difference(weight), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_boft_of_several_rounds_permutes_as_peft(tmp_path: Path) -> None:
+    """Only graphics cards train these. Here is the product of PEFT's definition: P B Pᵀ, round by round."""
+    weight, blocks, rescale = weight_of(LINEAR), 0.3 * random(3, 4, 8, 8), random(32, 1)
+    skew, one = (blocks - blocks.mT) / 2, torch.eye(8)
+    turns = (one - skew) @ (one + skew).inverse()
+    butterfly = torch.eye(32)
+    for i in range(3):
+        order = BOFTLayer.block_butterfly_perm(None, 32, 4 // 2**i, 4, 2)  # type: ignore[arg-type]
+        permuted = torch.eye(32)[order]
+        butterfly = permuted @ torch.block_diag(*turns[i]) @ permuted.T @ butterfly
+    found = only(tmp_path, LINEAR, {"boft_R": blocks, "boft_s": rescale})
+    expected = (butterfly @ weight.T).T * rescale
+    torch.testing.assert_close(weight + found.difference(weight), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ("oft_r", "an early OFT"),
+        ("oft_diag", "an early OFT"),
+        ("lora_E", "an AdaLoRA"),
+        ("vera_lambda_b", "a VeRA"),
+        ("gralora_A", "a GraLoRA"),
+        ("hra_u", "an HRA"),
+        ("miss_block", "a MiSS"),
+    ],
+)
+def test_kinds_that_are_not_read_are_named(part: str, kind: str, tmp_path: Path) -> None:
     save_file({f"base_model.model.mid_block.x.{part}": random(2, 3)}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(InputError, match=r"OFT.*, which is not read; OFT and BOFT of LyCORIS"):
+    with pytest.raises(InputError, match=f"is {kind}.*, which is not read; read are LoRA, DoRA"):
         read_lora(tmp_path / "adapter_model.safetensors", SYSTEM)
 
 

@@ -10,7 +10,7 @@ from peft import IA3Config, get_peft_model
 from torch import Tensor, nn
 
 from darkroom.nn.lora import Adapter, Adapters, adapted, merge
-from darkroom.nn.multiplicative import GeneralLowRank, Rotation, Scaling, rotations
+from darkroom.nn.multiplicative import GeneralLowRank, InputRotation, Rotation, Scaling, rotations
 
 
 def random(*shape: int) -> Tensor:
@@ -30,6 +30,7 @@ def changes(kind: str) -> dict[str, Adapter]:
         "oft": Rotation(rotations(random(2, 4, 4))),
         "rescaled": Rotation(rotations(random(2, 4, 4)), random(8)),
         "boft": Rotation(rotations(random(2, 2, 4, 4))),
+        "inputs turned": InputRotation(rotations(random(1, 27 if kernel else 3, 2, 2)), random(8)),
         "glora": GeneralLowRank(*factors, 0.5),
         "dora": GeneralLowRank(
             (random(6, 2), random(2, 6)), (random(8, 2), random(2, 6, *kernel)), 0.5, random(8).abs()
