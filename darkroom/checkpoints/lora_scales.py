@@ -57,10 +57,10 @@ class _Part:
         self.where = where
         self.alpha, self.rank = table.get("lora_alpha", table.get("alpha")), table.get("r")
         self.rooted = table.get("use_rslora") is True
-        terms = whole(table.get("num_cayley_neumann_terms"))
-        self.oft_terms = 0 if table.get("use_cayley_neumann") is False else OFT_TERMS if terms is None else terms
-        if not 0 <= self.oft_terms <= MOST_TERMS:
-            raise InputError(f"{where}: num_cayley_neumann_terms is {self.oft_terms}, expected is 1 to {MOST_TERMS}")
+        terms = whole(table.get("num_cayley_neumann_terms", OFT_TERMS))
+        if terms is None or not 1 <= terms <= MOST_TERMS:
+            raise InputError(f"{where}: num_cayley_neumann_terms is {terms}, expected is 1 to {MOST_TERMS}")
+        self.oft_terms = 0 if table.get("use_cayley_neumann") is False else terms
         self.oft_bound = real(table.get("eps")) if table.get("coft") is True else None
         self.alphas, self.ranks = (self._patterns(table, f"{what}_pattern") for what in ("alpha", "rank"))
 
