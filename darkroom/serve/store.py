@@ -149,7 +149,11 @@ class Store:
 
     def ask_cancel(self, id: str) -> None:
         """Let the server that holds the job, or that will, know that it is to end."""
-        self._run("UPDATE claims SET cancelled = 1 WHERE job = ?", (id,))
+        sql = (
+            "INSERT INTO claims (job, owner, lease, cancelled) "
+            f"SELECT id, '', 0, 1 FROM jobs WHERE id = ? AND {UNFINISHED} ON CONFLICT (job) DO UPDATE SET cancelled = 1"
+        )
+        self._run(sql, (id,))
 
     def finish(self, job: Job, state: State, error: str | None = None, code: str | None = None) -> Job | None:
         """`job` over, and its claim gone; None where another server has taken it over."""
