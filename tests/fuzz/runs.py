@@ -100,12 +100,13 @@ def run_folders(folder: Path) -> Case:
             path.write_bytes(mutate_bytes(content, rng, words))
         toy = Toy()
         training = TrainingState(toy, config)
-        with contextlib.redirect_stderr(io.StringIO()), open_run(run, None, config):
+        nowhere = io.StringIO()
+        with contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere), open_run(run, None, config):
             found = Checkpoints(run, lambda sentence: None).newest()
             if found is not None:
                 training.load(*found)
-            Log(run, training.step, config, training.tally, writes=True)
-            Ledger(run, training.step * config.step_size, toy.reader, writes=True)
+            with Log(run, training.step, config, training.tally):
+                Ledger(run, training.step * config.step_size, toy.reader, writes=True)
             training.require_finite()
 
     return case
