@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -71,6 +72,8 @@ class TrainingState:
                 ema.load_state_dict(state["by_length"][str(length)])
             self.optimizers.load_state_dict(state["optimizers"])
             self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            if not 0 <= self.step < 2**31 or not math.isfinite(self.seconds):
+                raise ValueError(f"step {self.step:g} after {self.seconds:g} seconds")
             self.tally = Tally(**state["tally"])
             if "guard" in state:  # checkpoints of earlier versions have none
                 self.guard.load_state_dict(state["guard"])
