@@ -29,6 +29,7 @@ from test_loop import CONFIG, Toy
 from darkroom.errors import InputError
 from darkroom.pictures.picture_file import numbered_paths, write_new_picture
 from darkroom.training.config import LoopConfig
+from darkroom.training.log import WAITING
 from darkroom.training.loop import train
 from darkroom.whole_file import temporary_prefix
 
@@ -108,7 +109,7 @@ def _differs(run: Path, unbroken: Path, *, log: bool = True) -> str | None:
 
 def _told(run: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(("seconds", "images"))} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(("seconds", "images", WAITING))} for line in lines]
 
 
 def _goes_on(run: Path, unbroken: Path, *, log: bool = True) -> str | None:

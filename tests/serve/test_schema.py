@@ -21,7 +21,7 @@ HEADERS = {"Authorization": "Bearer a-token-for-tests"}
 @pytest.fixture(scope="module")
 def description(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     limits = Limits(pixels=32 * 32, steps=1, count=1)
-    config = ServiceConfig(tmp_path_factory.mktemp("serve") / "server", limits, drain=0.0)
+    config = ServiceConfig(tmp_path_factory.mktemp("serve") / "server", limits=limits, drain=0.0)
     with serving(Service(config, {"tiny": loader(tiny_folder)})) as address:
         found = schemathesis.openapi.from_url(f"{address}/openapi.json", headers=HEADERS)
         yield found.exclude(path_regex="/events$")  # streams have no end
