@@ -56,7 +56,10 @@ class Benchmark:
         Path | None, typer.Option("--sheet", metavar="FILE", help="PNG file for a sheet of the first pictures.")
     ] = None
     varied: Annotated[
-        int, typer.Option(min=0, help="Prompts that are drawn six times more, to see what varies that they leave open.")
+        int,
+        typer.Option(
+            "--varied", min=0, help="Prompts that are drawn six times more, to see what varies that they leave open."
+        ),
     ] = 0
 
 
