@@ -39,7 +39,8 @@ def test_jobs_come_back_as_they_were(store_place: Path | str) -> None:
 
 def test_pictures_come_back_and_the_oldest_go(store_place: Path | str) -> None:
     store = open_store(store_place)
-    jobs = [store.add(Job("m", {})) for _ in range(3)]
+    # By their ids, which follow time by the millisecond and are random within one.
+    jobs = sorted((store.add(Job("m", {})) for _ in range(3)), key=lambda job: job.id)
     pictures = [
         PictureRecord(job.id, n, "m", "h", {"seed": n}, {}, 8, 16, bytes=2**33, created=float(i))
         for i, job in enumerate(jobs)
