@@ -23,8 +23,10 @@ __all__ = ["Statistics", "read_statistics", "write_statistics"]
 NAMES = ("mu", "sigma", "count", "network")
 LARGEST = 4 << 30  # bytes of one array: a covariance of 20000 features
 # What zip and NumPy raise at files that are something else or damaged.
-UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, LookupError, TypeError)
-UNREADABLE += (NotImplementedError, SyntaxError, tokenize.TokenError, OverflowError)
+UNREADABLE = (
+    *(OSError, ValueError, EOFError, RuntimeError, LookupError, TypeError, SyntaxError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)  # NotImplementedError is a RuntimeError
 
 
 @dataclass(frozen=True)

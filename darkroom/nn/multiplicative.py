@@ -36,7 +36,27 @@ class Scaling(Adapter):
         return added if bias is None else added + per_channel(layer, bias.to(x.dtype), x.dim())
 
 
-class Rotation(Adapter):
+class _Turned(Adapter):
+    """W' = s ∘ W with rows or columns turned by `rounds` of orthogonal blocks; s (out,) is `rescale`, None: ones."""
+
+    def __init__(self, rounds: Tensor, rescale: Tensor | None = None, magnitude: Tensor | None = None) -> None:
+        super().__init__(1.0, magnitude)
+        self.rounds = frozen_parameter(rounds)
+        self.rescale = None if rescale is None else frozen_parameter(rescale.flatten())
+
+    def raw_difference(self, weight: Tensor) -> Tensor:
+        rows = weight.flatten(1)  # (out, …)
+        turned = self.turned(rows)
+        if self.rescale is not None:
+            turned = turned * self.rescale.to(rows)[:, None]
+        return (turned - rows).view(weight.shape)
+
+    def turned(self, rows: Tensor) -> Tensor:
+        """Of (out, …) as many."""
+        raise NotImplementedError
+
+
+class Rotation(_Turned):
     """W' = s ∘ R W: the outputs turned in blocks (OFT, arXiv:2306.07280), or in several rounds over permuted blocks
     (BOFT, arXiv:2311.06243).
 
@@ -44,42 +64,27 @@ class Rotation(Adapter):
     apart. A plain OFT has one round of neighbors, shape (k, b, b), and turns by the transposes.
     """
 
-    def __init__(self, rounds: Tensor, rescale: Tensor | None = None, magnitude: Tensor | None = None) -> None:
-        super().__init__(1.0, magnitude)
-        self.rounds = frozen_parameter(rounds)
-        self.rescale = None if rescale is None else frozen_parameter(rescale.flatten())
-
-    def raw_difference(self, weight: Tensor) -> Tensor:
-        rows = weight.flatten(1)  # (out, …)
+    def turned(self, rows: Tensor) -> Tensor:
         if self.rounds.dim() == 3:
             blocks = rows.unflatten(0, self.rounds.shape[:2])
-            turned = (self.rounds.to(rows).mT @ blocks).flatten(0, 1)
-        else:
-            turned = rows
-            half = self.rounds.shape[-1] // 2
-            for i, blocks in enumerate(self.rounds.to(rows)):
-                stride = 2**i * half
-                pairs = turned.unflatten(0, (-1, 2, stride)).transpose(1, 2)  # (…, stride, 2, in)
-                turned = (blocks @ pairs.reshape(*blocks.shape[:2], -1)).reshape(pairs.shape)
-                turned = turned.transpose(1, 2).flatten(0, 2)
-        if self.rescale is not None:
-            turned = turned * self.rescale.to(rows)[:, None]
-        return (turned - rows).view(weight.shape)
+            return (self.rounds.to(rows).mT @ blocks).flatten(0, 1)
+        turned = rows
+        half = self.rounds.shape[-1] // 2
+        for i, blocks in enumerate(self.rounds.to(rows)):
+            stride = 2**i * half
+            pairs = turned.unflatten(0, (-1, 2, stride)).transpose(1, 2)  # (…, stride, 2, in)
+            turned = (blocks @ pairs.reshape(*blocks.shape[:2], -1)).reshape(pairs.shape)
+            turned = turned.transpose(1, 2).flatten(0, 2)
+        return turned
 
 
-class InputRotation(Adapter):
+class InputRotation(_Turned):
     """W' = s ∘ W Rᵀ: the inputs turned in blocks, as PEFT has OFT and BOFT; a convolution's are (in, kh, kw) as one.
 
     `rounds` (m, k, b, b); round i joins blocks whose halves lie 2 ** i half blocks apart, even places before odd ones.
     """
 
-    def __init__(self, rounds: Tensor, rescale: Tensor | None = None, magnitude: Tensor | None = None) -> None:
-        super().__init__(1.0, magnitude)
-        self.rounds = frozen_parameter(rounds)
-        self.rescale = None if rescale is None else frozen_parameter(rescale.flatten())
-
-    def raw_difference(self, weight: Tensor) -> Tensor:
-        rows = weight.flatten(1)  # (out, …)
+    def turned(self, rows: Tensor) -> Tensor:
         turned = rows.mT  # (…, out)
         half = max(1, self.rounds.shape[-1] // 2)
         for i, blocks in enumerate(self.rounds.to(rows)):
@@ -89,10 +94,7 @@ class InputRotation(Adapter):
             sorted_rows = torch.empty_like(turned)
             sorted_rows[order] = turned
             turned = (blocks @ sorted_rows.unflatten(0, blocks.shape[:2])).flatten(0, 1)[order]
-        changed = turned.mT
-        if self.rescale is not None:
-            changed = changed * self.rescale.to(rows)[:, None]
-        return (changed - rows).view(weight.shape)
+        return turned.mT
 
 
 def neumann_rotations(skew: Tensor, terms: int) -> Tensor:

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_files import read_script
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
 
-SCRIPT = Path(__file__).parents[2] / "recipes" / "bulk" / "generate.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bulk_generate", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return read_script("recipes/bulk/generate.py")
 
 
 def test_only_lines_without_a_picture_are_drawn(script: ModuleType, tiny_folder: Path, tmp_path: Path) -> None:

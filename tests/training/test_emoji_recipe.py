@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from script_files import read_script
 
 from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.systems.build import build
 from darkroom.systems.system_file import read_system
 
-PATH = Path(__file__).parents[2] / "recipes" / "emoji" / "make_folder.py"
 RED = b'<svg width="72" height="72" xmlns="http://www.w3.org/2000/svg"><rect width="36" height="72" fill="#f00"/></svg>'
 
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("make_folder", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return read_script("recipes/emoji/make_folder.py")
 
 
 def test_captions_are_unicode_s_names(script: Any) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from script_files import read_script
 
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.systems.build import build
@@ -15,17 +14,10 @@ from darkroom.systems.narrow import narrowed
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.training.text import QUESTIONS, answers
 
-PATH = Path(__file__).parents[2] / "recipes" / "picturebook" / "sides.py"
-
 
 @pytest.fixture(scope="module")
 def script() -> Any:
-    spec = importlib.util.spec_from_file_location("sides", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return read_script("recipes/picturebook/sides.py")
 
 
 @torch.no_grad()
