@@ -9,6 +9,7 @@ import numpy as np
 
 from darkroom.data.picturebook.caption import USUAL, Chances, Facts, describe
 from darkroom.data.picturebook.colours import COLOURS
+from darkroom.data.picturebook.relations import part_silhouette
 from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.scene import Scene, Split, sample_scene
 from darkroom.data.picturebook.things import KINDS
@@ -16,9 +17,11 @@ from darkroom.data.picturebook.truth import ground_truth
 from darkroom.errors import require
 from darkroom.types import Sample, Size
 
-KIND_NAMES, COLOUR_NAMES = tuple(KINDS), tuple(COLOURS)
+COLOUR_NAMES = tuple(COLOURS)
+# What a place may hold: kinds, and parts with a colour of their own. A snowman's hat is a hat.
+MAP_NAMES = tuple(dict.fromkeys([*KINDS, *(part for kind in KINDS.values() for part in kind.parts)]))
 
-__all__ = ["COLOUR_NAMES", "KIND_NAMES", "PictureBook", "PictureBookConfig"]
+__all__ = ["COLOUR_NAMES", "MAP_NAMES", "PictureBook", "PictureBookConfig"]
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,17 @@ class PictureBook:
         return describe(self.scene(index), rng, self.config.chances)
 
     def things_map(self, index: int, side: int) -> np.ndarray:
-        """uint8 (2, side, side): 1 + the kind and 1 + the colour of the thing at each place, 0 where none is."""
+        """uint8 (2, side, side): what is at each place, 1 + its number in `MAP_NAMES`, and 1 + its colour; 0: none."""
         scene = self.scene(index)
+        found = np.zeros((2, side, side), np.uint8)
         instances = ground_truth(scene, side, side).instances
-        names = [(0, 0), *((1 + KIND_NAMES.index(t.kind), 1 + COLOUR_NAMES.index(t.colour)) for t in scene.things)]
-        return np.array(names, np.uint8)[instances.clip(min=0)].transpose(2, 0, 1)  # a sign, −1, is no thing
+        for i, thing in enumerate(scene.things):
+            own = instances == i + 1
+            found[:, own] = np.array([_name(thing.kind), _colour(thing.colour)])[:, None]
+            for part, colour in thing.parts.items():
+                there = own & part_silhouette(thing, part, side, side)
+                found[:, there] = np.array([_name(part), _colour(colour)])[:, None]
+        return found
 
     def name(self, index: int) -> str:
         return f"scene {index}"
@@ -89,3 +98,11 @@ class PictureBook:
         size = self.size(index)
         image = self.image(index) if pixels else None
         return Sample(image, {"caption": caption}, original_size=size, target_size=size)
+
+
+def _name(name: str) -> int:
+    return 1 + MAP_NAMES.index(name)
+
+
+def _colour(colour: str) -> int:
+    return 1 + COLOUR_NAMES.index(colour)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook
+from darkroom.data.source import COLOUR_NAMES, MAP_NAMES, PictureBook
 from darkroom.models.unet import UNet
 from darkroom.nn.blocks import group_norm
 from darkroom.training.row_cache import RowCache
@@ -29,7 +29,7 @@ class ThingsMaps:
         self.data = data
         self.cache = None
         if folder is not None:
-            name = hashlib.sha256(data.scenes.encode()).hexdigest()[:16]
+            name = hashlib.sha256(f"{data.scenes} {MAP_NAMES}".encode()).hexdigest()[:16]
             shape = (2, MAP_SIDE, MAP_SIDE)
             self.cache = RowCache(folder / f"things-{name}.u8", len(data), shape, np.uint8, data.key)
 
@@ -45,7 +45,7 @@ class ThingsMaps:
 
 
 class ThingsHead(nn.Module):
-    """Reads kinds and colours of things, place by place, off the UNet's features. Used in training only.
+    """Reads off the UNet's features what lies at each place, things and their parts, and its colour. For training only.
 
     What a denoiser's features know of a picture decides how well it draws (Yu et al. 2024, representation alignment).
     The picture-book world knows the truth about its pictures, so the features are held to that: even under full noise
@@ -54,7 +54,7 @@ class ThingsHead(nn.Module):
 
     def __init__(self, unet: UNet) -> None:
         super().__init__()
-        self.sizes = (1 + len(KIND_NAMES), 1 + len(COLOUR_NAMES))
+        self.sizes = (1 + len(MAP_NAMES), 1 + len(COLOUR_NAMES))
         coarsest: Any = unet.up[0]
         width = unet.config.model_channels * unet.config.channel_mult[-1]
         self.norm = group_norm(width)

@@ -1,21 +1,44 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from darkroom.data.picturebook.relations import part_silhouette
+from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.truth import ground_truth
-from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, PictureBook, PictureBookConfig
+from darkroom.data.source import COLOUR_NAMES, MAP_NAMES, PictureBook, PictureBookConfig
 from darkroom.errors import InputError
 
 
-def test_maps_name_kind_and_colour_of_every_thing_where_it_is() -> None:
+def test_maps_name_what_is_where_and_its_colour() -> None:
     source = PictureBook(PictureBookConfig(size=64, count=40, seed=3))
+    seen = set()
     for index in range(40):
-        kinds, colours = source.things_map(index, 64)
+        names, colours = source.things_map(index, 64)
         truth = ground_truth(source.scene(index), 64, 64)
-        assert np.array_equal(kinds == 0, truth.instances <= 0)
+        assert np.array_equal(names == 0, truth.instances <= 0)
         for i, thing in enumerate(source.scene(index).things):
             there = truth.instances == i + 1
-            assert set(kinds[there]) <= {1 + KIND_NAMES.index(thing.kind)}
-            assert set(colours[there]) <= {1 + COLOUR_NAMES.index(thing.colour)}
+            said = {(_number(p), 1 + COLOUR_NAMES.index(c)) for p, c in thing.parts.items()}
+            own = (_number(thing.kind), 1 + COLOUR_NAMES.index(thing.colour))
+            assert set(zip(names[there].tolist(), colours[there].tolist())) <= {own, *said}
+            seen |= {p for p in thing.parts if (names[there] == _number(p)).any()}
+    assert seen == {"roof", "door", "sail", "hat", "scarf"}
+
+
+def test_a_part_takes_the_pixels_that_change_with_its_colour() -> None:
+    source = PictureBook(PictureBookConfig(size=128, count=200, most_things=1))
+    scene = next(s for s in map(source.scene, range(200)) if s.things[0].kind == "house" and s.sign is None)
+    house = scene.things[0]
+    other = replace(house, parts={**house.parts, "roof": "green" if house.parts["roof"] != "green" else "red"})
+    changed = (render(scene, 512, 512) != render(replace(scene, things=(other,)), 512, 512)).any(axis=2)
+    found = part_silhouette(house, "roof", 512, 512)
+    assert not (found & ~changed).any()
+    assert found.sum() > 0.75 * changed.sum()  # outlines change too, a little
+
+
+def _number(name: str) -> int:
+    return 1 + MAP_NAMES.index(name)
 
 
 def test_scenes_hold_at_most_so_many_things() -> None:

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from darkroom.data.source import COLOUR_NAMES, KIND_NAMES
+from darkroom.data.source import COLOUR_NAMES, MAP_NAMES
 from darkroom.systems.build import LatentDiffusion
 from darkroom.training.things_head import ThingsHead
 
@@ -36,6 +36,6 @@ def test_its_loss_is_the_cross_entropy_of_what_each_place_holds(tiny_model: Late
     assert head.features is not None
     assert head.features.shape[-2:] == (4, 4)  # one place of the map each
     logits = head.out(F.silu(head.norm(head.features)))
-    kinds, colours = logits.split([1 + len(KIND_NAMES), 1 + len(COLOUR_NAMES)], dim=1)
+    kinds, colours = logits.split([1 + len(MAP_NAMES), 1 + len(COLOUR_NAMES)], dim=1)
     expected = torch.stack([F.cross_entropy(kinds, maps[:, 0].long()), F.cross_entropy(colours, maps[:, 1].long())])
     assert torch.allclose(head(maps), expected, atol=1e-6)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import skia
 
 from darkroom.data.picturebook.render import draw_thing
 from darkroom.data.picturebook.scene import Thing
 
-__all__ = ["OPPOSITE", "RELATIONS", "box_relations", "hidden_share", "relations", "silhouette"]
+__all__ = ["OPPOSITE", "RELATIONS", "box_relations", "hidden_share", "part_silhouette", "relations", "silhouette"]
 
 RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 OPPOSITE = {"left of": "right of", "above": "below", "in front of": "behind"}
@@ -47,6 +49,19 @@ def hidden_share(a: Thing, b: Thing) -> float:
 
 def silhouette(thing: Thing, width: int, height: int) -> np.ndarray:
     """bool (height, width): the pixels that `thing` covers for the most part, were it alone in the picture."""
+    return _alone(thing, width, height)[..., 3] > 127
+
+
+def part_silhouette(thing: Thing, part: str, width: int, height: int) -> np.ndarray:
+    """bool (height, width): the pixels that turn from white to black for the most part when `part` of `thing` does."""
+    white, black = (
+        _alone(replace(thing, parts={**thing.parts, part: colour}), width, height) for colour in ("white", "black")
+    )
+    return (white[..., :3].astype(np.int16) - black[..., :3]).mean(axis=2) > 100
+
+
+def _alone(thing: Thing, width: int, height: int) -> np.ndarray:
+    """uint8 (height, width, 4): `thing` on nothing."""
     surface = skia.Surface(width, height)
     draw_thing(surface.getCanvas(), thing, width, height)
-    return surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)[..., 3] > 127
+    return surface.makeImageSnapshot().toarray(colorType=skia.kRGBA_8888_ColorType)
