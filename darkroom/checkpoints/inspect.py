@@ -17,7 +17,7 @@ from darkroom.checkpoints.embeddings import describe_embedding, embedding_hash
 from darkroom.checkpoints.fingerprint import lora_hash, model_hash
 from darkroom.checkpoints.identify import empty_state, identify
 from darkroom.checkpoints.lora import describe_lora
-from darkroom.checkpoints.native import describe_system, is_native
+from darkroom.checkpoints.native import base_of, describe_system, is_native, main_file
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import STATISTICS, statistics_beside
@@ -137,9 +137,10 @@ def _native(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "layout": "this project's own folder",
+        **({} if (base := base_of(path)) is None else {"a LoRA of": base}),
         "system": f"{model.system.name} ({model.system.title})",
         "prediction": model.system.prediction,
         **_content(tensors),
         **_parameters(model.state_dict()),
-        "hash": model_hash(path / "unet.safetensors"),
+        "hash": model_hash(main_file(path)),
     }

@@ -10,12 +10,14 @@ from torch import nn
 
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
-from darkroom.checkpoints.native import is_native, load_system
+from darkroom.checkpoints.lora import apply_loras, read_lora
+from darkroom.checkpoints.native import base_of, describe_system, is_native, load_system, main_file
 from darkroom.checkpoints.original import OPTIONAL
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.transfer import assign
 from darkroom.diffusion.process import Prediction
+from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System
 
@@ -62,11 +64,29 @@ def load_checkpoint(
     """
     path = locate(str(model))
     if is_native(path):
-        return Loaded(load_system(path, device, dtype), path, None, path / "unet.safetensors")
+        base = base_of(path)
+        found = load_system(path, device, dtype) if base is None else _adapted(path, base, dtype, device, ema)
+        return Loaded(found, path, None, main_file(path))
     source = open_source(path)
     identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
     loaded = load_source(source, identity, dtype, device, channels_last=channels_last)
     return Loaded(loaded, path, identity, source.main_file)
+
+
+def _adapted(
+    folder: Path, base: str, dtype: torch.dtype | None, device: torch.device | str, ema: str
+) -> LatentDiffusion:
+    """The system in `folder`: `base` with the LoRA there merged into it."""
+    described = describe_system(folder).system
+    if is_native(path := locate(base)) and base_of(path) is not None:
+        raise InputError(f"the base of {folder} is {base}, a LoRA itself; expected is a model with weights of its own")
+    model = load_checkpoint(base, dtype, device, ema=ema).model
+    for part in ("unet", "autoencoder", "embedders", "latent_scale"):
+        if getattr(model.system, part) != getattr(described, part):
+            raise InputError(f"the base of {folder}, {base}, has other {part} than its system.json says")
+    apply_loras(model, [(read_lora(main_file(folder), model.system), 1.0, 1.0)], merged=True)
+    model.become(described)
+    return model
 
 
 def load_source(

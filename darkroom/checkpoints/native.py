@@ -1,10 +1,11 @@
-"""The project's own files: a folder for a system (`system.json` and one safetensors file for each component), and one
-safetensors file with its configuration for a network alone."""
+"""The project's own files: a folder for a system (`system.json` and one safetensors file for each component, or a LoRA
+and the name of the model that it changes), and one safetensors file with its configuration for a network alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,28 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoints.bounds import few_modules, require_bounded
+from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.config import from_dict, to_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.json_file import parse_table, read_json
+from darkroom.nn.lora import Adapter
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System
 from darkroom.whole_file import whole_file, whole_folder
 
 __all__ = [
+    "base_of",
     "describe_system",
     "is_native",
     "load_network",
     "load_strict",
     "load_system",
+    "main_file",
     "read_network",
     "require_same",
+    "save_adapted",
     "save_system",
     "write_network",
 ]
 
 COMPONENTS = ("unet", "autoencoder", "conditioner")
+ADAPTERS = "lora.safetensors"  # of a folder with a base
 UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 C = TypeVar("C")
@@ -57,9 +64,39 @@ def save_system(
             write_safetensors(fresh / f"{name}.safetensors", _planned(getattr(model, name), dtype))
         for path in model.conditioner.files():
             shutil.copyfile(path, fresh / path.name)
-        text = json.dumps({"system": to_dict(model.system), "training": dict(metadata)}, indent=1)
-        with whole_file(fresh / "system.json") as file:
-            file.write(f"{text}\n".encode())
+        _describe(fresh, {"system": to_dict(model.system), "training": dict(metadata)})
+
+
+def save_adapted(
+    adapters: Mapping[str, Adapter], system: System, base: str, folder: Path, metadata: Mapping[str, Any]
+) -> None:
+    """Write to `folder` a system that is the model `base` changed by `adapters`: its description and a LoRA file that
+    other tools read. `base` is whatever `-m` takes, or a path from `folder`."""
+    with whole_folder(folder, replace=True) as fresh:
+        write_lora(fresh / ADAPTERS, adapters, system, {f"ss_{key}": str(value) for key, value in metadata.items()})
+        _describe(fresh, {"system": to_dict(system), "base": base, "training": dict(metadata)})
+
+
+def _describe(folder: Path, description: Mapping[str, Any]) -> None:
+    with whole_file(folder / "system.json") as file:
+        file.write(f"{json.dumps(description, indent=1)}\n".encode())
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the LoRA in `folder` changes, for `-m`; None for a folder that holds weights of its own."""
+    path = folder / "system.json"
+    base = read_json(path).get("base")
+    if base is None:
+        return None
+    if not (isinstance(base, str) and 0 < len(base) < 4096):
+        raise InputError(f"{path}: base is {printable(repr(base))}, expected is the name or path of a model")
+    beside = os.path.normpath(folder / base)
+    return beside if os.path.exists(beside) else base
+
+
+def main_file(folder: Path) -> Path:
+    """The file whose hash stands for the system in `folder`."""
+    return folder / ("unet.safetensors" if base_of(folder) is None else ADAPTERS)
 
 
 def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LatentDiffusion:

@@ -60,16 +60,20 @@ class LatentDiffusion(nn.Module):
 
     def __init__(self, system: System) -> None:
         super().__init__()
-        self.system = system
         self.spares_memory = False  # parts may leave memory while others work
         self.compiled = False  # the UNet's blocks are compiled and take no live adapters
         self.unet = UNet(system.unet)
         self.autoencoder = Autoencoder(system.autoencoder)
         self.conditioner = Conditioner([EMBEDDERS[type(config)](config) for config in system.embedders])
         make_lean(self)
+        self.become(system)
+        self.conditioner.use_first_stage(self.encode_images)
+
+    def become(self, system: System) -> None:
+        """Be `system`, which describes the same networks, perhaps with another schedule, prediction or defaults."""
+        self.system = system
         with torch.device("cpu"):  # tables stay real when the networks are built without storage
             self.process = DiffusionProcess(system.schedule, system.prediction)
-        self.conditioner.use_first_stage(self.encode_images)
 
     @property
     def device(self) -> torch.device:

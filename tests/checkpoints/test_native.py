@@ -4,19 +4,24 @@ import json
 import os
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from narrow import narrow
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from darkroom.checkpoints.bounds import few_modules, require_bounded
 from darkroom.checkpoints.inspect import inspect
-from darkroom.checkpoints.native import load_system, save_system
+from darkroom.checkpoints.load import load, load_checkpoint
+from darkroom.checkpoints.native import load_system, save_adapted, save_system
 from darkroom.errors import InputError
+from darkroom.nn.lora import Adapters, merge
 from darkroom.systems import SYSTEMS
 from darkroom.systems.build import build
+from darkroom.training.adapters import AdapterConfig, attach_fresh
 
 
 @pytest.fixture
@@ -108,3 +113,48 @@ def test_damaged_weights(folder: Path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(InputError, match=r"autoencoder\.safetensors.* truncated download"):
         load_system(folder)
+
+
+def adapted(folder: Path, base: str) -> dict[str, Tensor]:
+    """Write a LoRA of random numbers on `base` to `folder`, with seven steps; returns the weights of the whole."""
+    model = load(os.path.normpath(folder / base))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        adapters = attach_fresh(model, AdapterConfig(rank=2))
+        for p in torch.nn.ModuleList(adapters.values()).parameters():
+            torch.nn.init.normal_(p)
+    system = replace(model.system, defaults=replace(model.system.defaults, steps=7))
+    save_adapted(adapters, system, base, folder, {})
+    whole = load(os.path.normpath(folder / base))
+    merge(whole, Adapters.of([({k: a.half().float() for k, a in adapters.items()}, 1.0)]))
+    return whole.state_dict()
+
+
+def test_a_folder_may_hold_a_lora_and_name_the_model_that_it_changes(folder: Path, tmp_path: Path):
+    whole = adapted(tmp_path / "few", "../own")
+    found = load_checkpoint(tmp_path / "few")
+    assert found.model.system.defaults.steps == 7
+    assert found.hashed == tmp_path / "few" / "lora.safetensors"
+    ours, own = found.model.state_dict(), load_system(folder).state_dict()
+    assert all(torch.equal(ours[k], whole[k]) for k in whole)
+    assert sum(not torch.equal(ours[k], own[k]) for k in own) > 10
+    assert inspect(tmp_path / "few")["a LoRA of"] == str(folder)
+
+
+def test_what_cannot_be_the_base_of_a_lora(folder: Path, tmp_path: Path):
+    adapted(tmp_path / "few", "../own")
+    description = tmp_path / "few" / "system.json"
+    whole = json.loads(description.read_text())
+
+    def told(**changes: object) -> None:
+        description.write_text(json.dumps({**whole, **changes}))
+        load_checkpoint(tmp_path / "few")
+
+    with pytest.raises(InputError, match=r"there is no file or folder '\.\./gone'"):
+        told(base="../gone")
+    with pytest.raises(InputError, match=r"system\.json: base is 3, expected is the name or path of a model"):
+        told(base=3)
+    with pytest.raises(InputError, match=r"is .*few, a LoRA itself"):
+        told(base="../few")
+    with pytest.raises(InputError, match=r"has other latent_scale than its system\.json says"):
+        told(system={**whole["system"], "latent_scale": 2.0})

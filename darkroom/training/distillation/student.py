@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,18 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.checkpoints.lora import apply_loras, read_lora
-from darkroom.checkpoints.native import save_system
+from darkroom.checkpoints.native import save_adapted, save_system
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
-from darkroom.diffusion.process import DiffusionProcess
 from darkroom.errors import InputError, require
 from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
-from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
+from darkroom.training.adapters import AdapterConfig, attach_fresh
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.few_steps import FewSteps, few_step_system
 from darkroom.training.distillation.teacher import Teacher, TeacherConfig, Told
@@ -119,8 +119,7 @@ class Student:
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         self.reader = open_reader(recipe.data, recipe.buckets, loop)
         self.teacher = self._load_teacher()
-        self.model.system = few_step_system(self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise)
-        self.model.process = DiffusionProcess(self.model.system.schedule, self.model.system.prediction)
+        self.model.become(few_step_system(self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise))
         self.steps = FewSteps(self.model.process, recipe.times, recipe.time_shares)
         self._share_out()
         self.model.autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -285,5 +284,7 @@ class Student:
         if self.adapters is None:
             save_system(self.model, folder, metadata)
             return
-        told = {f"ss_{key}": str(value) for key, value in metadata.items()}
-        write_adapters(folder / "lora.safetensors", self.adapters, self.model, told)
+        base = self.recipe.model
+        if os.path.exists(base):
+            base = str(Path(base).resolve())
+        save_adapted(self.adapters, self.model.system, base, folder, metadata)

@@ -12,6 +12,7 @@ import torch
 from contexts import context, first_places
 from torch import Tensor, nn
 
+from darkroom.checkpoints.load import load
 from darkroom.checkpoints.lora import read_lora
 from darkroom.checkpoints.native import load_system
 from darkroom.data.source import PictureBookConfig
@@ -142,6 +143,9 @@ def test_an_adapter_learns_in_place_of_the_weights(tiny_folder: Path, tmp_path: 
     assert all(torch.equal(after[k], before[k]) for k in before)
     lora = read_lora(tmp_path / "run" / "export" / "lora.safetensors", objective.model.system)
     assert len(lora.adapters) == len(objective.adapters or {})
+    student = load(tmp_path / "run" / "export")  # which is a model as well
+    assert student.system.defaults.steps == 4
+    assert any(not torch.equal(v, before[k]) for k, v in student.unet.state_dict().items())
     again = build(replace(recipe(tiny_folder), teacher_lora=tmp_path / "run" / "export" / "lora.safetensors"))
     theirs = again.teacher.model.unet.state_dict()
     assert any(not torch.equal(theirs[k], before[k]) for k in before)  # the teacher has taken it in
