@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.conditioning.embedder import Embedder
-from darkroom.diffusion.process import DiffusionProcess, Prediction
+from darkroom.diffusion.process import Prediction
 from darkroom.errors import InputError, require
 from darkroom.registry import nearest
 from darkroom.systems.build import LatentDiffusion, build
@@ -93,7 +93,7 @@ def trained_as(model: LatentDiffusion, system: System, donor: Donor | None = Non
     if lost:
         raise InputError(f"{model.system.name} reads {', '.join(lost)}, which {system.name} does not")
     target.conditioner.use_first_stage(target.encode_images)
-    target.process = DiffusionProcess(system.schedule, system.prediction)
+    target.become(system)
     return target
 
 
