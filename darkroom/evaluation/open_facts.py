@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from darkroom.data.picturebook import KINDS, Scene, sample_scene
+from darkroom.data.picturebook.caption import describe
 from darkroom.data.picturebook.prompts import Prompt
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
@@ -21,7 +22,7 @@ __all__ = ["OPEN", "Agreement", "agreement", "one_thing_scenes", "open_agreement
 
 OPEN = ("sky", "ground", "background", "side", "part")
 STREAM = 4_000_003  # of the world's scenes that pictures are compared with
-SCENES = 24  # of the world for each caption; one in 24 scenes shows a given kind
+SCENES = 48  # of the world for each caption; one in 24 scenes shows a given kind
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ def open_agreements(
     for i, prompt in enumerate(single):
         kind = prompt.facts.groups[0].kind
         seen = [_found(f, kind, width) for f in findings[i * seeds : (i + 1) * seeds]]
-        real = [_true(s) for s in one_thing_scenes(kind, i)]
+        real = [_silent(s, i) for s in one_thing_scenes(kind, i)]
         for name in _left_open(prompt):
             ours = agreement(s[name] for s in seen if name in s)
             if ours is not None:
                 drawn[name].append(ours)
-                world[name].append(agreement(s[name] for s in real) or 0.0)
+                world[name].append(agreement(s[name] for s in real if name in s) or 0.0)
     return {
         name: Agreement(float(np.mean(shares)), float(np.mean(world[name])), len(shares))
         for name, shares in drawn.items()
@@ -96,9 +97,12 @@ def _found(findings: Findings, kind: str, width: int) -> Mapping[str, str]:
     return {**told, "part": thing.parts[0]} if KINDS[kind].parts else told
 
 
-def _true(scene: Scene) -> Mapping[str, str]:
+def _silent(scene: Scene, number: int) -> Mapping[str, str]:
+    """What is true in `scene` and a caption of it leaves open: that nothing is behind the ground is never said, so that
+    silence makes it likelier."""
     (thing,) = scene.things
-    told = {"sky": scene.sky, "ground": scene.ground, "background": scene.background}
+    _, facts = describe(scene, np.random.default_rng((STREAM, number, scene.seed)))
+    told = {name: getattr(scene, name) for name in ("sky", "ground", "background") if getattr(facts, name) is None}
     return {**told, "side": _side(thing.box.centre[1]), "part": next(iter(thing.parts.values()), "")}
 
 
