@@ -18,6 +18,7 @@ from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
     from darkroom.training.recipe import LoadedRecipe
+    from darkroom.training.sample_metrics import Measure
 
 __all__ = ["app"]
 
@@ -86,8 +87,10 @@ def train(
     with open_world(loop.device) as world:
         if asked.precision == "auto" and loop.precision != fast and world.first:
             print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
+        measure = _measure(loaded.recipe, loop.device)
         whole = replace(kept_in(loaded.recipe, folder), loop=replace(loop, device=world.device(loop.device)))
-        end = run(loaded.objective(whole), whole.loop, folder, recipe=whole, minutes=minutes, world=world)
+        objective = loaded.objective(whole)
+        end = run(objective, whole.loop, folder, recipe=whole, minutes=minutes, world=world, measure=measure)
         if world.first:
             if end.step < loop.steps:
                 print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")
@@ -95,6 +98,15 @@ def train(
                 print(f"done: {folder / 'export'}, {write_report(folder)}")
     if end.signal is not None:
         raise typer.Exit(128 + end.signal)
+
+
+def _measure(recipe: Any, device: str) -> Measure | None:
+    """What gives the numbers that the recipe's metrics ask for."""
+    if (metrics := getattr(recipe, "metrics", None)) is None:
+        return None
+    from darkroom.evaluation.while_training import SampleMeasure
+
+    return SampleMeasure(metrics.networks, device)
 
 
 def _smoke(loaded: LoadedRecipe, output: Path | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from darkroom.errors import require
 
-__all__ = ["CaptionConfig", "draw_caption"]
+__all__ = ["CaptionConfig", "all_captions", "draw_caption"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,35 @@ def draw_caption(text: str, config: CaptionConfig, rng: np.random.Generator) -> 
     """The caption that `text` gives this time."""
     if config.drop_rate and rng.random() < config.drop_rate:
         return ""
+    lines = _lines(text, config)
+    line = lines[int(rng.integers(len(lines)))] if len(lines) > 1 else lines[0]
+    shuffled = config.shuffle or config.tag_drop_rate
+    return _framed(_shuffled(line, config, rng), config) if shuffled else _plain(line, config)
+
+
+def all_captions(text: str, config: CaptionConfig) -> list[str]:
+    """All captions that `text` may give; `InputError` where tags are shuffled or left out, which gives too many."""
+    require(not config.shuffle, "captions.shuffle", "true", "false where all captions must be known before")
+    require(
+        not config.tag_drop_rate, "captions.tag_drop_rate", config.tag_drop_rate, "0 where all must be known before"
+    )
+    found = [_plain(line, config) for line in _lines(text, config)]
+    return ["", *found] if config.drop_rate else found
+
+
+def _lines(text: str, config: CaptionConfig) -> list[str]:
+    """Those of which one is drawn."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    line = lines[int(rng.integers(len(lines)))] if config.lines else lines[0]
-    if config.shuffle or config.tag_drop_rate:
-        line = _shuffled(line, config, rng)
-    elif config.keep_separator:
+    return lines if config.lines else lines[:1]
+
+
+def _plain(line: str, config: CaptionConfig) -> str:
+    if config.keep_separator:
         line = line.replace(config.keep_separator, config.separator)
+    return _framed(line, config)
+
+
+def _framed(line: str, config: CaptionConfig) -> str:
     return " ".join(part for part in (config.prefix, line, config.suffix) if part)
 
 

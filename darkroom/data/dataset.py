@@ -6,13 +6,14 @@ import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from darkroom.errors import InputError
 from darkroom.types import Sample, Size
 
-__all__ = ["Dataset", "Joined"]
+__all__ = ["Captioned", "Dataset", "Joined", "captions_of"]
 
 
 class Dataset(Protocol):
@@ -40,6 +41,22 @@ class Dataset(Protocol):
         Raises `InputError` that names a picture which cannot be read.
         """
         ...
+
+
+@runtime_checkable
+class Captioned(Protocol):
+    """A data set that knows its captions before they are drawn."""
+
+    def captions(self, index: int) -> Sequence[str]:
+        """All captions that `sample` may draw for the picture; `InputError` where there are too many to tell."""
+        ...
+
+
+def captions_of(dataset: Dataset, index: int) -> Sequence[str]:
+    """All captions of the picture `index`; `InputError` for a data set that does not know them."""
+    if not isinstance(dataset, Captioned):
+        raise InputError(f"the captions of {dataset.name(index)} are made as they are drawn: none is known before")
+    return dataset.captions(index)
 
 
 class Joined:
@@ -80,3 +97,7 @@ class Joined:
         part, number = self._find(index)
         found = self.parts[part].sample(number, rng, pixels=pixels)
         return replace(found, weight=found.weight * self.weights[part])
+
+    def captions(self, index: int) -> Sequence[str]:
+        part, number = self._find(index)
+        return captions_of(self.parts[part], number)

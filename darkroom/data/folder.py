@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.data.coco import read_coco
 from darkroom.data.metadata import FILE_COLUMN, find_table, read_table
 from darkroom.errors import InputError, require
@@ -107,6 +107,9 @@ class Folder:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}; it was there when the run began") from None
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}"
+
+    def captions(self, index: int) -> list[str]:
+        return all_captions(self.texts[index] or "", self.config.captions)
 
     def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         config, name = self.config, self.names[index]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.errors import InputError
 from darkroom.pictures.reading import ENDINGS, read_pixels, read_size
 from darkroom.types import Sample, Size
@@ -81,6 +81,9 @@ class Shards:
         path = self.paths[member.shard]
         found = path.stat()
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}|{member.offset}"
+
+    def captions(self, index: int) -> list[str]:
+        return all_captions(self.text(index) or "", self.config.captions)
 
     def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         name, group = self.groups[index]

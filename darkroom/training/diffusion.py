@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from darkroom.checkpoints.native import load_network, save_system
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig, open_dataset
-from darkroom.data.dataset import Dataset
+from darkroom.data.dataset import Dataset, captions_of
 from darkroom.data.degradation import DegradationConfig
 from darkroom.data.masks import MaskConfig
 from darkroom.data.order import Place
+from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.draws import RowDraws, sample_seed
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
@@ -32,7 +33,7 @@ from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system_file import find_system
 from darkroom.training.adapters import AdapterConfig, attach_fresh, write_adapters
 from darkroom.training.config import LoopConfig
-from darkroom.training.drawn_prompts import draw_prompts
+from darkroom.training.drawn_prompts import draw_prompts, prompt_requests
 from darkroom.training.embedder_inputs import InputMaker
 from darkroom.training.kohya_metadata import data_metadata
 from darkroom.training.latent_rows import LatentBatch, LatentRows
@@ -44,7 +45,9 @@ from darkroom.training.prior import PriorConfig, with_prior
 from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
 from darkroom.training.retarget import changed_system, frozen_keys, trained_as, with_frozen_networks
 from darkroom.training.run_folder import natural_precision
+from darkroom.training.sample_metrics import MetricsConfig, SampleSet
 from darkroom.training.text import text_config
+from darkroom.training.text_cache import give_back_text, keep_text
 from darkroom.training.things_head import ThingsHead, ThingsMaps
 from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches, held_out
 from darkroom.types import Request, Size
@@ -76,10 +79,12 @@ class DiffusionRecipe:
     embedding: EmbeddingConfig | None = None  # or the vectors of a word alone (textual inversion)
     prior: PriorConfig | None = None  # pictures of the class, drawn by the model, beside one's own (DreamBooth)
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
+    text_cache: Path | None = None  # where features of captions are kept, so that no text encoder stays in memory
     loss: DiffusionLossConfig = field(default_factory=DiffusionLossConfig)
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
     samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name; the seed is the run's
     validation: ValidationConfig | None = None  # on samples that are never trained on
+    metrics: MetricsConfig | None = None  # of pictures drawn at intervals
     things_weight: float = 0.0  # of `ThingsHead`'s loss; on scenes of the picture-book world only
     kind: Literal["diffusion"] = "diffusion"
 
@@ -89,12 +94,17 @@ class DiffusionRecipe:
             find_system(self.system)
         both = self.adapter is not None and self.embedding is not None
         require(not both, "embedding", "given", "nothing beside adapter")
+        unnamed = self.metrics is None or self.embedding is None
+        require(unnamed, "metrics", "given", "nothing beside embedding, whose word no caption says")
         changed(Request(), self.samples)  # refuses unknown names and wrong values before anything is read
         require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
         require(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
         if self.latent_cache is not None and self.buckets is not None:
             require(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
+        if self.text_cache is not None:
+            learns = self.embedding is not None or (self.adapter is not None and self.adapter.text)
+            require(not learns, "text_cache", "given", "nothing where the text encoder learns")
         buckets_of(self.data, self.buckets)
         if (system := system_of(self.model)) is not None:
             check_sizes(self.data, self.buckets, side_step(system), side_step(system))
@@ -122,16 +132,19 @@ class DiffusionObjective:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
             # Beside a denoiser it soon forgets what that does not use yet, such as sides, which are then never learned.
             self.embedders["caption"].requires_grad_(False)
-        self._share_out()
         precision = recipe.loop.precision
-        if precision == "auto":
-            precision = natural_precision(recipe.loop.device)
+        half = (natural_precision(recipe.loop.device) if precision == "auto" else precision) == "bf16"
+        held = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, kept_back) if kept_back else None
+        self.metrics = recipe.metrics and SampleSet(self.model, held or self.reader, recipe.metrics, self._asked())
+        if recipe.text_cache is not None:
+            self._keep_text(recipe.text_cache, dataset, half=half)
+        self._share_out()
         self.model.autoencoder.to(recipe.loop.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         inputs = InputMaker(
             self.model.system, recipe.masks, recipe.degradation or DegradationConfig(), self.word and self.word.tokens
         )
-        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=precision == "bf16")
-        self.validation = self._validation(kept_back, dataset, inputs)
+        self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, inputs, half=half)
+        self.validation = self._validation(held, inputs)
 
     def _data(self) -> Dataset | None:
         """One's own pictures beside those of the class; None where the recipe's data are all."""
@@ -145,15 +158,33 @@ class DiffusionObjective:
         self.model.to(recipe.loop.device)
         return with_prior(open_dataset(recipe.data), recipe.prior, self.model, size)
 
-    def _validation(self, kept_back: Collection[int], dataset: Dataset, inputs: InputMaker) -> Validation | None:
-        """On the part of `dataset` that is kept back, or on data of its own, whose latents are kept apart."""
+    def _keep_text(self, folder: Path, dataset: Dataset, *, half: bool) -> None:
+        """Encode all captions that may come, those of validation and of samples too, and let the text encoder go."""
+        recipe, model = self.recipe, self.model
+        learns = "caption" in self.embedders and any(p.requires_grad for p in self.embedders["caption"].parameters())
+        fits = "caption" in self.embedders and not learns
+        require(
+            fits, "text_cache", "given", f"nothing for {model.system.name}, which has no text encoder that is frozen"
+        )
+        apart = recipe.validation and recipe.validation.data
+        sets = [dataset, *([] if apart is None else [open_dataset(apart)])]
+        captions = [caption for s in sets for i in range(len(s)) for caption in captions_of(s, i)]
+        drawn = prompt_requests(self.reader, recipe.prompts, self._asked())
+        drawn += [] if self.metrics is None else self.metrics.requests
+        kept = keep_text(model, captions, drawn, folder, recipe.loop.device, half=half)
+        if recipe.adapter is not None:
+            kept.whole.to("meta")  # a LoRA is exported without it
+
+    def _validation(self, held: Reader | None, inputs: InputMaker) -> Validation | None:
+        """On the pictures that are `held` out, or on data of their own, whose latents are kept apart."""
         recipe, asked = self.recipe, self.recipe.validation
         if asked is None:
             return None
         cache = recipe.latent_cache
-        if asked.data is None:
-            reader = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, kept_back)
+        if held is not None:
+            reader = held
         else:
+            assert asked.data is not None, "share or data"
             reader = open_reader(asked.data, recipe.buckets, recipe.loop)
             cache = cache and cache / "validation"
         rows = LatentRows(self.model, reader, cache, inputs, half=self.rows.half)
@@ -242,13 +273,16 @@ class DiffusionObjective:
 
     def samples(self) -> np.ndarray | None:
         """The recipe's prompts, always with the same noise."""
-        recipe = self.recipe
-        asked = changed(Request(seed=recipe.loop.seed, steps=SAMPLE_STEPS), recipe.samples)
+        recipe, asked = self.recipe, self._asked()
         if self.word is None:
             return draw_prompts(self.model, self.reader, recipe.prompts, asked)
         with TemporaryDirectory() as folder:
             write_embedding(Path(folder), self.word.embedding, self.model.system, {})
             return draw_prompts(self.model, self.reader, recipe.prompts, asked, embeddings=Path(folder))
+
+    def _asked(self) -> Request:
+        """How samples are drawn."""
+        return changed(Request(seed=self.recipe.loop.seed, steps=SAMPLE_STEPS), self.recipe.samples)
 
     def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         if self.word is not None:
@@ -256,6 +290,7 @@ class DiffusionObjective:
             write_embedding(folder, self.word.embedding, self.model.system, told)
             return
         if self.adapters is None:
+            give_back_text(self.model)
             save_system(self.model, folder, metadata)
             return
         told = {f"ss_{key}": str(value) for key, value in metadata.items()}

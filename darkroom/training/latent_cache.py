@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.pixels import to_tensor
-from darkroom.training.row_cache import RowCache
+from darkroom.training.row_cache import RowCache, weights_digest
 from darkroom.types import Size
 
 __all__ = ["LatentCache", "encode_pictures"]
@@ -38,11 +37,7 @@ class LatentCache:
     def __init__(self, folder: Path, autoencoder: Autoencoder, reader: Reader, *, half: bool) -> None:
         self.autoencoder, self.reader, self.half = autoencoder, reader, half
         # The encoder alone: a decoder that was trained further leaves the latents as they are.
-        parts = (autoencoder.encoder, autoencoder.quant_conv)
-        digest = hashlib.sha256()
-        for part in parts:
-            for p in part.parameters():
-                digest.update(p.detach().float().cpu().numpy().tobytes())
+        digest = weights_digest((autoencoder.encoder, autoencoder.quant_conv))
         data = reader.dataset
         digest.update(data.scenes.encode() if isinstance(data, PictureBook) else b"")
         weights = digest.hexdigest()[:16]

@@ -27,9 +27,10 @@ from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
 from darkroom.training.log import Log
 from darkroom.training.loss_guard import WINDOW
-from darkroom.training.objective import Objective, StepContext, Validated, Watched
+from darkroom.training.objective import Drawing, Objective, StepContext, Validated, Watched
 from darkroom.training.power_ema import Snapshots
 from darkroom.training.run_folder import open_run, resolved
+from darkroom.training.sample_metrics import Measure, SampleSet
 from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
 from darkroom.training.validation import MEASURE, Best, validate
@@ -55,14 +56,18 @@ def train(
     recipe: Any = None,
     minutes: float | None = None,
     world: World | None = None,
+    measure: Measure | None = None,
 ) -> TrainingEnd:
     """Run `objective` to `config.steps` in `folder`, going on from the newest sound checkpoint there.
 
     Stops early, with a checkpoint, after `minutes` and on SIGINT or SIGTERM. When all steps are done, exports to
-    `folder`/export, and what was best on validation to `folder`/best. Writes log.jsonl, ledger.jsonl, samples/ and
+    `folder`/export, and what was best on validation to `folder`/best. `measure` gives the numbers of pictures that an
+    objective with metrics draws. Writes log.jsonl, ledger.jsonl, samples/ and
     TensorBoard events (if installed) to `folder`.
     """
     world = world or World()
+    metrics = objective.metrics if isinstance(objective, Drawing) else None
+    require(metrics is None or measure is not None, "metrics", "given", "nothing where train() gets no measure")
     device = find_device(world.device(config.device))
     config = replace(resolved(config, folder), device=str(device)) if world.size > 1 else resolved(config, folder)
     owned = open_run(folder, recipe, config) if world.first else nullcontext()
@@ -70,7 +75,7 @@ def train(
         world.wait()  # nobody reads checkpoints before leftovers are swept
         prepare(objective, config, device, world)
         state = TrainingState(objective, config)
-        run = _Run(objective, state, config, folder, world, interrupt)
+        run = _Run(objective, state, config, folder, world, interrupt, metrics, measure)
         with naming_dead_workers():
             run.to_the_end(minutes)
         if state.step >= config.steps:
@@ -107,6 +112,8 @@ class _Run:
     folder: Path
     world: World
     interrupt: Interrupt
+    metrics: SampleSet | None
+    measure: Measure | None
 
     def to_the_end(self, minutes: float | None) -> None:
         """Step by step from the newest checkpoint to the last step, or until the time is up or a signal comes."""
@@ -143,6 +150,7 @@ class _Run:
                     self._sample(log)
                 if state.by_length and (state.step % config.snapshot_every == 0 or last):
                     snapshots.write(state.step, {k: ema.shadow for k, ema in state.by_length.items()}, self.world)
+                self._measure_drawn(log, last=last)
                 improved = self._validate(log, last=last)
                 if state.step % config.save_every == 0 or last or leaves or improved:
                     self.world.together(state.require_finite)
@@ -183,9 +191,25 @@ class _Run:
         state.best = Best(state.step, found[MEASURE])
         return True
 
+    @property
+    def _draws(self) -> bool:
+        """Whether this process draws: under fsdp all do, together."""
+        return self.world.first or self.config.data_parallel == "fsdp"
+
+    @torch.no_grad()
+    def _measure_drawn(self, log: Log, *, last: bool) -> None:
+        """Draw the recipe's pictures at its intervals, and at the end, and write their numbers."""
+        metrics, step = self.metrics, self.state.step
+        if metrics is None or self.measure is None or (step % metrics.config.every and not last) or not self._draws:
+            return
+        with _finished(self.objective, self.state), _autocast(self.config):
+            drawn = metrics.drawn()
+        if self.world.first:
+            log.measured(step, self.measure(drawn), self.state.seconds)
+
     @torch.no_grad()
     def _sample(self, log: Log) -> None:
-        if not self.world.first and self.config.data_parallel == "ddp":  # under fsdp all draw together
+        if not self._draws:
             return
         with _finished(self.objective, self.state), _autocast(self.config):
             grid = self.objective.samples()

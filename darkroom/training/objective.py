@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from darkroom.data.order import Place
 from darkroom.data.reader import Reader
 from darkroom.diffusion.draws import RowDraws
+from darkroom.training.sample_metrics import SampleSet
 from darkroom.training.validation import Validation
 
-__all__ = ["Loss", "Objective", "StepContext", "Validated", "Watched"]
+__all__ = ["Drawing", "Loss", "Objective", "StepContext", "Validated", "Watched"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,10 @@ class Validated(Protocol):
     """An objective that may be measured on samples that it is never trained on."""
 
     validation: Validation | None
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """An objective whose model draws pictures that may be measured."""
+
+    metrics: SampleSet | None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from darkroom.errors import InputError
 
-__all__ = ["RowCache"]
+__all__ = ["RowCache", "require_same", "weights_digest"]
 
 
 class RowCache:
@@ -66,10 +67,24 @@ class RowCache:
         if not numbers:
             return
         for number, kept, fresh in zip(numbers, self.get(numbers), compute(numbers), strict=True):
-            kept, fresh = kept.astype(np.float32), fresh.astype(np.float32)
-            if float(np.abs(kept - fresh).mean()) > 0.1 * float(fresh.std()) + 1e-3:
-                raise InputError(f"{self.path} holds something else for {name(number)} than is computed now: remove it")
+            require_same(kept, fresh, self.path, name(number))
 
     def _digest(self, number: int) -> int:
         digest = hashlib.blake2b(self.key(number).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") | 1  # never 0
+
+
+def require_same(kept: np.ndarray, fresh: np.ndarray, path: Path, name: str) -> None:
+    """`InputError` if what `path` holds for `name` is not what is computed now, but for rounding."""
+    kept, fresh = kept.astype(np.float32), fresh.astype(np.float32)
+    if kept.shape != fresh.shape or float(np.abs(kept - fresh).mean()) > 0.1 * float(fresh.std()) + 1e-3:
+        raise InputError(f"{path} holds something else for {name} than is computed now: remove it")
+
+
+def weights_digest(networks: Iterable[nn.Module]) -> hashlib._Hash:
+    """A digest of the parameters of `networks`, to go on with settings."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for p in network.parameters():
+            digest.update(p.detach().float().cpu().numpy().tobytes())
+    return digest

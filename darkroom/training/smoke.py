@@ -112,10 +112,12 @@ def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
         vae=None,
         text=None,
         latent_cache=recipe.latent_cache and folder / "cache",
+        text_cache=recipe.text_cache and folder / "cache",
         adapter=adapter,
         prior=recipe.prior and replace(recipe.prior, count=2, folder=folder / "class_pictures"),
         validation=recipe.validation and ValidationConfig(share=0.5, every=2, count=2),
         prompts=(),
+        metrics=None,
         things_weight=0.0,
     )
 

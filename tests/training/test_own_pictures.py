@@ -18,6 +18,7 @@ from darkroom.data.buckets import BucketConfig
 from darkroom.data.folder import FolderConfig
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.errors import InputError
+from darkroom.evaluation.while_training import SampleMeasure
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
@@ -26,6 +27,7 @@ from darkroom.training.log_variance import LogVariance
 from darkroom.training.loop import train
 from darkroom.training.prior import PriorConfig
 from darkroom.training.rebuild import export_length
+from darkroom.training.sample_metrics import MetricsConfig
 from darkroom.training.validation import ValidationConfig
 
 LOOP = LoopConfig(steps=6, batch_size=2, lr=1e-2, precision="fp32", log_every=1, ema_decay=0.5)
@@ -148,6 +150,29 @@ def test_validation_may_have_data_of_its_own(folder: Path, tiny_folder: Path, tm
         ValidationConfig()
     with pytest.raises(InputError, match=r"validation.share is 0.99, which leaves none of 7 pictures to train on"):
         DiffusionObjective(recipe(folder, tiny_folder, validation=ValidationConfig(share=0.99)))
+
+
+def test_pictures_are_drawn_and_measured_at_intervals(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    """Through the network that ships; the same weights give the same numbers."""
+    loop = replace(LOOP, steps=4, lr=1e-9)
+    metrics = MetricsConfig(("judge",), every=2, count=3)
+    r = recipe(folder, tiny_folder, loop=loop, metrics=metrics, samples={"steps": 1})
+    (folder / "3.png").unlink()  # the one that is damaged
+    torch.manual_seed(0)
+    objective = DiffusionObjective(r)
+    assert objective.metrics is not None
+    drawn = objective.metrics.drawn()
+    assert drawn.pictures.shape == drawn.truth.shape == (3, 16, 48, 3)
+    assert [caption[-1] for caption in drawn.captions] == ["0", "2", "4"]
+    assert np.abs(drawn.truth.astype(int) - drawn.pictures).mean() > 1
+    with pytest.raises(InputError, match=r"metrics is given, expected is nothing where train\(\) gets no measure"):
+        train(objective, loop, tmp_path / "run", recipe=r)
+    train(objective, loop, tmp_path / "run", recipe=r, measure=SampleMeasure(metrics.networks))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").open()]
+    found = {line["step"]: line["metrics/frechet judge"] for line in lines if "metrics/frechet judge" in line}
+    assert list(found) == [2, 4]
+    assert found[2] == pytest.approx(found[4], rel=1e-3)
+    assert found[2] > 0
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "loha", "lokr"])
