@@ -6,7 +6,7 @@ and no numbers. What autograd keeps there for the backward pass are the activati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,13 @@ from darkroom.checkpoints.load import load_checkpoint
 from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems.build import build
+from darkroom.systems.system import SYSTEMS, System
 from darkroom.systems.system_file import find_system
+from darkroom.training.adapters import attach_fresh
+from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
+from darkroom.training.distillation.plan import Beside, beside_student
+from darkroom.training.distillation.student import DistillationRecipe
 from darkroom.training.meta_passes import Activations, counted, in_precision, measured_activations
 from darkroom.training.model_ref import system_of
 from darkroom.training.recipe_data import open_reader
@@ -29,6 +34,7 @@ __all__ = ["Plan", "plan_run", "plan_text"]
 
 # Bytes that an optimizer keeps of each weight that learns.
 OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.06, "muon": 4.0}
+ALONE = Beside(0, 0.0, 0.0, 0.0, 0.0)  # of recipes without a teacher
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,6 @@ class Plan:
     unreadable: Mapping[str, InputError | str]  # pictures that will not be used, and why
     steps_per_epoch: int
     filled: int  # places of an epoch that are taken by samples used before
-    student_alone: bool = False  # of a distillation: teacher, critics and what is decoded for them come on top
 
     @property
     def total_memory(self) -> float:
@@ -71,71 +76,74 @@ def plan_run(
     reader = open_reader(recipe.data, recipe.buckets, loop)
     size = max(reader.buckets, key=lambda s: s.height * s.width)
     half = loop.precision != "fp32"
-    rows = loop.batch_size // devices
-    networks, learns, work, frozen_flops = _networks(recipe, size, rows, half=half)
-    taken = work()
+    kind = torch.bfloat16 if half else torch.float32
+    work = (_stage_work if hasattr(recipe, "stage") else _model_work)(recipe, size, loop.batch_size // devices, kind)
     divided = devices if loop.data_parallel == "fsdp" else 1
 
     def per_device(parameters: Sequence[nn.Parameter]) -> float:
-        sharded = {p for n in networks for m in n.modules() if isinstance(m, NETWORKS) for p in m.parameters()}
+        sharded = {p for m in work.network.modules() if isinstance(m, NETWORKS) for p in m.parameters()}
         return sum(p.numel() / (divided if p in sharded else 1) for p in parameters)
 
-    everything = [p for n in networks for p in n.parameters()]
-    own = per_device(learns)
+    everything, beside = list(work.network.parameters()), work.beside
+    student, critics = per_device(work.learns), beside.critics / divided
+    own = student + critics
     memory = {
-        "weights": 4 * per_device(everything),
+        "weights": 4 * (per_device(everything) + critics) + beside.features,
         "gradients": 4 * own,
         "optimizer": OPTIMIZER_BYTES[loop.optimizer] * own,
-        "running mean": 4 * own * (1 + len(loop.ema_lengths)),
-        "activations": taken.kept(checkpointing=loop.gradient_checkpointing),
+        "running mean": 4 * student * (1 + len(loop.ema_lengths)),
+        "activations": work.taken.kept(checkpointing=loop.gradient_checkpointing) + beside.activations,
     }
+    if beside.teacher:
+        memory["teacher"] = beside.teacher / divided
     if half:
-        memory["weights in bf16"] = 2 * sum(p.numel() for p in learns)
-    again = taken.forward_flops if loop.gradient_checkpointing else 0.0
-    flops = (taken.flops + again + frozen_flops) * devices * loop.grad_accumulation
+        memory["weights in bf16"] = 2 * (sum(p.numel() for p in work.learns) + beside.critics)
+    again = work.taken.forward_flops if loop.gradient_checkpointing else 0.0
+    flops = (work.taken.flops + again + work.encoding + beside.flops) * devices * loop.grad_accumulation
     seconds = None
     if images_per_second is not None:
         seconds = loop.step_size / images_per_second
     elif device_flops is not None:
         seconds = flops / device_flops / devices
+    learning = sum(p.numel() for p in work.learns) + beside.critics
     return Plan(
-        sum(p.numel() for p in everything), sum(p.numel() for p in learns), memory, flops, seconds, loop.steps,
+        sum(p.numel() for p in everything) + beside.critics, learning, memory, flops, seconds, loop.steps,
         loop.step_size, {s: len(members) for s, members in reader.buckets.items()}, dict(reader.unreadable),
-        reader.order.steps_per_epoch, reader.order.filled, hasattr(recipe, "teaching"),
+        reader.order.steps_per_epoch, reader.order.filled,
     )  # fmt: skip
 
 
-Work = Callable[[], Activations]
+@dataclass(frozen=True)
+class _Work:
+    """What a micro-batch of one device takes. `network` is on "meta"."""
+
+    network: nn.Module
+    learns: list[nn.Parameter]
+    taken: Activations
+    encoding: float = 0.0  # FLOPs of pictures through a first stage that does not learn
+    beside: Beside = ALONE
 
 
-def _networks(
-    recipe: Any, size: Size, rows: int, *, half: bool
-) -> tuple[list[nn.Module], list[nn.Parameter], Work, float]:
-    """The networks of `recipe` on "meta", the parameters that learn, the work of a micro-batch of them, and the FLOPs
-    of what only runs forward."""
-    kind = torch.bfloat16 if half else torch.float32
-    if hasattr(recipe, "stage"):  # an autoencoder
-        stage = Autoencoder(recipe.stage).to("meta")
-        images = torch.empty(rows, 3, size.height, size.width, device="meta", dtype=kind)
+def _stage_work(recipe: AutoencoderRecipe, size: Size, rows: int, kind: torch.dtype) -> _Work:
+    stage = Autoencoder(recipe.stage).to("meta")
+    images = torch.empty(rows, 3, size.height, size.width, device="meta", dtype=kind)
 
-        def passes() -> Tensor:
-            mean = stage.moments(images).chunk(2, dim=1)[0] if stage.quantizer is None else stage.moments(images)
-            return stage.decode_unquantized(mean)
+    def run() -> Tensor:
+        mean = stage.moments(images).chunk(2, dim=1)[0] if stage.quantizer is None else stage.moments(images)
+        return stage.decode_unquantized(mean)
 
-        learns = [
-            p for n, p in stage.named_parameters() if not (recipe.decoder_only and n.startswith(("encoder", "quant")))
-        ]
-        return [stage], learns, lambda: measured_activations(stage, passes, kind), 0.0
+    still = ("encoder", "quant") if recipe.decoder_only else ()
+    learns = [p for n, p in stage.named_parameters() if not n.startswith(still)]
+    return _Work(stage, learns, measured_activations(stage, run, kind))
+
+
+def _model_work(recipe: Any, size: Size, rows: int, kind: torch.dtype) -> _Work:
     if not hasattr(recipe, "model"):
         raise InputError(
             f"a recipe of kind {recipe.kind} cannot be planned, expected is one of a UNet or a first stage"
         )
-    named = getattr(recipe, "system", None)  # what the model is trained as, where that is said
-    system = (find_system(named) if named is not None else system_of(recipe.model)) or load_checkpoint(
-        recipe.model, torch.float32, "cpu"
-    ).model.system
-    model = build(system, "meta")
-    u, f = system.unet, system.autoencoder.factor
+    model = build(_system(recipe), "meta")
+    u, f = model.system.unet, model.autoencoder.config.factor
     latents = torch.empty(rows, u.in_channels, size.height // f, size.width // f, device="meta", dtype=kind)
     tokens = None if u.context_dim is None else torch.empty(rows, 77, u.context_dim, device="meta", dtype=kind)
     vector = None
@@ -144,26 +152,38 @@ def _networks(
     elif u.vector == "table":
         vector = torch.empty(rows, dtype=torch.long, device="meta")
     t = torch.empty(rows, dtype=torch.long, device="meta")
-    model.autoencoder.requires_grad_(False)
-    learns = [p for p in [*model.unet.parameters(), *model.conditioner.parameters()] if p.requires_grad]
-    if (adapter := getattr(recipe, "adapter", None)) is not None:
-        from darkroom.training.adapters import attach_fresh
 
+    def run(unet: nn.Module, x: Tensor) -> Tensor:
+        return unet(x, t, tokens, vector)
+
+    model.autoencoder.requires_grad_(False)
+    distilled = isinstance(recipe, DistillationRecipe)
+    if distilled:
+        model.conditioner.requires_grad_(False)
+    if getattr(recipe, "text_cache", None) is not None:
+        del model.conditioner.embedders["caption"]  # it does not stay on the device
+    learns = [p for p in [*model.unet.parameters(), *model.conditioner.parameters()] if p.requires_grad]
+    if (adapter := recipe.adapter) is not None:
         model.requires_grad_(False)
         learns = [p for a in attach_fresh(model, adapter).values() for p in a.parameters() if p.requires_grad]
-    frozen = 0.0
+    taken = measured_activations(model.unet, lambda: run(model.unet, latents), kind)
+    encoding = 0.0
     if recipe.latent_cache is None:
         images = torch.empty(rows, 3, size.height, size.width, device="meta", dtype=kind)
-        stage = model.autoencoder
-        with in_precision(stage, kind), torch.no_grad(), counted() as done:
-            stage.moments(images)
-        frozen = done.flops(1.0)
-    return (
-        [model],
-        learns,
-        lambda: measured_activations(model.unet, lambda: model.unet(latents, t, tokens, vector), kind),
-        frozen,
-    )
+        with in_precision(model.autoencoder, kind), torch.no_grad(), counted() as done:
+            model.autoencoder.moments(images)
+        encoding = done.flops(1.0)
+    beside = beside_student(recipe, model, latents, run, size, taken) if distilled else ALONE
+    return _Work(model, learns, taken, encoding, beside)
+
+
+def _system(recipe: Any) -> System:
+    """What the recipe's model is trained as."""
+    named = getattr(recipe, "system", None)
+    found = find_system(named) if named is not None else system_of(recipe.model)
+    if found is None and recipe.model in SYSTEMS:  # no weights are needed
+        found = SYSTEMS[recipe.model]
+    return found or load_checkpoint(recipe.model, torch.float32, "cpu").model.system
 
 
 def plan_text(plan: Plan, *, devices: int, memory: float | None, price: float | None) -> str:
@@ -173,10 +193,6 @@ def plan_text(plan: Plan, *, devices: int, memory: float | None, price: float | 
         f"memory          {_gib(plan.total_memory)} on each device, at the largest size",
         *(f"  {part:18}{_gib(size)}" for part, size in plan.memory.items()),
     ]
-    if plan.student_alone:
-        lines.append(
-            "  of the student alone: teacher, discriminator and decoded pictures come on top, in work and time too"
-        )
     if memory is not None:
         verdict = (
             "fits"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from contexts import context, first_places
 from narrow import narrow
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,12 +17,19 @@ from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.models.unet import UNet
 from darkroom.systems.empty import empty_modules
+from darkroom.training.adapters import AdapterConfig
 from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
-from darkroom.training.distillation.consistency import ConsistencyRecipe
+from darkroom.training.distillation.add import AddObjective, AddRecipe
+from darkroom.training.distillation.consistency import ConsistencyObjective, ConsistencyRecipe
+from darkroom.training.distillation.dmd import DmdObjective, DmdRecipe
+from darkroom.training.distillation.ladd import LaddObjective, LaddRecipe
+from darkroom.training.distillation.progressive import ProgressiveObjective, ProgressiveRecipe
+from darkroom.training.distillation.teacher import TeacherConfig
 from darkroom.training.meta_passes import measured_activations
 from darkroom.training.plan import Plan, plan_run, plan_text
+from darkroom.training.recipe import load_recipe
 from darkroom.types import Size
 
 UNET = replace(narrow("sd-v1-5").unet, channel_mult=(1, 2), depth=(1, 0))
@@ -96,8 +105,41 @@ def test_the_plan_in_words() -> None:
     assert "64x96             7" in told or "96x64             7" in told
 
 
-def test_a_distillations_plan_says_what_it_leaves_out() -> None:
-    student = ConsistencyRecipe(LOOP, PictureBookConfig(64, 10), "picturebook:fresh", latent_cache=Path("cache"))
-    told = plan_text(plan_run(student), devices=1, memory=None, price=None)
-    assert "of the student alone: teacher, discriminator and decoded pictures come on top" in told
-    assert "student alone" not in plan_text(plan_run(RECIPE), devices=1, memory=None, price=None)
+KINDS = {
+    AddRecipe: AddObjective,
+    LaddRecipe: LaddObjective,
+    DmdRecipe: DmdObjective,
+    ConsistencyRecipe: ConsistencyObjective,
+    ProgressiveRecipe: ProgressiveObjective,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+def test_a_distillations_work_and_weights_are_those_of_its_step(kind: Any, tiny_folder: Path) -> None:
+    more = {"student_every": 1} if kind is DmdRecipe else {}
+    loop = replace(LOOP, batch_size=2)
+    recipe = kind(loop, PictureBookConfig(32, 4), str(tiny_folder), teaching=TeacherConfig(guidance=(2.0, 2.0)), **more)
+    planned = plan_run(recipe)
+    torch.manual_seed(0)
+    objective = KINDS[kind](recipe)
+    learn = sum(p.numel() for group in objective.optimizers().values() for p in group)
+    assert planned.trained == learn
+    assert planned.memory["teacher"] == 4 * sum(p.numel() for p in objective.teacher.model.unet.parameters())
+    places = first_places(objective.reader, 2)
+    batch = objective.batch(places)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        for loss in objective.losses(batch, context(places)):
+            loss.value.backward()
+    assert planned.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_sdxl_is_distilled_on_one_card() -> None:
+    """As the recipe that is meant for it says: batches of 4 at 512 pixels in 80 GB."""
+    recipe = load_recipe(Path("recipes/turbo/sdxl.toml")).recipe
+    recipe = replace(recipe, data=PictureBookConfig(512, 8), buckets=None)
+    found = plan_run(recipe)
+    assert found.memory["teacher"] == pytest.approx(5.1e9, rel=0.02)
+    assert found.memory["gradients"] == pytest.approx(10.3e9, rel=0.02)
+    assert 65e9 < found.total_memory < 80e9
+    adapter = plan_run(replace(recipe, adapter=AdapterConfig(64)))
+    assert adapter.total_memory < 0.55 * found.total_memory

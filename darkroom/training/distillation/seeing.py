@@ -55,7 +55,7 @@ class DinoSight(nn.Module):
         self.embedding = network.config.width
 
     def features(self, images: Tensor, draws: RowDraws) -> list[Tensor]:
-        x = normalize_image(cropped(images, draws, self._side(images)))
+        x = normalize_image(cropped(images, draws, self.seen_side(images)))
         tokens = recomputed(self._tokens, x) if self.checkpointing else self._tokens(x)
         return [(t[:, 1:] + t[:, :1]).transpose(1, 2) for t in tokens]
 
@@ -64,9 +64,10 @@ class DinoSight(nn.Module):
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
-        return self.network(normalize_image(images, self._side(images))).float()
+        return self.network(normalize_image(images, self.seen_side(images))).float()
 
-    def _side(self, images: Tensor) -> int:
+    def seen_side(self, images: Tensor) -> int:
+        """The side of what it sees of images (B, 3, H, W)."""
         if self.side is not None:
             return self.side
         patch = self.network.config.patch
