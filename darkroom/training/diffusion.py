@@ -161,11 +161,9 @@ class DiffusionObjective:
     def _keep_text(self, folder: Path, dataset: Dataset, *, half: bool) -> None:
         """Encode all captions that may come, those of validation and of samples too, and let the text encoder go."""
         recipe, model = self.recipe, self.model
-        learns = "caption" in self.embedders and any(p.requires_grad for p in self.embedders["caption"].parameters())
-        fits = "caption" in self.embedders and not learns
-        require(
-            fits, "text_cache", "given", f"nothing for {model.system.name}, which has no text encoder that is frozen"
-        )
+        text = self.embedders["caption"] if "caption" in self.embedders else None
+        fits = text is not None and not any(p.requires_grad for p in text.parameters())
+        require(fits, "text_cache", "given", f"nothing for {model.system.name}, which has no frozen text encoder")
         apart = recipe.validation and recipe.validation.data
         sets = [dataset, *([] if apart is None else [open_dataset(apart)])]
         captions = [caption for s in sets for i in range(len(s)) for caption in captions_of(s, i)]

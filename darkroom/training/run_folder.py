@@ -33,7 +33,7 @@ OLD_CHECKPOINT = "checkpoint.pt"  # of earlier versions
 FREE = (
     *("loop.device", "loop.workers", "loop.log_every", "loop.sample_every", "loop.save_every"),
     *("loop.data_parallel", "loop.gradient_checkpointing", "loop.compile"),
-    *("prompts", "samples", "latent_cache", "prior.folder", "validation.every"),
+    *("prompts", "samples", "latent_cache", "text_cache", "prior.folder", "validation.every", "metrics"),
 )
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # of `whole_file`
 

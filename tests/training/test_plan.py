@@ -17,19 +17,18 @@ from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.models.unet import UNet
 from darkroom.systems.empty import empty_modules
-from darkroom.training.adapters import AdapterConfig
 from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
 from darkroom.training.distillation.add import AddObjective, AddRecipe
 from darkroom.training.distillation.consistency import ConsistencyObjective, ConsistencyRecipe
+from darkroom.training.distillation.discriminator import DiscriminatorConfig
 from darkroom.training.distillation.dmd import DmdObjective, DmdRecipe
 from darkroom.training.distillation.ladd import LaddObjective, LaddRecipe
 from darkroom.training.distillation.progressive import ProgressiveObjective, ProgressiveRecipe
 from darkroom.training.distillation.teacher import TeacherConfig
 from darkroom.training.meta_passes import measured_activations
 from darkroom.training.plan import Plan, plan_run, plan_text
-from darkroom.training.recipe import load_recipe
 from darkroom.types import Size
 
 UNET = replace(narrow("sd-v1-5").unet, channel_mult=(1, 2), depth=(1, 0))
@@ -116,7 +115,10 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_a_distillations_work_and_weights_are_those_of_its_step(kind: Any, tiny_folder: Path) -> None:
-    more = {"student_every": 1} if kind is DmdRecipe else {}
+    # The counter of operations bears no penalty of gradients.
+    more = {
+        AddRecipe: {"discriminator": DiscriminatorConfig(r1=0.0)}, LaddRecipe: {"r1": 0.0}, DmdRecipe: {"student_every": 1},
+    }.get(kind, {})  # fmt: skip
     loop = replace(LOOP, batch_size=2)
     recipe = kind(loop, PictureBookConfig(32, 4), str(tiny_folder), teaching=TeacherConfig(guidance=(2.0, 2.0)), **more)
     planned = plan_run(recipe)
@@ -131,15 +133,3 @@ def test_a_distillations_work_and_weights_are_those_of_its_step(kind: Any, tiny_
         for loss in objective.losses(batch, context(places)):
             loss.value.backward()
     assert planned.flops == pytest.approx(counter.get_total_flops(), rel=0.1)
-
-
-def test_sdxl_is_distilled_on_one_card() -> None:
-    """As the recipe that is meant for it says: batches of 4 at 512 pixels in 80 GB."""
-    recipe = load_recipe(Path("recipes/turbo/sdxl.toml")).recipe
-    recipe = replace(recipe, data=PictureBookConfig(512, 8), buckets=None)
-    found = plan_run(recipe)
-    assert found.memory["teacher"] == pytest.approx(5.1e9, rel=0.02)
-    assert found.memory["gradients"] == pytest.approx(10.3e9, rel=0.02)
-    assert 65e9 < found.total_memory < 80e9
-    adapter = plan_run(replace(recipe, adapter=AdapterConfig(64)))
-    assert adapter.total_memory < 0.55 * found.total_memory

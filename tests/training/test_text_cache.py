@@ -19,12 +19,14 @@ from darkroom.data.captions import CaptionConfig
 from darkroom.data.folder import FolderConfig
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
-from darkroom.systems.narrow import write_narrow_vocabulary
+from darkroom.systems import SYSTEMS
+from darkroom.systems.build import build
+from darkroom.systems.narrow import narrowed, write_narrow_vocabulary
 from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.loop import train
-from tests.checkpoints.narrow_checkpoints import random_model
+from tests.checkpoints.narrow_checkpoints import randomise
 
 CAPTIONS = ("a red house\na blue house", "a house of stone", "two houses")
 
@@ -34,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """SDXL at a narrow width: two text towers, a pooled output, sizes."""
     folder = tmp_path_factory.mktemp("narrow")
     write_narrow_vocabulary(folder)
-    system = random_model("sdxl-base")
+    system: Any = randomise(build(narrowed(SYSTEMS["sdxl-base"])))
     system.conditioner.look_in(folder)
     save_system(system, folder / "model", {}, torch.float32)
     return folder / "model"
@@ -49,7 +51,7 @@ def recipe(model: Path, tmp_path: Path) -> DiffusionRecipe:
         Image.fromarray(rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(pictures / f"{i}.png")
         (pictures / f"{i}.txt").write_text(caption)
     return DiffusionRecipe(
-        loop=LoopConfig(steps=3, batch_size=2, lr=1e-2, precision="fp32", log_every=1, sample_every=3),
+        loop=LoopConfig(steps=3, batch_size=2, lr=1e-2, precision="fp32", log_every=1, sample_every=9),
         data=FolderConfig(pictures, captions=CaptionConfig(lines=True, drop_rate=0.2)),
         model=str(model),
         buckets=BucketConfig(64, step=64),
@@ -100,23 +102,22 @@ def test_the_whole_model_is_exported_with_its_text_encoder(
     run(replace(recipe, adapter=None, prompts=(), loop=replace(recipe.loop, steps=1)), tmp_path / "run")
     exported, begun = load_system(tmp_path / "run" / "export"), load_system(model)
     own, given = (m.conditioner.state_dict() for m in (exported, begun))
-    assert all(torch.equal(own[k], given[k]) for k in given)
+    assert all(torch.equal(own[k], given[k].bfloat16()) for k in given)
     assert not torch.equal(exported.unet.conv_in.weight, begun.unet.conv_in.weight)
 
 
 def test_features_of_another_text_are_noticed(recipe: DiffusionRecipe, tmp_path: Path) -> None:
     objective = DiffusionObjective(recipe)
     kept: Any = objective.embedders["caption"]
-    with pytest.raises(InputError, match=r"text-.*-fp32 lacks the features of 'a green house'"):
+    with pytest.raises(InputError, match=r"the features of 'a green house' are not in .*text-.*-fp32"):
         kept.prepare(["a green house"])
-    first, second = (kept._path(text, None) for text in ("a red house", "two houses"))
-    assert torch.equal(kept.prepare(["a red house"]), kept.prepare(["a red house"]))
+    first, second = (kept._path(text, None) for text in ("two houses", "a red house"))
     first.write_bytes(second.read_bytes())
-    with pytest.raises(InputError, match=r"safetensors holds something else for 'a red house' than is computed now"):
+    with pytest.raises(InputError, match=r"safetensors holds something else for 'two houses' than is computed now"):
         DiffusionObjective(recipe)
     first.write_bytes(first.read_bytes()[:100])
     with pytest.raises(InputError, match=r"safetensors cannot be read .*: remove it"):
-        kept.prepare(["a red house"])
+        kept.prepare(["two houses"])
 
 
 def test_captions_that_are_not_known_before_are_refused(recipe: DiffusionRecipe, tiny_folder: Path) -> None:
