@@ -161,8 +161,7 @@ class DiffusionObjective:
     def _keep_text(self, folder: Path, dataset: Dataset, *, half: bool) -> None:
         """Encode all captions that may come, those of validation and of samples too, and let the text encoder go."""
         recipe, model = self.recipe, self.model
-        text = self.embedders["caption"] if "caption" in self.embedders else None
-        fits = text is not None and not any(p.requires_grad for p in text.parameters())
+        fits = "caption" in self.embedders and not any(p.requires_grad for p in self.embedders["caption"].parameters())
         require(fits, "text_cache", "given", f"nothing for {model.system.name}, which has no frozen text encoder")
         apart = recipe.validation and recipe.validation.data
         sets = [dataset, *([] if apart is None else [open_dataset(apart)])]

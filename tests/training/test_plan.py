@@ -111,14 +111,16 @@ KINDS = {
     ConsistencyRecipe: ConsistencyObjective,
     ProgressiveRecipe: ProgressiveObjective,
 }
+MORE: dict[type, dict[str, Any]] = {  # the counter of operations bears no penalty of gradients
+    AddRecipe: {"discriminator": DiscriminatorConfig(r1=0.0)},
+    LaddRecipe: {"r1": 0.0},
+    DmdRecipe: {"student_every": 1},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_a_distillations_work_and_weights_are_those_of_its_step(kind: Any, tiny_folder: Path) -> None:
-    # The counter of operations bears no penalty of gradients.
-    more = {
-        AddRecipe: {"discriminator": DiscriminatorConfig(r1=0.0)}, LaddRecipe: {"r1": 0.0}, DmdRecipe: {"student_every": 1},
-    }.get(kind, {})  # fmt: skip
+    more = MORE.get(kind, {})
     loop = replace(LOOP, batch_size=2)
     recipe = kind(loop, PictureBookConfig(32, 4), str(tiny_folder), teaching=TeacherConfig(guidance=(2.0, 2.0)), **more)
     planned = plan_run(recipe)
