@@ -43,7 +43,7 @@ class KeptText(CaptionEmbedder):
     def __init__(self, whole: CaptionEmbedder, folder: Path, *, half: bool) -> None:
         super().__init__(whole.config)
         self._whole = (whole,)  # in a tuple, so that it is no part of this module, which moves without it
-        self.open, self.half = True, half
+        self.open, self.in_half = True, half
         digest = weights_digest([whole])
         digest.update(repr(replace(whole.config, drop_rate=0.0)).encode())  # type: ignore[type-var]
         self.folder = folder / f"text-{digest.hexdigest()[:16]}{'' if half else '-fp32'}"
@@ -125,7 +125,7 @@ class KeptText(CaptionEmbedder):
     @torch.no_grad()
     def _encoded(self, values: Sequence[Any], clip_skip: int | None) -> list[dict[str, Tensor]]:
         device = next(self.whole.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.in_half):
             found = self.whole.encode(values, clip_skip, device)
         filled = found if isinstance(found, Conditioning) else Conditioning(tokens=found)
         slots = {"tokens": filled.tokens, "vector": filled.vector}
@@ -134,7 +134,7 @@ class KeptText(CaptionEmbedder):
     def _keep(self, values: Sequence[Any], clip_skip: int | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for value, slots in zip(values, self._encoded(values, clip_skip)):
-            small = self.half and all(t.half().isfinite().all() for t in slots.values())
+            small = self.in_half and all(t.half().isfinite().all() for t in slots.values())
             kept = {name: t.half() if small else t for name, t in slots.items()}
             with whole_file(self._path(value, clip_skip)) as file:
                 file.write(safetensors.torch.save(kept))
