@@ -132,7 +132,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
             return cls(data)
         except ValueError:
             known = ", ".join(str(m.value) for m in cls)
-            raise InputError(f"{where}: {key} is {data!r}, accepted are: {known}") from None
+            raise InputError(f"{_prefix(where)}{key} is {data!r}, accepted are: {known}") from None
     if cls is Path and isinstance(data, str):
         return Path(data)
     if cls is float and isinstance(data, int) and not isinstance(data, bool):
@@ -157,7 +157,7 @@ def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) 
         kind = data.get("kind")
         if not isinstance(kind, (str, type(None))) or kind not in by_kind:
             known = ", ".join(nearest(str(kind), [str(k) for k in by_kind]))
-            raise InputError(f"{where}: {key}.kind is {kind!r}, accepted are: {known}")
+            raise InputError(f"{_prefix(where)}{key}.kind is {kind!r}, accepted are: {known}")
         return _read(by_kind[kind], data, where, key)
     for candidate in candidates:
         try:
@@ -191,17 +191,17 @@ def _read_dataclass(cls: Any, data: object, where: str, key: str) -> Any:
     for name in data:
         if name not in fields:
             known = ", ".join(nearest(str(name), list(fields)))
-            raise InputError(f"{where}: unknown key {prefix}{name}; known are: {known}")
+            raise InputError(f"{_prefix(where)}unknown key {prefix}{name}; known are: {known}")
     for name, field in fields.items():
         if _required(field) and name not in data and type(None) not in typing.get_args(hints[name]):
-            raise InputError(f"{where}: key {prefix}{name} is missing")
+            raise InputError(f"{_prefix(where)}key {prefix}{name} is missing")
     # What may be None and is not there is None: `to_dict` leaves such fields out.
     absent = {name: None for name in fields if name not in data and _required(fields[name])}
     values = absent | {name: _read(hints[name], value, where, prefix + name) for name, value in data.items()}
     try:
         return cls(**values)
     except InputError as error:  # a dataclass may check itself in __post_init__
-        raise InputError(f"{where}: {prefix.rstrip('.')}{': ' if prefix else ''}{error}") from None
+        raise InputError(f"{_prefix(where)}{prefix.rstrip('.')}{': ' if prefix else ''}{error}") from None
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -41,8 +41,7 @@ def make_service() -> Service:
     config = ServiceConfig(
         Path(setting("FOLDER")),
         store=setting("STORE"),
-        lora_folders=folders.loras,
-        embedding_folders=folders.embeddings,
+        folders=folders,
     )
     return Service(config, serving.loaders(folders))
 

@@ -29,14 +29,16 @@ HEADS = {768: 12}  # by the width of the tower; else 16, as ViT-L, -H and -bigG 
 OPENAI = (768, 1024)  # widths of towers that OpenAI trained, with another activation
 
 
-def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path]) -> list[Path]:
-    """Where the image encoder `name` lies or, without a name, where it may lie beside the file of the adapter.
+def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path], *, paths: bool = True) -> list[Path]:
+    """Where the image encoder `name` lies or, without a name, where it may lie beside the file of the adapter. Without
+    `paths` a name is that of a file in `folders`.
 
     Raises `InputError` naming what was looked for.
     """
     if name is not None:
         path = Path(name).expanduser()
-        return [weights_of(path)] if os.path.isdir(path) else [find_file(CONTROLS, name, folders)]
+        is_folder = paths and os.path.isdir(path)
+        return [weights_of(path)] if is_folder else [find_file(CONTROLS, name, folders, paths=paths)]
     homes = (adapter.parent / USUAL, adapter.parent.parent / USUAL, adapter.parent.parent / "models" / USUAL)
     found = [weights_of(home) for home in dict.fromkeys(homes) if home.is_dir()]
     if not found:

@@ -93,8 +93,8 @@ def draw(requests: list[Request], job: Job, began: float) -> None:
 
 def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Writer) -> tuple[Events, Pipeline]:
     """What happens while the requests are drawn, and the pipeline that draws them first."""
-    from darkroom.engine.pipeline import Pipeline
-    from darkroom.engine.upscale import enlarges, upscale
+    from darkroom.engine.pipeline import Pipeline, drawn
+    from darkroom.engine.planned import planned
     from darkroom.requests.plan import plan
     from darkroom.requests.remarks import remarks
 
@@ -104,16 +104,14 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
         print(remark, file=sys.stderr)
     folders = (job.folders.loras, job.folders.embeddings, job.folders.controlnet)
     pipeline = Pipeline(base.model, *folders)
+    refiner = None
     if job.additions.refiner is not None:
         from dataclasses import replace
 
-        from darkroom.engine.refine import refine
-
         writer.refiner = replace(job.models, name=job.additions.refiner, vae=None, prediction=None).load()
-        events = refine(pipeline, Pipeline(writer.refiner.model, *folders), requests, job.additions.switch)
-    else:
-        events = upscale(pipeline, requests) if enlarges(base.model) else pipeline.run(requests)
-    return events, pipeline
+        refiner = Pipeline(writer.refiner.model, *folders)
+    draws = [planned(pipeline, request, refiner, job.additions.switch)[1] for request in requests]
+    return drawn(draws), pipeline
 
 
 @dataclass
@@ -203,7 +201,9 @@ def files_of(job: Job, refiner: LoadedModel | None) -> dict[str, object]:
         files |= {"VAE hash": model_hash(path)} if path.is_file() else {}
         files["VAE"] = path.name
     if refiner is not None:
-        files |= {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{job.additions.switch:g}"}
+        from darkroom.engine.refine import refiner_files
+
+        files |= refiner_files(refiner, job.additions.switch)
     if job.models.quantize is not None:
         files["Quantization"] = job.models.quantize
     return files

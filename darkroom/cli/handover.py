@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from darkroom.errors import InputError
+from darkroom.prompts.grammar import parse
 from darkroom.requests.change import said
 from darkroom.requests.settings import find_setting
 from darkroom.serve.announcement import Announcement, find_server, named, same_folders
 from darkroom.serve.intake import UNSAID, plain_settings
+from darkroom.serve.uploads import control_picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,10 +42,12 @@ def hand_over(requests: list[Request], job: Job, began: float) -> bool:
     server = find_server()
     if server is None or not _draws(server, requests, job):
         return False
-    model = server.models[named(job.models.name)]
+    model, more = server.models[named(job.models.name)], dict[str, Any]()
+    if job.additions.refiner is not None:
+        more = {"refiner": server.models[named(job.additions.refiner)], "switch_at": job.additions.switch}
     try:
         line = _Line(server, PATIENCE)
-        submitted = [line.submit(model, request) for request in requests]
+        submitted = [line.submit(model, request, more) for request in requests]
     except OSError:
         return False  # it has just ended
     line.patience = None
@@ -69,17 +74,27 @@ def hand_over(requests: list[Request], job: Job, began: float) -> bool:
 
 def _draws(server: Announcement, requests: list[Request], job: Job) -> bool:
     """Whether the server gives the very pictures that this process would."""
-    plain = not (job.axes or job.rate or job.preview or job.like or job.additions.refiner) and job.told
+    plain = not (job.axes or job.rate or job.preview or job.like) and job.told
+    models = [job.models.name, *([job.additions.refiner] if job.additions.refiner is not None else [])]
     kinds = {find_setting(path).kind for request in requests for path in said(request)}
     return (
         plain
         and not job.models.local
-        and named(job.models.name) in server.models
+        and all(named(model) in server.models for model in models)
         and _is_as_served(job.models, server)
         and not kinds & ({*UNSAID} - {*SENT})
         and same_folders(job.folders.loras, server.lora_folders)
         and same_folders(job.folders.embeddings, server.embedding_folders)
+        and same_folders(job.folders.controlnet, server.control_folders)
+        and not any(_names_files(request) for request in requests)
     )
+
+
+def _names_files(request: Request) -> bool:
+    """Whether it names a LoRA or a control network by its path, which no server opens."""
+    tags = [tag for text in (request.prompt, *(r.prompt for r in request.regions)) for tag in parse(text).loras]
+    units = [name for unit in request.controls for name in (unit.model, unit.encoder) if name is not None]
+    return any(os.path.exists(name) for name in (*(tag.name for tag in tags), *units))
 
 
 def _is_as_served(models: Models, server: Announcement) -> bool:
@@ -96,10 +111,12 @@ class _Line:
         self.headers = {"Authorization": f"Bearer {server.token}", "X-Client": "generate"}
         self.patience = patience
 
-    def submit(self, model: str, request: Request) -> str:
-        """The id of the job that draws `request`."""
+    def submit(self, model: str, request: Request, more: Mapping[str, Any]) -> str:
+        """The id of the job that draws `request`; `more` of the job beside it."""
         images = {path: self._upload(path, value) for path, value in said(request).items() if hasattr(value, "shape")}
-        body = {"model": model, "request": plain_settings(request), "images": images, "exact": True}
+        for number, unit in enumerate(request.controls):
+            images[control_picture(number)] = self._upload("controls", unit.image)
+        body = {"model": model, "request": plain_settings(request), "images": images, "exact": True, **more}
         return self._json("POST", "/v1/jobs", json.dumps(body).encode(), "application/json")["id"]
 
     def finished(self, id: str) -> dict[str, Any]:
@@ -127,7 +144,7 @@ class _Line:
         from PIL import Image
 
         buffer = io.BytesIO()
-        pixels = value * 255 if find_setting(path).kind == "mask" else value
+        pixels = value * 255 if path == "mask" else value
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return self._json("POST", "/v1/uploads", buffer.getvalue(), "application/octet-stream")["id"]
 

@@ -217,6 +217,7 @@ class Serving:
             },
             lora_folders=tuple(named(folder) for folder in folders.loras),
             embedding_folders=tuple(named(folder) for folder in folders.embeddings),
+            control_folders=tuple(named(folder) for folder in folders.controlnet),
             device=self.device,
             dtype=self.dtype,
         )
@@ -260,8 +261,7 @@ def _serve(serving: Serving, folders: Folders, address: Address, bounds: Bounds)
         lease=serving.lease,
         most=serving.most,
         models=serving.resident,
-        lora_folders=found.loras,
-        embedding_folders=found.embeddings,
+        folders=found,
         limits=Limits(pixels=bounds.pixels, steps=bounds.steps, queue=bounds.queue),
         keep_days=bounds.keep_days,
         keep_bytes=None if bounds.keep_gib is None else round(bounds.keep_gib * 2**30),

@@ -48,10 +48,11 @@ class UnitNetworks:
 
 
 class ControlShelf:
-    """Reads the networks of control units from `folders`, and the image encoders that IP-Adapters need."""
+    """Reads the networks of control units from `folders`, and the image encoders that IP-Adapters need; with `paths`
+    from wherever a name is a path, too."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
-        self.folders = tuple(folders)
+    def __init__(self, folders: Sequence[Path], *, paths: bool = True) -> None:
+        self.folders, self.paths = tuple(folders), paths
         self._networks = Shelf(read_control, KEPT)
         self._encoders = Shelf(lambda path, model: read_image_encoder(path, model.dtype, model.device), 1)
 
@@ -60,7 +61,7 @@ class ControlShelf:
         return [self._of(unit, model) for unit in units]
 
     def _of(self, unit: ControlUnit, model: LatentDiffusion) -> UnitNetworks:
-        path = find_file(CONTROLS, unit.model, self.folders)
+        path = find_file(CONTROLS, unit.model, self.folders, paths=self.paths)
         network = self._networks.get(path, model)
         if unit.guess and not isinstance(network, ControlNet):
             raise InputError(f"{path} is no ControlNet; guess mode is for those alone")
@@ -74,7 +75,7 @@ class ControlShelf:
 
     def _encoder(self, unit: ControlUnit, path: Path, adapter: IPAdapter, model: LatentDiffusion) -> VisionTower:
         wants = adapter.config.image_dim
-        for candidate in (candidates := find_image_encoder(unit.encoder, path, self.folders)):
+        for candidate in (candidates := find_image_encoder(unit.encoder, path, self.folders, paths=self.paths)):
             config = image_encoder_config(candidate)
             if wants == (config.projection if adapter.config.resampler is None else config.width):
                 return self._encoders.get(candidate, model)

@@ -28,8 +28,8 @@ class Pipeline:
     any company (within 1/255 of each pixel in float32; with `exact` to the bit, at the price of joint calls).
 
     `lora_folders`, `embedding_folders`, `control_folders`: where the LoRAs and textual-inversion embeddings that
-    prompts name, and the networks of control units, are looked for; LoRAs may be named by their path, too, unless
-    `lora_paths` is off.
+    prompts name, and the networks of control units, are looked for; LoRAs and networks may be named by their path, too,
+    unless `paths` is off.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Pipeline:
         control_folders: Sequence[Path] = (),
         *,
         exact: bool = False,
-        lora_paths: bool = True,
+        paths: bool = True,
     ) -> None:
         self.model = model.eval()
-        self.shelf = LoraShelf(lora_folders, paths=lora_paths)
-        self.controls = ControlShelf(control_folders)
+        self.shelf = LoraShelf(lora_folders, paths=paths)
+        self.controls = ControlShelf(control_folders, paths=paths)
         self.embeddings = EmbeddingFolders(embedding_folders, model.system)
         self.exact = exact
 

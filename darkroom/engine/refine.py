@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from darkroom.checkpoints.model import LoadedModel
+from darkroom.engine.engine import Draw
 from darkroom.engine.pipeline import Events, Pipeline, drawn
 from darkroom.engine.run import Desk, Picture, Run
 from darkroom.errors import InputError
@@ -14,13 +16,20 @@ from darkroom.requests.plan import Plan
 from darkroom.systems.system import System
 from darkroom.types import Request
 
-__all__ = ["refine"]
+__all__ = ["refine", "refined", "refiner_files"]
 
 
 def refine(
     base: Pipeline, refiner: Pipeline, requests: Sequence[Request], switch: float = 0.8, *, batch_size: int = 8
 ) -> Events:
-    """As `Pipeline.run`: the share `switch` of the schedule by `base`, the rest by `refiner` from its latents.
+    """As `Pipeline.run`, each picture as `refined` has it."""
+    draws = [refined(base, refiner, request, switch)[1] for request in requests]
+    return drawn(draws, batch_size=batch_size, exact=base.exact)
+
+
+def refined(base: Pipeline, refiner: Pipeline, request: Request, switch: float = 0.8) -> tuple[Plan, Draw]:
+    """The share `switch` of the schedule by `base`, the rest by `refiner` from its latents: (what the whole is like,
+    the work). `InputError` where it cannot be done.
 
     Steps, sampler, schedule and size are the base's; both systems must have the same latents and noise schedule.
     """
@@ -33,20 +42,23 @@ def refine(
         theirs.autoencoder,
     ):
         raise InputError(f"{theirs.name} cannot go on with latents of {ours.name}: first stage or schedule differ")
-    firsts = [replace(r, denoising_end=switch, hires=None, inputs=_for(ours, theirs, r.inputs)) for r in requests]
-    begun = [base.checked(first) for first in firsts]
-    draws = [partial(_draw, base, refiner, p, r) for p, r in zip(begun, requests)]
-    return drawn(draws, batch_size=batch_size, exact=base.exact)
+    first = replace(request, denoising_end=switch, hires=None, inputs=_for(ours, theirs, request.inputs))
+    begun, inputs = base.checked(first), _for(theirs, ours, request.inputs)
+    whole = replace(begun.filled(), denoising_end=request.denoising_end, hires=request.hires, inputs=inputs)
+    whole = replace(whole, controls=())  # control networks are made for the base
+    return refiner.checked(whole), partial(_draw, base, refiner, begun, whole, request)
 
 
-def _draw(base: Pipeline, refiner: Pipeline, begun: Plan, request: Request, desk: Desk) -> Picture:
+def _draw(base: Pipeline, refiner: Pipeline, begun: Plan, whole: Request, request: Request, desk: Desk) -> Picture:
     latent = Run(begun, base.model, base.shelf, base.controls, desk).latent().x[0]
-    rest = replace(begun.filled(), latent=latent, denoising_start=begun.request.denoising_end)
-    inputs = _for(refiner.model.system, base.model.system, request.inputs)
-    # Control networks are made for the base.
-    rest = replace(rest, denoising_end=request.denoising_end, hires=request.hires, inputs=inputs, controls=())
+    rest = replace(whole, latent=latent, denoising_start=begun.request.denoising_end)
     picture = refiner.draw(refiner.checked(rest), desk)
     return replace(picture, plan=replace(picture.plan, request=request))
+
+
+def refiner_files(refiner: LoadedModel, switch: float) -> dict[str, object]:
+    """What a picture's parameters say of its refiner, in A1111's words."""
+    return {"Refiner": f"{refiner.name} [{refiner.hash}]", "Refiner switch at": f"{switch:g}"}
 
 
 def _for(system: System, other: System, inputs: Mapping[str, Any]) -> dict[str, Any]:

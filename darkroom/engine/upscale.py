@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,12 +15,12 @@ from darkroom.engine.pipeline import Events, Pipeline, drawn
 from darkroom.engine.run import Desk, Picture
 from darkroom.errors import InputError
 from darkroom.pixels import to_bytes, to_tensor
-from darkroom.requests.plan import side_step
+from darkroom.requests.plan import Plan, side_step
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.tiling import tiled
 from darkroom.types import Request
 
-__all__ = ["enlarges", "upscale"]
+__all__ = ["enlarged", "enlarges", "upscale"]
 
 
 def enlarges(model: LatentDiffusion) -> bool:
@@ -30,7 +31,14 @@ def enlarges(model: LatentDiffusion) -> bool:
 def upscale(
     pipeline: Pipeline, requests: Sequence[Request], *, tile: int = 128, overlap: int = 32, batch_size: int = 8
 ) -> Events:
-    """As `Pipeline.run` for a super-resolution system, with pictures of any size as the requests' `image`.
+    """As `Pipeline.run`, each picture as `enlarged` has it."""
+    draws = [enlarged(pipeline, request, tile=tile, overlap=overlap)[1] for request in requests]
+    return drawn(draws, batch_size=batch_size, exact=pipeline.exact)
+
+
+def enlarged(pipeline: Pipeline, request: Request, *, tile: int = 128, overlap: int = 32) -> tuple[Plan, Draw]:
+    """A picture of any size, the request's `image`, by a super-resolution system: (what the result is
+    like, with the steps of one tile; the work). `InputError` where it cannot be done.
 
     Those that the system does not take whole, above `tile` pixels a side or of odd sides, go through in tiles that
     share `overlap` and fade into each other; tile number i is drawn from the request's seed + i. Sides are filled up by
@@ -42,16 +50,16 @@ def upscale(
     step = side_step(model.system) // model.system.autoencoder.factor
     if tile % step or not 0 <= overlap <= tile // 2:
         raise InputError(f"tiles of {tile} that share {overlap}: expected are multiples of {step}, at most half shared")
-    draws: list[Draw] = []
-    for request in requests:
-        if request.image is None:
-            raise InputError(f"{model.system.name} enlarges a picture: one must be given")
-        height, width = request.image.shape[:2]
-        if max(height, width) <= tile and not height % step and not width % step:
-            draws.append(partial(pipeline.draw, pipeline.checked(request)))
-        else:
-            draws.append(partial(_in_tiles, pipeline, request, tile, overlap, step))
-    return drawn(draws, batch_size=batch_size, exact=pipeline.exact)
+    if request.image is None:
+        raise InputError(f"{model.system.name} enlarges a picture: one must be given")
+    height, width = request.image.shape[:2]
+    if max(height, width) <= tile and not height % step and not width % step:
+        plan = pipeline.checked(request)
+        return plan, partial(pipeline.draw, plan)
+    scale = model.system.autoencoder.factor
+    first = pipeline.checked(replace(request, image=np.zeros((tile, tile, 3), np.uint8), width=None, height=None))
+    whole = replace(first, request=request, width=width * scale, height=height * scale)
+    return whole, partial(_in_tiles, pipeline, request, tile, overlap, step)
 
 
 def _in_tiles(pipeline: Pipeline, request: Request, tile: int, overlap: int, step: int, desk: Desk) -> Picture:

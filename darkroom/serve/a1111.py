@@ -9,24 +9,51 @@ from io import BytesIO
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom import __version__
+from darkroom.errors import InputError, printable
 from darkroom.serve.a1111_fields import ImageToImage, TextToImage, info
+from darkroom.serve.a1111_pictures import UPSCALERS, resized
 from darkroom.serve.answers import client_of, drawn, form_bytes, picture_text, service_of
 from darkroom.serve.intake import decoded_base64
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.service import Service
+from darkroom.types import Size
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/sdapi/v1")
 internal = APIRouter(prefix="/internal")
-EMPTY = ("upscalers", "sd-vae", "sd-modules", "prompt-styles", "hypernetworks", "face-restorers", "script-info")
+EMPTY = ("sd-vae", "sd-modules", "prompt-styles", "hypernetworks", "face-restorers", "script-info")
+
+# What "extras" can do elsewhere: refused where it says more than this.
+WITHOUT_IN_EXTRAS = {
+    "gfpgan_visibility": (None, 0),
+    "codeformer_visibility": (None, 0),
+    "upscaler_2": (None, "", "None"),
+    "extras_upscaler_2_visibility": (None, 0),
+}
 
 
 class PngBody(BaseModel):
     image: str
+
+
+class EnlargeBody(BaseModel):
+    model_config = ConfigDict(extra="allow")  # faces and a second upscaler, which are at 0 unless said
+    image: str
+    resize_mode: int = Field(0, ge=0, le=1, description="0: by upscaling_resize, 1: to the width and height.")
+    upscaling_resize: float = Field(2.0, gt=0, le=16)
+    upscaling_resize_w: int = Field(512, ge=1, le=8192)
+    upscaling_resize_h: int = Field(512, ge=1, le=8192)
+    upscaler_1: str = "None"
+
+    def target(self, size: Size) -> Size:
+        """What a picture of `size` becomes."""
+        if self.resize_mode == 1:
+            return Size(self.upscaling_resize_h, self.upscaling_resize_w)
+        return Size(round(size.height * self.upscaling_resize), round(size.width * self.upscaling_resize))
 
 
 class TaskBody(BaseModel):
@@ -53,17 +80,21 @@ async def _drawn(request: Request, body: TextToImage) -> dict[str, Any]:
     model = override.get("sd_model_checkpoint") or service.options(client).get("sd_model_checkpoint")
     asked = Submission(
         model=_model_name(service, model),
-        request=body.settings(),
+        request=await asyncio.to_thread(body.settings),
         count=body.count,
         client=client,
         key=body.force_task_id,
+        refiner=None
+        if body.refiner_checkpoint in (None, "", "None")
+        else _model_name(service, body.refiner_checkpoint),
+        switch_at=0.8 if body.refiner_switch_at is None else body.refiner_switch_at,
     )
     job, records = await drawn(request, asked)
     texts = [await asyncio.to_thread(picture_text, service, record) for record in records]
     images = [await asyncio.to_thread(form_bytes, service, record) for record in records] if body.send_images else []
     return {
         "images": [base64.b64encode(image).decode() for image in images],
-        "parameters": body.model_dump(exclude={"init_images", "mask"}),
+        "parameters": body.model_dump(exclude={"init_images", "mask", "alwayson_scripts"}),
         "info": info(job, records, texts, job.model, f"darkroom {__version__}"),
     }
 
@@ -139,10 +170,27 @@ async def latent_upscale_modes() -> list[dict[str, str]]:
     return [{"name": "Latent"}]
 
 
+@router.get("/upscalers")
+async def upscalers() -> list[dict[str, Any]]:
+    """What enlarges pictures without a network; models of super-resolution draw, as other models do."""
+    return [{"name": n, "model_name": None, "model_path": None, "model_url": None, "scale": 4} for n in UPSCALERS]
+
+
+@router.post("/extra-single-image")
+async def enlarge(request: Request, body: EnlargeBody) -> dict[str, Any]:
+    """Resize a picture."""
+    for name, value in (body.model_extra or {}).items():
+        if value not in WITHOUT_IN_EXTRAS.get(name, (value,)):
+            raise InputError(f"{name} is {printable(value)}, which this server does not do")
+    most = service_of(request).config.limits.pixels
+    image = await asyncio.to_thread(resized, body.image, "image", body.upscaler_1, body.target, most)
+    return {"html_info": "", "image": image}
+
+
 @router.get("/scripts")
 async def scripts() -> dict[str, list[str]]:
-    """There are none."""
-    return {"txt2img": [], "img2img": []}
+    """What may stand in `alwayson_scripts`."""
+    return {"txt2img": ["controlnet"], "img2img": ["controlnet"]}
 
 
 @router.get("/cmd-flags")

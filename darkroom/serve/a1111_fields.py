@@ -9,9 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.requests.settings import find_setting
+from darkroom.serve.a1111_controlnet import control_units
+from darkroom.serve.a1111_pictures import covering, inverted
 from darkroom.serve.jobs import Job, PictureRecord
+from darkroom.types import Size
 
 __all__ = ["ImageToImage", "TextToImage", "info"]
 
@@ -20,16 +23,11 @@ WITHOUT = {
     "tiling": False,
     "restore_faces": False,
     "styles": [],
-    "alwayson_scripts": {},
     "script_name": None,
-    "refiner_checkpoint": None,
     "hr_checkpoint_name": None,
     "hr_prompt": "",
     "hr_negative_prompt": "",
-    "hr_resize_x": 0,
-    "hr_resize_y": 0,
     "inpaint_full_res": False,
-    "resize_mode": 0,
     "seed_resize_from_w": -1,
     "seed_resize_from_h": -1,
 }
@@ -52,13 +50,16 @@ SETTINGS = {
     "s_noise": "sampler_options.s_noise",
     "clip_skip": "clip_skip",
 }
+ENLARGED = {"Latent": "latent", "Lanczos": "picture", "None": "picture"}  # upscalers of the second pass
+STRETCH, CROP = 0, 1  # modes of resizing the picture that is drawn over
+MAX_SIDE = 8192  # of pictures that are cut to the size that is drawn
 DEFAULTS = {"s_churn": 0.0, "s_tmin": 0.0, "s_noise": 1.0, "eta": 0.0}  # that clients write though they mean nothing
 # Fields that are taken and change no picture, or that other lines of this file read.
 SILENT = {
     *("save_images", "do_not_save_samples", "do_not_save_grid", "comments", "firstpass_image", "infotext"),
     *("override_settings_restore_afterwards", "disable_extra_networks", "include_init_images", "script_args"),
     *("image_cfg_scale", "initial_noise_multiplier", "latent_mask", "mask_blur_x", "mask_blur_y", "mask_round"),
-    *("inpaint_full_res_padding", "inpainting_fill", "refiner_switch_at", "s_min_uncond", "s_max", "hr_sampler_name"),
+    *("inpaint_full_res_padding", "inpainting_fill", "s_min_uncond", "s_max", "hr_sampler_name"),
     *("hr_scheduler", "hr_cfg", "hr_distilled_cfg", "hr_additional_modules", "distilled_cfg_scale", "force_hr"),
 }
 
@@ -78,7 +79,12 @@ class TextToImage(BaseModel):
     hr_scale: float | None = 2.0
     hr_upscaler: str | None = "Latent"
     hr_second_pass_steps: int | None = 0
+    hr_resize_x: int | None = Field(0, ge=0)
+    hr_resize_y: int | None = Field(0, ge=0)
     denoising_strength: float | None = None
+    refiner_checkpoint: str | None = None
+    refiner_switch_at: float | None = None
+    alwayson_scripts: dict[str, Any] | None = None
     override_settings: dict[str, Any] | None = None
     send_images: bool | None = True
     force_task_id: str | None = Field(None, max_length=200)
@@ -105,18 +111,42 @@ class TextToImage(BaseModel):
                 found["variation_seed"] = self.subseed
             else:
                 raise InputError("subseed_strength says nothing without a subseed of 0 or more")
-        return {**found, **self._second_pass(), **_overridden(self.override_settings or {})}
+        size = Size(found["height"], found["width"]) if _whole(found.get("height"), found.get("width")) else None
+        if units := control_units(self.alwayson_scripts or {}, size, self.picture):
+            found["controls"] = units
+        return {**found, **self._second_pass(size), **_overridden(self.override_settings or {})}
 
-    def _second_pass(self) -> dict[str, Any]:
+    @property
+    def picture(self) -> str | None:
+        """The picture that is drawn over."""
+        return None
+
+    def _second_pass(self, size: Size | None) -> dict[str, Any]:
         if not self.enable_hr:
             return {}
-        latent = (self.hr_upscaler or "Latent").lower().startswith("latent")
-        found: dict[str, Any] = {"hires.scale": self.hr_scale, "hires.enlarge": "latent" if latent else "picture"}
+        if (enlarge := ENLARGED.get(self.hr_upscaler or "Latent")) is None:
+            raise InputError(
+                f"hr_upscaler is {printable(self.hr_upscaler)}, which this server does not have; "
+                f"known are: {', '.join(ENLARGED)}"
+            )
+        found: dict[str, Any] = {"hires.scale": self._enlargement(size), "hires.enlarge": enlarge}
         if self.denoising_strength is not None:
             found["hires.strength"] = self.denoising_strength
         if self.hr_second_pass_steps:
             found["hires.steps"] = self.hr_second_pass_steps
         return found
+
+    def _enlargement(self, size: Size | None) -> float | None:
+        """By which the second pass is larger; the sides that are said go before the scale."""
+        sides = (self.hr_resize_x or 0, self.hr_resize_y or 0)
+        if not any(sides):
+            return self.hr_scale
+        if size is None:
+            raise InputError("hr_resize_x and hr_resize_y say nothing without width and height")
+        scales = [side / own for side, own in zip(sides, (size.width, size.height)) if side]
+        if max(scales) - min(scales) > 1e-6:
+            raise InputError(f"hr_resize_x and hr_resize_y are {sides[0]}x{sides[1]}, expected is the shape of {size}")
+        return scales[0]
 
 
 class ImageToImage(TextToImage):
@@ -127,15 +157,31 @@ class ImageToImage(TextToImage):
     mask_blur: float | None = 4.0
     inpainting_mask_invert: int | bool | None = 0
 
+    resize_mode: int | None = Field(0, ge=0, le=3)
+
+    @property
+    def picture(self) -> str | None:
+        return self.init_images[0] if self.init_images else None
+
     def settings(self) -> dict[str, Any]:
         if len(self.init_images) != 1:
             raise InputError(f"init_images holds {len(self.init_images)} pictures, expected is one")
-        if self.mask is not None and self.inpainting_mask_invert:
-            raise InputError("inpainting_mask_invert is not done here: send the mask inverted")
-        found = {**super().settings(), "image": self.init_images[0]}
         strength = 0.75 if self.denoising_strength is None else self.denoising_strength
-        mask = {} if self.mask is None else {"mask": self.mask, "mask_blur": self.mask_blur or 0.0}
-        return {**found, "strength": strength, **mask}
+        found: dict[str, Any] = {**super().settings(), "image": self.init_images[0], "strength": strength}
+        if self.mask is not None:
+            mask = inverted(self.mask, "the mask") if self.inpainting_mask_invert else self.mask
+            found |= {"mask": mask, "mask_blur": self.mask_blur or 0.0}
+        if self.resize_mode == CROP and _whole(found.get("height"), found.get("width")):
+            size = Size(found["height"], found["width"])
+            found |= {name: covering(found[name], f"the {name}", size) for name in ("image", "mask") if name in found}
+        elif self.resize_mode not in (None, STRETCH, CROP):
+            raise InputError(f"resize_mode is {self.resize_mode}, expected is 0 (just resize) or 1 (crop and resize)")
+        return found
+
+
+def _whole(*sides: Any) -> bool:
+    """Whether both sides are said, as numbers within reason; what is wrong with others is said where they are read."""
+    return all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in sides)
 
 
 def _overridden(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Announcement:
     models: Mapping[str, str]
     lora_folders: tuple[str, ...]
     embedding_folders: tuple[str, ...]
+    control_folders: tuple[str, ...]
     device: str
     dtype: str
     version: str = __version__

@@ -16,7 +16,17 @@ from darkroom.requests.settings import find_setting
 from darkroom.serve.jobs import Job, PictureRecord, Submission
 from darkroom.serve.service import Service
 
-__all__ = ["client_of", "drawn", "failed", "form_bytes", "picture_text", "service_of", "settings_of", "thumbnail"]
+__all__ = [
+    "client_of",
+    "drawn",
+    "failed",
+    "form_bytes",
+    "picture_text",
+    "preprocessor_names",
+    "service_of",
+    "settings_of",
+    "thumbnail",
+]
 
 LOOK_EVERY = 0.25  # seconds between looks whether the client is there
 STATUS = {"invalid_request": 400, "deadline_exceeded": 504, "cancelled": 409}  # of errors of jobs; else 500
@@ -90,6 +100,13 @@ def form_bytes(service: Service, record: PictureRecord, form: str = "png", quali
     from darkroom.pictures.reading import read_pixels
 
     return encoded(form, read_pixels(path), picture_text(service, record), quality)
+
+
+def preprocessor_names() -> list[str]:
+    """What makes hints for control networks of pictures."""
+    from darkroom.pictures.hints import HINTS
+
+    return list(HINTS)
 
 
 def thumbnail(service: Service, record: PictureRecord, side: int) -> bytes:

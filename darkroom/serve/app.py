@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from darkroom import __version__
 from darkroom.errors import InputError, printable
-from darkroom.serve import a1111, jobs_api, openai
+from darkroom.serve import a1111, a1111_controlnet, jobs_api, openai
 from darkroom.serve.database import Unreachable
 from darkroom.serve.guard import Guard, GuardConfig, error_body
 from darkroom.serve.service import Busy, Service
@@ -56,6 +56,7 @@ def make_app(service: Service, guard: GuardConfig) -> Any:
     app.include_router(openai.router, tags=["OpenAI"])
     app.include_router(a1111.router, tags=["AUTOMATIC1111"])
     app.include_router(a1111.internal, tags=["AUTOMATIC1111"])
+    app.include_router(a1111_controlnet.router, tags=["AUTOMATIC1111"])
     _add_probes(app, service)
     _add_errors(app)
     app.mount("/", StaticFiles(directory=str(files("darkroom.serve") / "page"), html=True, check_dir=False))

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Database", "Unreachable"]
+__all__ = ["Database", "Schema", "Unreachable"]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The statements that make tables where they are missing, and the columns that tables of earlier versions lack:
+    (table, column, type and default)."""
+
+    tables: str
+    added: tuple[tuple[str, str, str], ...] = ()
 
 
 class Unreachable(Exception):

@@ -27,6 +27,7 @@ class Submission:
     `request`: settings by their paths, as `requests.change.changed` takes them; `images`: ids of uploads by the paths
     of the settings that are pictures. `deadline`: seconds since the epoch by which the job must be done. `exact`: each
     picture computed by itself, to the same bits as alone. `key`: a client's second job of one key is its first one.
+    `refiner`: the model that draws on after the share `switch_at` of the schedule.
     """
 
     model: str
@@ -38,11 +39,18 @@ class Submission:
     exact: bool = False
     client: str = ""
     key: str | None = None
+    refiner: str | None = None
+    switch_at: float = 0.8
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all models that draw it."""
+        return (self.model,) if self.refiner is None else (self.model, self.refiner)
 
     @property
     def content(self) -> tuple[object, ...]:
         """What two submissions of one key must have in common."""
-        return (self.model, dict(self.request), dict(self.images), self.count)
+        return (self.model, dict(self.request), dict(self.images), self.count, self.refiner, self.switch_at)
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class Job(Submission):
             "priority": self.priority,
             "deadline": self.deadline,
             "exact": self.exact,
+            "refiner": self.refiner,
+            "switch_at": self.switch_at,
             "created": self.created,
             "started": self.started,
             "finished": self.finished,

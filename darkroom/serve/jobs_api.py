@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.requests.change import schema
-from darkroom.serve.answers import client_of, form_bytes, service_of, thumbnail
+from darkroom.serve.answers import client_of, form_bytes, preprocessor_names, service_of, thumbnail
 from darkroom.serve.jobs import STATES, State, Submission
 from darkroom.serve.service import Service
 
@@ -45,6 +45,8 @@ class JobBody(BaseModel):
     priority: int = Field(0, description="Higher ones first.")
     deadline: float | None = Field(None, gt=0, description="Seconds from now; the job fails if it is not done by then.")
     exact: bool = Field(False, description="Compute each picture by itself, to the same bits as alone.")
+    refiner: str | None = Field(None, description="The model that draws the end; a name of /v1/models.")
+    switch_at: float = Field(0.8, gt=0, lt=1, description="The share of the schedule at which the refiner begins.")
 
 
 class MoveBody(BaseModel):
@@ -120,6 +122,13 @@ async def embeddings(request: Request) -> dict[str, Any]:
     return _listed(await asyncio.to_thread(service_of(request).embedding_names))
 
 
+@router.get("/controls")
+async def controls(request: Request) -> dict[str, Any]:
+    """Names of the control networks that units may name, and what makes hints of pictures."""
+    names = await asyncio.to_thread(service_of(request).control_names)
+    return {**_listed(names), "preprocessors": await asyncio.to_thread(preprocessor_names)}
+
+
 @router.post("/jobs", status_code=202)
 async def submit(request: Request, body: JobBody, key: Key = None, client: ClientName = None) -> dict[str, Any]:
     """Submit a job. The same `Idempotency-Key` again answers with the first job."""
@@ -134,6 +143,8 @@ async def submit(request: Request, body: JobBody, key: Key = None, client: Clien
         exact=body.exact,
         client=client_of(request, client),
         key=key,
+        refiner=body.refiner,
+        switch_at=body.switch_at,
     )
     job = await asyncio.to_thread(service.submit, asked)
     return await asyncio.to_thread(service.shown, job)
@@ -259,10 +270,15 @@ async def picture_thumbnail(request: Request, id: str, side: Side = 256) -> Resp
 @router.get("/pictures/{id}/request")
 async def picture_request(request: Request, id: str) -> dict[str, Any]:
     """What to send to /v1/jobs for the same picture."""
-    found = await asyncio.to_thread(service_of(request).store.picture, id)
+    store = service_of(request).store
+    found = await asyncio.to_thread(store.picture, id)
     if found is None:
         raise HTTPException(404, f"there is no picture {id!r}")
-    return {"model": found.model, "request": dict(found.request), "images": dict(found.images)}
+    again = {"model": found.model, "request": dict(found.request), "images": dict(found.images)}
+    job = await asyncio.to_thread(store.job, found.job)
+    if job is not None and job.refiner is not None:
+        again |= {"refiner": job.refiner, "switch_at": job.switch_at}
+    return again
 
 
 def _listed(data: list[Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ class Live:
     mine: bool = False
     step: int = 0  # of all pictures together
     steps: int | None = None
-    previewed: float = 0.0
-    latest: tuple[Resident, Any] | None = None  # the last clean estimate (1, C, h, w) of a picture, and its model
+    previewed: dict[int, float] = field(default_factory=dict)  # when each was last shown
+    latest: dict[int, tuple[Resident, Any]] = field(default_factory=dict)  # clean estimates (1, C, h, w), their models
     error: tuple[str, str] | None = None  # (message, code) that ends it once nothing of it is under way
     cancelled: bool = False
 
@@ -38,9 +38,9 @@ class Live:
         """Whether a picture of it may begin."""
         return self.error is None and not self.cancelled and bool(self.todo)
 
-    def look(self) -> bytes | None:
-        """What a picture of the job looks like at this moment, as JPEG; None before its first step."""
-        if self.latest is None:
+    def look(self, number: int) -> bytes | None:
+        """What a picture of the job looks like at this moment, as JPEG; None where it is not under way."""
+        if (latest := self.latest.get(number)) is None:
             return None
-        resident, x0 = self.latest
+        resident, x0 = latest
         return resident.jpeg(x0)

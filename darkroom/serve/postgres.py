@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from darkroom.errors import InputError, printable
-from darkroom.serve.database import Unreachable
+from darkroom.serve.database import Schema, Unreachable
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,13 +30,12 @@ LINE = {
 
 
 class Postgres:
-    """The database at `url`, with the tables of `schema` made where they are missing. `InputError` if it cannot be
-    used."""
+    """The database at `url`, with what of `schema` is missing made. `InputError` if it cannot be used."""
 
     shared = True
     now = "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, schema: Schema) -> None:
         try:
             import psycopg
             from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -52,7 +51,9 @@ class Postgres:
             self._connection = self._connect()
             with self._connection.transaction():
                 self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-                self._connection.execute(schema.encode())
+                self._connection.execute(schema.tables.encode())
+                for table, column, kind in schema.added:
+                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}".encode())
         except psycopg.Error as error:
             raise InputError(f"the jobs in PostgreSQL cannot be opened: {_said(error)}") from None
 

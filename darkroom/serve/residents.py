@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from darkroom.checkpoints.model_folders import ModelFolders
 from darkroom.errors import InputError
 from darkroom.registry import nearest
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model import LoadedModel
+    from darkroom.engine.engine import Draw
     from darkroom.engine.pipeline import Pipeline
     from darkroom.engine.preview import Preview
+    from darkroom.requests.plan import Plan
+    from darkroom.serve.jobs import Submission
+    from darkroom.types import Request
 
-__all__ = ["Resident", "Residents"]
+__all__ = ["Resident", "Residents", "plan_of"]
 
 Load = Callable[[], "LoadedModel"]
 
@@ -55,11 +59,10 @@ class Residents:
         changed: Callable[[], None],
         *,
         most: int = 2,
-        lora_folders: Sequence[Path] = (),
-        embedding_folders: Sequence[Path] = (),
+        folders: ModelFolders | None = None,
     ) -> None:
         self.known, self.changed, self.most = known, changed, most
-        self.lora_folders, self.embedding_folders = lora_folders, embedding_folders
+        self.folders = folders or ModelFolders()
         self._lock = threading.Lock()
         self._there: dict[str, Resident] = {}
         self._coming: str | None = None
@@ -95,16 +98,30 @@ class Residents:
             self._fetch(name)
         return None
 
+    def take_all(self, names: Sequence[str]) -> list[Resident] | None:
+        """All of the models for one picture, or none: who waits for one holds no other back."""
+        taken: list[Resident] = []
+        try:
+            for name in names:
+                if (resident := self.take(name)) is None:
+                    break
+                taken.append(resident)
+        finally:
+            if len(taken) < len(names):
+                self.give_back(taken)
+        return taken if len(taken) == len(names) else None
+
     def prepare(self, name: str) -> None:
         """Have a model loaded before anybody asks for it."""
         with self._lock:
             if name not in self._there:
                 self._fetch(name)
 
-    def give_back(self, resident: Resident) -> None:
+    def give_back(self, taken: Sequence[Resident]) -> None:
         with self._lock:
-            resident.users -= 1
-            resident.used = time.monotonic()
+            for resident in taken:
+                resident.users -= 1
+                resident.used = time.monotonic()
 
     def let_go(self, name: str) -> bool:
         """Forget a model that nobody uses, so that its memory is free; whether it was done."""
@@ -146,7 +163,8 @@ class Residents:
             from darkroom.engine.pipeline import Pipeline
 
             loaded = self.known[name]()
-            pipeline = Pipeline(loaded.model, self.lora_folders, self.embedding_folders, lora_paths=False)
+            f = self.folders
+            pipeline = Pipeline(loaded.model, f.loras, f.embeddings, f.controlnet, paths=False)
             resident = Resident(name, loaded, pipeline)
         except Exception as e:
             error = e
@@ -157,6 +175,14 @@ class Residents:
             elif error is not None:
                 self._failed[name] = error
         self.changed()
+
+
+def plan_of(job: Submission, request: Request, models: Sequence[Resident]) -> tuple[Plan, Draw]:
+    """(What a picture of `job` is like, the work on it) by its models; `InputError` where it cannot be done."""
+    from darkroom.engine.planned import planned
+
+    first, *others = (resident.pipeline for resident in models)
+    return planned(first, request, *others, switch=job.switch_at)
 
 
 def _shown(name: str, resident: Resident | None, *, coming: bool) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from darkroom.checkpoints.folders import EMBEDDINGS, LORAS, Kept, named_files
-from darkroom.errors import InputError
+from darkroom.checkpoints.folders import CONTROLS, EMBEDDINGS, LORAS, Kept, named_files
+from darkroom.checkpoints.model_folders import ModelFolders
+from darkroom.errors import InputError, require
 from darkroom.serve.events import Event, Events
 from darkroom.serve.intake import Limits, check_plan, taken_in
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.peers import Peers
-from darkroom.serve.residents import Load, Residents
+from darkroom.serve.residents import Load, Residents, plan_of
 from darkroom.serve.store import open_store
 from darkroom.serve.uploads import Uploads
 from darkroom.serve.worker import Worker
@@ -43,8 +44,7 @@ class ServiceConfig:
     limits: Limits = field(default_factory=Limits)
     most: int = 8  # pictures under way at once
     models: int = 2  # in memory at once
-    lora_folders: tuple[Path, ...] = ()
-    embedding_folders: tuple[Path, ...] = ()
+    folders: ModelFolders = field(default_factory=ModelFolders)  # of LoRAs, embeddings and control networks
     drain: float = 30.0  # seconds that pictures under way get when the server ends
     keep_days: float | None = None  # of pictures and jobs; None: for ever
     keep_bytes: int | None = None  # of all pictures; the oldest go
@@ -72,8 +72,7 @@ class Service:
             models,
             lambda: self.queue.notify(),
             most=config.models,
-            lora_folders=config.lora_folders,
-            embedding_folders=config.embedding_folders,
+            folders=config.folders,
         )
         self.worker = Worker(
             self.store,
@@ -114,6 +113,9 @@ class Service:
     def submit(self, asked: Submission) -> Job:
         """Accept a job. `InputError` for what cannot be drawn, `Busy` where too many wait."""
         asked = replace(asked, model=self.residents.name(asked.model))
+        if asked.refiner is not None:
+            asked = replace(asked, refiner=self.residents.name(asked.refiner))
+            require(self.config.models > 1, "--resident", self.config.models, "2 or more, to draw with a refiner")
         asked = taken_in(asked, self.uploads, self.config.limits)
         job = Job(**{f.name: getattr(asked, f.name) for f in fields(Submission)})
         if job.key is None or self.store.keyed(job.client, job.key) is None:
@@ -131,8 +133,9 @@ class Service:
         if self.draining:
             raise Busy("the server is ending and takes no more jobs", 10)
         limits = self.config.limits
-        if (resident := self.residents.there(job.model)) is not None:
-            check_plan(resident.pipeline.checked(self.uploads.request(job.request, job.images)), limits)
+        there = [r for r in map(self.residents.there, job.models) if r is not None]
+        if len(there) == len(job.models):
+            check_plan(plan_of(job, self.uploads.request(job.request, job.images), there)[0], limits)
         waiting = self.queue.order()
         mine = sum(other.client == job.client for other in waiting)
         if len(waiting) >= limits.queue or mine >= limits.client_queue:
@@ -216,11 +219,15 @@ class Service:
 
     def lora_names(self) -> list[str]:
         """LoRAs that prompts may name, by the shortest of their names."""
-        return _names(LORAS, self.config.lora_folders)
+        return _names(LORAS, self.config.folders.loras)
 
     def embedding_names(self) -> list[str]:
         """Embeddings that prompts may name, by the shortest of their names."""
-        return _names(EMBEDDINGS, self.config.embedding_folders)
+        return _names(EMBEDDINGS, self.config.folders.embeddings)
+
+    def control_names(self) -> list[str]:
+        """Control networks that units may name, by the shortest of their names."""
+        return _names(CONTROLS, self.config.folders.controlnet)
 
     async def wait(self, job: Job) -> Job:
         """The job once it is over."""

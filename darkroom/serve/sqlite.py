@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import InputError
+from darkroom.serve.database import Schema
 
 __all__ = ["Sqlite"]
 
 
 class Sqlite:
-    """The file `path`, made with the tables of `schema` where they are missing. `InputError` if it cannot be opened."""
+    """The file `path`, with what of `schema` is missing made. `InputError` if it cannot be opened."""
 
     shared = False
     now = "((julianday('now') - 2440587.5) * 86400.0)"
 
-    def __init__(self, path: Path, schema: str) -> None:
+    def __init__(self, path: Path, schema: Schema) -> None:
         self._path, self._lock = path, threading.Lock()
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
@@ -29,7 +30,10 @@ class Sqlite:
             self._connection.execute("PRAGMA synchronous = FULL")
             if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
-            self._connection.executescript(schema)
+            self._connection.executescript(schema.tables)
+            for table, column, kind in schema.added:
+                if column not in {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}:
+                    self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InputError(f"the jobs in {path} cannot be opened: {error}") from None
 

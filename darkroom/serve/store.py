@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import InputError, printable
-from darkroom.serve.database import Database
+from darkroom.serve.database import Database, Schema
 from darkroom.serve.jobs import Job, PictureRecord, State, new_id
 from darkroom.serve.postgres import Postgres
 from darkroom.serve.sqlite import Sqlite
 
 __all__ = ["Store", "UsedKey", "open_store"]
 
-SCHEMA = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, client TEXT NOT NULL, model TEXT NOT NULL, request TEXT NOT NULL, images TEXT NOT NULL,
     count INTEGER NOT NULL, priority INTEGER NOT NULL, deadline DOUBLE PRECISION, exact INTEGER NOT NULL, key TEXT,
@@ -41,7 +41,11 @@ CREATE TABLE IF NOT EXISTS pictures (
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job, number);
 """
-JOB = "id client model request images count priority deadline exact key state place created started finished error code"
+SCHEMA = Schema(TABLES, (("jobs", "refiner", "TEXT"), ("jobs", "switch_at", "DOUBLE PRECISION NOT NULL DEFAULT 0.8")))
+JOB = (
+    "id client model request images count priority deadline exact key refiner switch_at "
+    "state place created started finished error code"
+)
 PICTURE = "job number model model_hash request images width height bytes created"
 UNFINISHED = "state IN ('queued', 'running')"
 

@@ -1,4 +1,7 @@
-"""Pictures that clients send: looked at within limits, kept by the hash of their bytes, named by it alone."""
+"""Pictures that clients send: looked at within limits, kept by the hash of their bytes, named by it alone.
+
+A request names them by the paths of its settings; the picture of its control unit number N is `controls.N.image`.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,44 @@ from darkroom.requests.settings import find_setting
 from darkroom.types import Request, Size
 from darkroom.whole_file import whole_file
 
-__all__ = ["PICTURES", "Uploads", "picture_setting"]
+__all__ = ["PICTURES", "Uploads", "control_picture", "picture_setting", "with_pictures"]
 
 PICTURES = ("picture", "mask", "classes", "depth")  # kinds of settings that an upload can be
 _ID = re.compile(r"[0-9a-f]{32}")
+_CONTROL = re.compile(r"controls\.(\d{1,3})\.image")
 
 
 def picture_setting(name: str) -> str:
     """The path of the setting that `name` means, `init` and `image` alike; `InputError` if it takes no picture."""
+    if _CONTROL.fullmatch(name):
+        return name
     setting = find_setting("image" if name == "init" else name)
     if setting.kind not in PICTURES:
         raise InputError(f"the setting {name!r} takes no picture")
     return setting.path
+
+
+def control_picture(number: int) -> str:
+    """The path of the picture of a request's control unit."""
+    return f"controls.{number}.image"
+
+
+def with_pictures(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> Request:
+    """The request of `settings` with `pictures`, by their paths, in their places.
+
+    `InputError` for a control unit without a picture, and for a picture of a unit that there is not.
+    """
+    units = {path: picture for path, picture in pictures.items() if _CONTROL.fullmatch(path)}
+    controls = settings.get("controls") or ()
+    known = [control_picture(number) for number in range(len(controls))]
+    if left := [path for path in known if path not in units]:
+        raise InputError(f"{left[0]} is not given: each control unit has its picture")
+    if more := [path for path in units if path not in known]:
+        raise InputError(f"{more[0]} is given, but there is no such control unit: there are {len(known)}")
+    values = {path: picture for path, picture in pictures.items() if path not in units}
+    if controls:
+        settings = {**settings, "controls": [{**c, "image": units[path]} for c, path in zip(controls, known)]}
+    return changed(changed(Request(), values), settings)
 
 
 class Uploads:
@@ -73,8 +102,9 @@ class Uploads:
         values: dict[str, Any] = {}
         for path, id in images.items():
             with self._path(id).open("rb") as file:
-                values[path] = readers[find_setting(path).kind](file, f"the picture {path}")
-        return changed(changed(Request(), values), settings)
+                kind = "picture" if _CONTROL.fullmatch(path) else find_setting(path).kind
+                values[path] = readers[kind](file, f"the picture {path}")
+        return with_pictures(settings, values)
 
     def path(self, id: str) -> Path | None:
         """The file of an upload that there is."""

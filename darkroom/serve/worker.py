@@ -6,7 +6,7 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from darkroom.serve.jobs import Job, PictureRecord, State
 from darkroom.serve.live import Live
 from darkroom.serve.metrics import Metrics
 from darkroom.serve.queue import Queue
-from darkroom.serve.residents import Resident, Residents
+from darkroom.serve.residents import Resident, Residents, plan_of
 from darkroom.serve.scheduler import Costs, in_turn
 from darkroom.serve.store import Store
 from darkroom.serve.uploads import Uploads
@@ -104,9 +104,10 @@ class Worker:
         return sum(self.cost(live.job) for live in self.queue.lives())
 
     def preview(self, id: str) -> bytes | None:
-        """What a picture of the job looks like now, as JPEG; None if none is under way."""
+        """What the first of the job's pictures under way looks like now, as JPEG; None if none is."""
         live = self.queue.live(id)
-        return None if live is None else live.look()
+        number = min(list(live.latest), default=None) if live is not None else None
+        return None if live is None or number is None else live.look(number)
 
     def stop(self, seconds: float) -> None:
         """Begin nothing more, give what is under way `seconds`, and end. What is left goes on at the next start."""
@@ -159,45 +160,47 @@ class Worker:
         from darkroom.engine.journal import Journal, journaled
 
         try:
-            resident = self.residents.take(live.job.model)
+            models = self.residents.take_all(live.job.models)
         except Exception as error:
             if self.queue.own(live):
                 self._fail(live, error)
             return True
-        if resident is None:
+        if models is None:
             return False
         try:
             if not self.queue.own(live) or not live.waits:
-                self.residents.give_back(resident)
+                self.residents.give_back(models)
                 return True
             job = live.job
             number = live.todo[0]
             if live.request is None:
                 live.request = self.uploads.request(job.request, job.images)
             request = replace(live.request, seed=live.request.seed + number)
-            plan = resident.pipeline.checked(request)
+            plan, work = plan_of(job, request, models)
             check_plan(plan, self.limits)
-            resident.pipeline.shelf.of(plan.prompt.loras, resident.loaded.model)
-            journal = Journal(self.journals / f"{job.id}-{number:04d}", _key(resident))
-            draw = journaled(partial(resident.pipeline.draw, plan), journal)
+            for resident in models:  # what is read from files is read here, beside pictures under way
+                resident.pipeline.shelf.of(plan.prompt.loras, resident.loaded.model)
+            models[0].pipeline.controls.of(request.controls, models[0].loaded.model)
+            journal = Journal(self.journals / f"{job.id}-{number:04d}", _key(job, models))
+            draw = journaled(work, journal)
             draw = exact(draw) if job.exact else draw
             if job.state == "queued":
                 live.job = self.store.change(job, state="running", started=time.time())
                 self._say(live)
                 self.metrics.queue_time.see(time.time() - job.created)
         except Unreachable:
-            self.residents.give_back(resident)
+            self.residents.give_back(models)
             raise
         except Exception as error:
-            self.residents.give_back(resident)
+            self.residents.give_back(models)
             self._fail(live, error)
             return True
         live.todo.popleft()
         live.steps = job.count * _steps(plan)
         assert self._engine is not None, "made when the thread began"
         began = time.monotonic()
-        listen = partial(self._listen, live, resident)
-        finished = partial(self._hand_over, live, number, resident, journal, began)
+        listen = partial(self._listen, live, number, models[0])
+        finished = partial(self._hand_over, live, number, models, journal, began)
         with self.queue.changed:
             live.tickets[number] = self._engine.submit(draw, listen, finished)
             if live.cancelled:
@@ -239,37 +242,37 @@ class Worker:
 
     # On the engine's thread.
 
-    def _listen(self, live: Live, resident: Resident, step: Step, pass_number: int) -> None:
+    def _listen(self, live: Live, number: int, resident: Resident, step: Step, pass_number: int) -> None:
         live.step += 1
-        live.latest = (resident, step.x0)
+        live.latest[number] = (resident, step.x0)
         id, now = live.job.id, time.monotonic()
         self.events.tell("progress", id, {"id": id, "step": live.step, "steps": max(live.steps or 0, live.step)})
-        if now - live.previewed > PREVIEW_EVERY and self.events.heard(id):
-            live.previewed = now
-            self._previewer.submit(self._preview, live)
+        if now - live.previewed.get(number, 0.0) > PREVIEW_EVERY and self.events.heard(id):
+            live.previewed[number] = now
+            self._previewer.submit(self._preview, live, number)
 
     def _hand_over(
-        self, live: Live, number: int, resident: Resident, journal: Journal, began: float, ticket: Ticket
+        self, live: Live, number: int, models: Sequence[Resident], journal: Journal, began: float, ticket: Ticket
     ) -> None:
         seconds = time.monotonic() - began
-        self._writer.submit(self._finish, live, number, resident, journal, seconds, ticket)
+        self._writer.submit(self._finish, live, number, models, journal, seconds, ticket)
 
     # On threads of their own.
 
-    def _preview(self, live: Live) -> None:
-        if (jpeg := live.look()) is not None:
+    def _preview(self, live: Live, number: int) -> None:
+        if (jpeg := live.look(number)) is not None:
             image = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-            self.events.tell("preview", live.job.id, {"id": live.job.id, "image": image})
+            self.events.tell("preview", live.job.id, {"id": live.job.id, "number": number, "image": image})
 
     def _finish(
-        self, live: Live, number: int, resident: Resident, journal: Journal, seconds: float, ticket: Ticket
+        self, live: Live, number: int, models: Sequence[Resident], journal: Journal, seconds: float, ticket: Ticket
     ) -> None:
         from darkroom.engine.engine import Cancelled
 
         share = seconds / max(1, self.queue.running())  # of the machine, beside the others
         try:
             if ticket.error is None:
-                self._keep(live, number, resident, ticket)
+                self._keep(live, number, models, ticket)
                 self.metrics.picture_time.see(seconds)
                 plan = ticket.result().plan
                 self.costs.learn(live.job.model, plan.width * plan.height, _steps(plan), share)
@@ -284,20 +287,23 @@ class Worker:
         except Exception as error:  # a full disk, say
             self._fail(live, error)
         finally:
-            self.residents.give_back(resident)
+            self.residents.give_back(models)
             self.queue.shares.charge(live.job.client, share)
             with self.queue.changed:
                 live.tickets.pop(number, None)
+                live.latest.pop(number, None)
                 self.queue.notify()
 
-    def _keep(self, live: Live, number: int, resident: Resident, ticket: Ticket) -> None:
+    def _keep(self, live: Live, number: int, models: Sequence[Resident], ticket: Ticket) -> None:
         """The picture's file, then its record."""
         from darkroom.engine.parameters import made_with
+        from darkroom.engine.refine import refiner_files
         from darkroom.pictures.picture_file import write_picture
 
-        picture, job = ticket.result(), live.job
+        picture, job, resident = ticket.result(), live.job, models[0]
         path = self.folder / f"{job.id}-{number:04d}.png"
-        text = made_with(resident.loaded, picture.plan, resident.pipeline.shelf)
+        files = refiner_files(models[1].loaded, job.switch_at) if len(models) > 1 else None
+        text = made_with(resident.loaded, picture.plan, resident.pipeline.shelf, files)
         write_picture(path, picture.pixels, text)
         height, width, _ = picture.pixels.shape
         record = PictureRecord(
@@ -322,10 +328,13 @@ class Worker:
         self.tell(job)
 
 
-def _key(resident: Resident) -> str:
-    """What answers of the network depend on besides the request: the program, and the model's file as it is."""
-    file = resident.loaded.hashed.stat()
-    return f"{__version__} {resident.name} {file.st_size} {file.st_mtime_ns} {resident.loaded.model.dtype}"
+def _key(job: Job, models: Sequence[Resident]) -> str:
+    """What answers of the network depend on besides the request: the program, and the models' files as they are."""
+    said = [__version__, f"{job.switch_at:g}"]
+    for resident in models:
+        file = resident.loaded.hashed.stat()
+        said += [resident.name, str(file.st_size), str(file.st_mtime_ns), str(resident.loaded.model.dtype)]
+    return " ".join(said)
 
 
 def _steps(plan: Plan) -> int:

@@ -50,8 +50,8 @@ def test_a_picture_of_one_tile_is_the_plain_run(pipeline: Pipeline) -> None:
 
 def test_what_cannot_be_enlarged(pipeline: Pipeline, tiny_model: LatentDiffusion) -> None:
     with pytest.raises(InputError, match="tiny is no super-resolution system"):
-        list(upscale(Pipeline(tiny_model), []))
+        list(upscale(Pipeline(tiny_model), [Request()]))
     with pytest.raises(InputError, match="one must be given"):
         list(upscale(pipeline, [Request()]))
     with pytest.raises(InputError, match="tiles of 7"):
-        list(upscale(pipeline, [], tile=7))
+        list(upscale(pipeline, [Request()], tile=7))

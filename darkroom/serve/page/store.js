@@ -4,7 +4,7 @@ import * as api from "./api.js";
 
 export const state = {
   jobs: new Map(), // by id: those that wait, run or have failed
-  previews: new Map(), // by the job's id: a data URL
+  previews: new Map(), // by the job's id: data URLs by the number of the picture
   pictures: [], // newest first
   hasMore: false,
   paused: false,
@@ -44,8 +44,11 @@ export function connect() {
     if (job) { Object.assign(job, { step, steps }); tell("progress", job); }
   });
   stream.addEventListener("preview", (event) => {
-    const { id, image } = JSON.parse(event.data);
-    if (state.jobs.has(id)) { state.previews.set(id, image); tell("preview", { id, image }); }
+    const { id, number, image } = JSON.parse(event.data);
+    if (!state.jobs.has(id)) return;
+    if (!state.previews.has(id)) state.previews.set(id, new Map());
+    state.previews.get(id).set(number, image);
+    tell("preview", { id, number, image });
   });
 }
 

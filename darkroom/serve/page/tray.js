@@ -11,7 +11,7 @@ export function start(take) {
   takeSettings = take;
   on("queue", show);
   on("progress", (job) => cards.get(job.id)?.progress(job));
-  on("preview", ({ id, image }) => cards.get(id)?.preview(image));
+  on("preview", ({ id, number, image }) => cards.get(id)?.preview(number, image));
   $("pause").addEventListener("click", () => tried(() => api.pause(!state.paused)));
   $("queue").addEventListener("keydown", moveByKey);
 }
@@ -46,18 +46,27 @@ function show() {
 }
 
 function growing(job) {
-  const image = h("img", { alt: "", hidden: true });
+  const images = new Map(), frame = h("div", { className: "pictures" }); // one of each picture under way
   const line = h("i"), count = h("span", { className: "steps" }, "Starting");
   const meter = h("div", { className: "meter", role: "progressbar", "aria-label": `Progress of ${title(job)}`, "aria-valuemin": 0 }, line);
   const stop = h("button", { type: "button", className: "quiet", "data-act": "cancel", onclick: () => cancel(job) }, "Cancel");
   const element = h("article", { className: "growing", "data-id": job.id, "aria-label": title(job) },
-    h("div", { className: "frame" }, image, meter), h("p", { className: "said", title: title(job) }, title(job)), h("div", { className: "bar" }, count, stop));
+    h("div", { className: "frame" }, frame, meter), h("p", { className: "said", title: title(job) }, title(job)), h("div", { className: "bar" }, count, stop));
   const { width = 1, height = 1 } = job.request;
   element.style.setProperty("--shape", `${width} / ${height}`);
   const card = {
     state: job.state, element,
-    preview(url) { image.src = url; image.hidden = false; },
+    preview(number, url) {
+      if (!images.has(number)) images.set(number, frame.appendChild(h("img", { alt: "" })));
+      images.get(number).src = url;
+      this.arrange();
+    },
+    arrange() { frame.style.setProperty("--columns", Math.ceil(Math.sqrt(images.size))); },
     progress({ step, steps, count: of, pictures }) {
+      for (const { id } of of > 1 ? pictures : []) { // what is done stands in the gallery
+        images.get(Number(id.slice(-4)))?.remove();
+        if (images.delete(Number(id.slice(-4)))) this.arrange();
+      }
       if (!steps) return;
       line.style.width = `${(100 * step) / steps}%`;
       meter.setAttribute("aria-valuemax", steps);
@@ -65,8 +74,7 @@ function growing(job) {
       count.textContent = `Step ${step} of ${steps}` + (of > 1 ? ` · ${pictures.length}/${of}` : "");
     },
   };
-  const seen = state.previews.get(job.id);
-  if (seen) card.preview(seen);
+  for (const [number, url] of state.previews.get(job.id) ?? []) card.preview(number, url);
   return card;
 }
 
