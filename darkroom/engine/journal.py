@@ -8,6 +8,7 @@ question without an answer goes to the network. No part of a run knows of this.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -27,6 +28,7 @@ from darkroom.types import Step
 
 __all__ = ["Journal", "journaled"]
 
+_LOG = logging.getLogger(__name__)
 KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 MAX_HEAD = 1000  # bytes of what stands before a tensor
 
@@ -43,17 +45,22 @@ class Journal:
         self._answers: Iterator[tuple[int, Tensor]] | None = None
         self._waiting = BytesIO()  # entries that are not in the file yet
         self._written = time.monotonic()
+        self._without = False  # the disk took no more
 
     def begin(self) -> None:
         """Read what the file holds, before the run asks for anything."""
-        answers, end = self._read()
+        try:
+            answers, end = self._read()
+            if end == 0:
+                with self.path.open("wb") as file:
+                    file.write(_line({"key": self.key}))
+            else:
+                with self.path.open("r+b") as file:
+                    file.truncate(end)
+        except OSError as error:
+            answers = []
+            self._give_up(error)
         self._answers = iter(answers)
-        if end == 0:
-            with self.path.open("wb") as file:
-                file.write(_line({"key": self.key}))
-        else:
-            with self.path.open("r+b") as file:
-                file.truncate(end)
 
     def answer(self, ask: Ask) -> Tensor | None:
         """What was answered to the next question; None where nothing was, or to another question."""
@@ -66,6 +73,8 @@ class Journal:
 
     def keep(self, ask: Ask, answer: Tensor) -> None:
         """Add what was answered."""
+        if self._without:
+            return
         content = answer.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
         kind = str(answer.dtype).removeprefix("torch.")
         head: dict[str, object] = {"kind": kind, "shape": list(answer.shape), "asked": _checksum(ask)}
@@ -75,10 +84,18 @@ class Journal:
 
     def write(self) -> None:
         """Put into the file what waits for it."""
-        with self.path.open("ab") as file:
-            file.write(self._waiting.getvalue())
+        try:
+            with self.path.open("ab") as file:
+                file.write(self._waiting.getvalue())
+        except OSError as error:
+            self._give_up(error)
         self._waiting = BytesIO()
         self._written = time.monotonic()
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk, say: the run goes on and is not kept."""
+        _LOG.warning("a picture under way is not kept any more: %s", error.strerror or error)
+        self._without = True
 
     def remove(self) -> None:
         """The picture is there: nothing needs to be repeated."""

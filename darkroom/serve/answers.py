@@ -29,7 +29,12 @@ __all__ = [
 ]
 
 LOOK_EVERY = 0.25  # seconds between looks whether the client is there
-STATUS = {"invalid_request": 400, "deadline_exceeded": 504, "cancelled": 409}  # of errors of jobs; else 500
+STATUS = {
+    "invalid_request": 400,
+    "deadline_exceeded": 504,
+    "cancelled": 409,
+    "storage_error": 507,
+}  # of errors of jobs; else 500
 
 log = logging.getLogger("darkroom.serve")
 

@@ -19,6 +19,7 @@ from darkroom import __version__
 from darkroom.errors import InputError, printable
 from darkroom.serve import a1111, a1111_controlnet, jobs_api, openai
 from darkroom.serve.database import Unreachable
+from darkroom.serve.disk import Unkept
 from darkroom.serve.guard import Guard, GuardConfig, error_body
 from darkroom.serve.service import Busy, Service
 from darkroom.serve.store import UsedKey
@@ -112,6 +113,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Unreachable)
     async def unreachable(request: Request, error: Unreachable) -> JSONResponse:
         return answer(503, str(error), "server_error", "store_unreachable", retry_after="5")
+
+    @app.exception_handler(Unkept)
+    async def unkept(request: Request, error: Unkept) -> JSONResponse:
+        return answer(507, str(error), "server_error", "storage_error")
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:

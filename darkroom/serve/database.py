@@ -19,7 +19,8 @@ class Schema:
 
 
 class Unreachable(Exception):
-    """The database does not answer. What was asked is done whole or not at all, and may be asked again."""
+    """The database does not answer, or its disk is full. What was asked is done whole or not at all, and may be asked
+    again."""
 
 
 class Database(Protocol):
@@ -31,8 +32,9 @@ class Database(Protocol):
     shared: bool
     now: str
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
-        """The rows of one statement, whose changes are on the disk when this returns.
+    def run(self, sql: str, values: Sequence[Any] = (), *, lasting: bool = True) -> list[Mapping[str, Any]]:
+        """The rows of one statement, whose changes are on the disk when this returns. Those that are not `lasting` may
+        go with the machine, not with the process: they need not wait for the disk.
 
         `InputError` for a text that the database does not hold; `Unreachable`.
         """

@@ -57,7 +57,7 @@ class Postgres:
         except psycopg.Error as error:
             raise InputError(f"the jobs in PostgreSQL cannot be opened: {_said(error)}") from None
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Mapping[str, Any]]:
+    def run(self, sql: str, values: Sequence[Any] = (), *, lasting: bool = True) -> list[Mapping[str, Any]]:
         import psycopg
 
         query, end = sql.replace("?", "%s").encode(), time.monotonic() + PATIENCE

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from darkroom.engine.preview import Preview
     from darkroom.requests.plan import Plan
     from darkroom.serve.jobs import Submission
+    from darkroom.systems.build import LatentDiffusion
     from darkroom.types import Request
 
 __all__ = ["Resident", "Residents", "plan_of"]
@@ -163,6 +164,7 @@ class Residents:
             from darkroom.engine.pipeline import Pipeline
 
             loaded = self.known[name]()
+            _read_whole(loaded.model)
             f = self.folders
             pipeline = Pipeline(loaded.model, f.loras, f.embeddings, f.controlnet, paths=False)
             resident = Resident(name, loaded, pipeline)
@@ -175,6 +177,13 @@ class Residents:
             elif error is not None:
                 self._failed[name] = error
         self.changed()
+
+
+def _read_whole(model: LatentDiffusion) -> None:
+    """Take the weights out of the file that they are mapped from: who writes over it would change pictures, and who
+    cuts it short would end the process."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def plan_of(job: Submission, request: Request, models: Sequence[Resident]) -> tuple[Plan, Draw]:

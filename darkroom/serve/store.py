@@ -1,6 +1,7 @@
 """Jobs and pictures in a database that outlives the process: SQLite in the server's folder, or PostgreSQL by its URL.
 
-Every change is on the disk before the call returns, so that what a client was told holds after any end of the process.
+What a client is told is on the disk before, so that it holds after any end of the process and of the machine; claims
+and beginnings need to outlive the process alone.
 Servers that share a store draw a job under a claim: whose lease has run out, because its server is gone or cut off, is
 free for the others.
 """
@@ -137,7 +138,7 @@ class Store:
             "SET owner = excluded.owner, lease = excluded.lease "
             f"WHERE claims.owner = excluded.owner OR claims.lease < {now} RETURNING job, cancelled"
         )
-        rows = self._run(sql, (id, self.owner, self.lease))
+        rows = self._run(sql, (id, self.owner, self.lease), lasting=False)
         if not rows:
             return None
         job = self.job(id)
@@ -149,7 +150,7 @@ class Store:
     def renew(self) -> dict[str, bool]:
         """The jobs that this server holds still, for another lease, with whether somebody has asked for their end."""
         sql = f"UPDATE claims SET lease = {self.database.now} + ? WHERE owner = ? RETURNING job, cancelled"
-        return {row["job"]: bool(row["cancelled"]) for row in self._run(sql, (self.lease, self.owner))}
+        return {row["job"]: bool(row["cancelled"]) for row in self._run(sql, (self.lease, self.owner), lasting=False)}
 
     def ask_cancel(self, id: str) -> None:
         """Let the server that holds the job, or that will, know that it is to end."""
@@ -177,7 +178,13 @@ class Store:
         self._run("UPDATE claims SET lease = 0 WHERE owner = ?", (self.owner,))
 
     def _release(self, id: str) -> None:
-        self._run("DELETE FROM claims WHERE job = ? AND owner = ?", (id, self.owner))
+        self._run("DELETE FROM claims WHERE job = ? AND owner = ?", (id, self.owner), lasting=False)
+
+    def start(self, job: Job) -> Job:
+        """`job` running from now on."""
+        now = time.time()
+        self._run("UPDATE jobs SET state = 'running', started = ? WHERE id = ?", (now, job.id), lasting=False)
+        return replace(job, state="running", started=now)
 
     def change(self, job: Job, **changes: Any) -> Job:
         """`job` with `changes` to its fields, kept."""

@@ -15,6 +15,7 @@ from typing import Any
 from darkroom.errors import InputError, require
 from darkroom.requests.change import changed
 from darkroom.requests.settings import find_setting
+from darkroom.serve.disk import keeping
 from darkroom.types import Request, Size
 from darkroom.whole_file import whole_file
 
@@ -65,7 +66,8 @@ class Uploads:
         self.folder, self.max_pixels = folder, max_pixels
 
     def add(self, content: bytes) -> tuple[str, Size]:
-        """(Id, size) of a picture's file; the same bytes have the same id. `InputError` if it is no sound picture."""
+        """(Id, size) of a picture's file; the same bytes have the same id. `InputError` if it is no sound picture,
+        `Unkept` where the disk does not take it."""
         from darkroom.pictures.reading import opened, read_size
 
         size = read_size(BytesIO(content), "the upload")
@@ -74,7 +76,7 @@ class Uploads:
             pass  # decodes it whole
         id = hashlib.sha256(content).hexdigest()[:32]
         if not self._path(id).exists():
-            with whole_file(self._path(id)) as file:
+            with keeping("the upload"), whole_file(self._path(id)) as file:
                 file.write(content)
         return id, size
 

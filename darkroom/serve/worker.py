@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from darkroom import __version__
 from darkroom.errors import InputError
 from darkroom.serve.database import Unreachable
+from darkroom.serve.disk import Unkept, keeping
 from darkroom.serve.events import Events
 from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
@@ -185,7 +186,7 @@ class Worker:
             draw = journaled(work, journal)
             draw = exact(draw) if job.exact else draw
             if job.state == "queued":
-                live.job = self.store.change(job, state="running", started=time.time())
+                live.job = self.store.start(job)
                 self._say(live)
                 self.metrics.queue_time.see(time.time() - job.created)
         except Unreachable:
@@ -236,6 +237,9 @@ class Worker:
     def _fail(self, live: Live, error: Exception) -> None:
         if isinstance(error, InputError):
             self.queue.spoil(live, str(error), "invalid_request")
+        elif isinstance(error, Unkept):
+            log.error("%s", error, extra={"job": live.job.id})
+            self.queue.spoil(live, str(error), "storage_error")
         else:
             log.error("a picture failed", exc_info=error, extra={"job": live.job.id})
             self.queue.spoil(live, f"an error of the server: {type(error).__name__}", "internal_error")
@@ -304,7 +308,8 @@ class Worker:
         path = self.folder / f"{job.id}-{number:04d}.png"
         files = refiner_files(models[1].loaded, job.switch_at) if len(models) > 1 else None
         text = made_with(resident.loaded, picture.plan, resident.pipeline.shelf, files)
-        write_picture(path, picture.pixels, text)
+        with keeping("the picture"):
+            write_picture(path, picture.pixels, text)
         height, width, _ = picture.pixels.shape
         record = PictureRecord(
             job=job.id,
@@ -325,6 +330,7 @@ class Worker:
                 if self._closed:
                     raise
                 log.warning("the store does not answer; the picture waits for it", extra={"job": job.id})
+                time.sleep(LOOK_EVERY)
         self.tell(job)
 
 

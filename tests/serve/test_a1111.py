@@ -6,12 +6,18 @@ import base64
 import io
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+
+from darkroom.checkpoints.model import load_model
+from darkroom.engine.pipeline import Pipeline
+from darkroom.engine.refine import refine
+from darkroom.types import Request
 
 CAT = {"prompt": "a red cat", "steps": 4, "seed": 3}
 
@@ -62,6 +68,9 @@ def test_a_picture_is_drawn_over_and_a_mask_kept(shared_client: httpx.Client) ->
     assert over.shape == (32, 32, 3)
     body |= {"mask": png(mask), "mask_blur": 0, "resize_mode": 0, "inpainting_fill": 1, "inpainting_mask_invert": 0}
     kept = np.asarray(opened(shared_client.post("/sdapi/v1/img2img", json=body).json()["images"][0]))
+    inverse = {"mask": png(255 - mask), "inpainting_mask_invert": 1, "resize_mode": 1, "width": 32, "height": 32}
+    same = np.asarray(opened(shared_client.post("/sdapi/v1/img2img", json=body | inverse).json()["images"][0]))
+    assert abs(same.astype(int) - kept).max() <= 1
     assert np.array_equal(kept[:, :15], photo[:, :15])
     assert not np.array_equal(kept[:, 17:], photo[:, 17:])
 
@@ -70,13 +79,39 @@ def test_a_second_pass_enlarges(shared_client: httpx.Client) -> None:
     body = {**CAT, "enable_hr": True, "hr_scale": 1.5, "hr_upscaler": "Latent", "denoising_strength": 0.5}
     answer = shared_client.post("/sdapi/v1/txt2img", json={**body, "hr_second_pass_steps": 2}).json()
     assert opened(answer["images"][0]).size == (48, 48)
+    sides = {"width": 32, "height": 32, "hr_resize_x": 48, "hr_resize_y": 48, "hr_scale": 2.0}
+    answer = shared_client.post("/sdapi/v1/txt2img", json={**body, "hr_second_pass_steps": 1, **sides}).json()
+    assert opened(answer["images"][0]).size == (48, 48)
+
+
+def test_a_refiner_draws_the_end(shared_client: httpx.Client, tiny_folder: Path) -> None:
+    body = {**CAT, "refiner_checkpoint": "tiny.safetensors [abc]", "refiner_switch_at": 0.5}
+    answer = shared_client.post("/sdapi/v1/txt2img", json=body).json()
+    assert "Refiner switch at: 0.5" in json.loads(answer["info"])["infotexts"][0]
+    pipeline = Pipeline(load_model(str(tiny_folder)).model)
+    request = Request("a red cat", steps=4, seed=3)
+    (expected,) = [e[1].pixels for e in refine(pipeline, pipeline, [request], 0.5) if isinstance(e, tuple)]
+    assert abs(np.asarray(opened(answer["images"][0])).astype(int) - expected).max() <= 1
+    picture = shared_client.get("/v1/pictures", params={"limit": 1}).json()["data"][0]
+    again = shared_client.get(f"/v1/pictures/{picture['id']}/request").json()
+    assert (again["refiner"], again["switch_at"]) == ("tiny", 0.5)
+
+
+def test_a_picture_is_enlarged_without_a_model(shared_client: httpx.Client) -> None:
+    photo = png(np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8))
+    body = {"image": photo, "upscaling_resize": 2.5, "upscaler_1": "Lanczos", "gfpgan_visibility": 0}
+    answer = shared_client.post("/sdapi/v1/extra-single-image", json=body).json()
+    assert opened(answer["image"]).size == (40, 20)
+    for wrong in ({"upscaler_1": "R-ESRGAN 4x+"}, {"gfpgan_visibility": 0.5}, {"upscaling_resize": 16, "image": "x"}):
+        assert shared_client.post("/sdapi/v1/extra-single-image", json=body | wrong).status_code == 400
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"tiling": True}, "tiling is True, which this server does not do"),
-        ({"alwayson_scripts": {"ADetailer": {}}}, "alwayson_scripts"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [{"ad_model": "face"}]}}}, "alwayson_scripts names 'ADetailer'"),
+        ({"enable_hr": True, "hr_upscaler": "R-ESRGAN 4x+"}, "hr_upscaler is 'R-ESRGAN 4x+'"),
         ({"sampler_name": "Eule"}, "Eule"),
         ({"steps": 0}, "the number of steps is 0"),
         ({"prompt": "a <lora:/etc/passwd:1>"}, "/etc/passwd"),
@@ -112,7 +147,8 @@ def test_lists_that_clients_ask_for(shared_client: httpx.Client) -> None:
     names = [s["name"] for s in shared_client.get("/sdapi/v1/samplers").json()]
     assert {"Euler a", "DPM++ 2M"} <= set(names)
     assert "karras" in [s["name"] for s in shared_client.get("/sdapi/v1/schedulers").json()]
-    for path in ("loras", "upscalers", "sd-vae", "prompt-styles", "sd-modules"):
+    assert "Lanczos" in [u["name"] for u in shared_client.get("/sdapi/v1/upscalers").json()]
+    for path in ("loras", "sd-vae", "prompt-styles", "sd-modules"):
         assert shared_client.get(f"/sdapi/v1/{path}").json() == []
     assert shared_client.get("/sdapi/v1/embeddings").json() == {"loaded": {}, "skipped": {}}
     assert shared_client.post("/sdapi/v1/refresh-checkpoints").status_code == 200

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import resource
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from serving import COMMAND, server
+from PIL import Image
+from serving import COMMAND, own_environment, server
 
 from darkroom.checkpoints.model import load_model
 from darkroom.library import Model
 from tests.serve.kills import kill_at_random
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def until(client: httpx.Client, id: str, is_so: Any, seconds: float = 240) -> dict[str, Any]:
@@ -51,14 +62,48 @@ def test_jobs_survive_a_kill_inside_a_picture(tiny_folder: Path, environment: di
         assert content == drawn.save(path).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def running(
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client, dict[str, str]]]:
+    """A server as a process of its own, for tests that leave it as it was."""
+    environment = own_environment(tmp_path_factory.mktemp("user"))
+    with server(tiny_folder, environment) as (process, client):
+        yield process, client, environment
+
+
+def test_a_full_disk_ends_what_it_meets_and_nothing_else(
+    running: tuple[subprocess.Popen[str], httpx.Client, dict[str, str]],
+) -> None:
+    process, client, _ = running
+    said, limit = {"prompt": "a red cat", "steps": 30}, resource.RLIMIT_FSIZE
+    job = client.post("/v1/jobs", json={"request": said}).json()
+    until(client, job["id"], lambda job: job["step"] > 2)
+    before = resource.prlimit(process.pid, limit, (16, resource.RLIM_INFINITY))  # no file grows any more
+    try:
+        refused = client.post("/v1/jobs", json={"request": said})
+        photo = client.post("/v1/uploads", content=png(np.zeros((8, 8, 3), np.uint8)))
+        until(client, job["id"], lambda job: job["step"] == 30)
+    finally:
+        resource.prlimit(process.pid, limit, before)
+    assert (refused.status_code, photo.status_code) == (503, 507)
+    assert refused.json()["error"]["message"].startswith("the jobs cannot be written now: ")
+    assert photo.json()["error"]["message"] == "the upload could not be kept: File too large"
+    ended = until(client, job["id"], lambda job: job["finished"])
+    assert ended["error"]["message"] == "the picture could not be kept: File too large"
+    again = client.post("/v1/jobs", json={"request": {**said, "steps": 1}}).json()
+    assert until(client, again["id"], lambda job: job["finished"])["state"] == "done"
+
+
 @pytest.mark.slow
 def test_kills_at_random_moments_lose_double_and_change_nothing(tiny_folder: Path, environment: dict[str, str]) -> None:
     assert kill_at_random(str(tiny_folder), environment, count=2, seed=0) >= 4
 
 
 def test_generate_hands_over_and_gets_the_same_bytes(
-    tiny_folder: Path, environment: dict[str, str], tmp_path: Path
+    running: tuple[subprocess.Popen[str], httpx.Client, dict[str, str]], tiny_folder: Path, tmp_path: Path
 ) -> None:
+    _, _, environment = running
     line = [*COMMAND, "generate", "a red cat", "-m", str(tiny_folder), "--steps", "3", "-s", "5"]
 
     def generate(name: str, *more: str) -> tuple[bytes, str]:
@@ -68,12 +113,11 @@ def test_generate_hands_over_and_gets_the_same_bytes(
         assert result.stdout.strip() == str(out)
         return out.read_bytes(), result.stderr
 
-    with server(tiny_folder, environment):
-        handed, said = generate("handed.png")
-        assert "drawn by the server at http://127.0.0.1" in said
-        local, said = generate("local.png", "--local")
-        assert "start and load" in said
-        assert handed == local
-        bad = subprocess.run([*line, "--width", "33"], env=environment, capture_output=True, text=True)
-        assert bad.returncode == 2
-        assert bad.stderr.startswith("darkroom: width is 33")
+    handed, said = generate("handed.png")
+    assert "drawn by the server at http://127.0.0.1" in said
+    local, said = generate("local.png", "--local")
+    assert "start and load" in said
+    assert handed == local
+    bad = subprocess.run([*line, "--width", "33"], env=environment, capture_output=True, text=True)
+    assert bad.returncode == 2
+    assert bad.stderr.startswith("darkroom: width is 33")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -88,10 +89,38 @@ def test_a_model_that_cannot_be_read_fails_its_own_jobs(
             # A folder that takes no more files fails the picture, and the server goes on.
             service.worker.folder = tmp_path / "full"
             lost = over(service, service.submit(ASKED))
-            assert "cannot be written" in (lost.error or "")
+            assert (lost.code, lost.error) == (
+                "storage_error",
+                "the picture could not be kept: No such file or directory",
+            )
             service.worker.folder = service.pictures
             assert over(service, service.submit(ASKED)).state == "done"
         finally:
             service.stop()
     assert "a cat" in [getattr(r, "prompt", None) for r in caplog.records]
     assert json.dumps([r.getMessage() for r in caplog.records]).count("a cat") == 0
+
+
+def test_a_model_whose_file_is_damaged_goes_on_as_it_was_read(
+    service_config: ServiceConfig, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+    weights, service = folder / "unet.safetensors", Service(service_config, {"tiny": loader(folder)})
+    service.start()
+    try:
+        jobs = [over(service, service.submit(ASKED))]
+        content = weights.read_bytes()
+        with weights.open("r+b") as file:  # in its place: mapped weights would end the process
+            file.truncate(1000)
+        jobs.append(over(service, service.submit(ASKED)))
+        assert [job.state for job in jobs] == ["done", "done"]
+        pictures = [(service.pictures / f"{job.id}-0000.png").read_bytes() for job in jobs]
+        assert pictures[0] == pictures[1]
+        service.residents.let_go("tiny")
+        failed = over(service, service.submit(ASKED))
+        assert (failed.state, failed.code) == ("failed", "invalid_request")
+        assert "unet.safetensors" in (failed.error or "")
+        weights.write_bytes(content)
+        assert over(service, service.submit(ASKED)).state == "done"
+    finally:
+        service.stop()
