@@ -1,6 +1,6 @@
 """Several servers on one store under load, one of them killed: nothing is lost, nothing is there twice.
 
-    python tests/serve/failover.py --servers 2 --jobs 16 --model picturebook
+    python -m tests.serve.failover --servers 2 --jobs 16 --model picturebook
 
 Starts a PostgreSQL of its own and servers as processes with one folder, and sends jobs to all; kills a server in the
 middle of a picture, asks the others for everything, and compares each file with what the library draws alone.
@@ -16,14 +16,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from postgres_server import PostgresServer, why_missing
-from serving import TOKEN, finished, own_environment, server
-
 from darkroom.library import load
+from tests.serve.postgres_server import PostgresServer, why_missing
+from tests.serve.serving import TOKEN, finished, own_environment, server
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m tests.serve.failover", description=__doc__, formatter_class=form)
     parser.add_argument("--model", default="picturebook")
     parser.add_argument("--servers", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=16)
