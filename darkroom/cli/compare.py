@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from darkroom.cli.options import with_options
 from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
+    from darkroom.evaluation.drawn import Draws
     from darkroom.evaluation.study.collection import Candidate, Collection
     from darkroom.evaluation.study.design import Design, Item
     from darkroom.evaluation.study.votes import Votes
@@ -136,8 +138,21 @@ def _design(compared: Compared, collection: Collection) -> Design:
     for number, entry in enumerate(entries):
         if is_folder(entry):
             collection.take_folder(number, design.items, Path(entry.source))
-    collection.draw(entries, design.items, compared.device, lambda text: typer.echo(text, err=True))
+    collection.draw(entries, design.items, partial(_drawing, compared.device), lambda text: typer.echo(text, err=True))
     return design
+
+
+def _drawing(device: str, model: str) -> Draws:
+    """What draws as `model`: the user's server where it has it, else the model itself."""
+    from darkroom.cli.handover import served_model
+    from darkroom.cli.models import Models
+
+    if (served := served_model(Models(name=model, device=device))) is not None:
+        return served
+    from darkroom.checkpoints.model import load_model
+    from darkroom.engine.pipeline import Pipeline
+
+    return Pipeline(load_model(model, device).model)
 
 
 def _new_design(compared: Compared, entries: list[Candidate]) -> Design:

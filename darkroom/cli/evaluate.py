@@ -71,6 +71,7 @@ def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> Non
     request = changed(Request(), said)
     from contextlib import ExitStack
 
+    from darkroom.cli.handover import served_model
     from darkroom.data.picturebook.prompts import read_prompts, sample_prompts
     from darkroom.engine.pipeline import Pipeline
     from darkroom.evaluation.judging import load_judge
@@ -80,7 +81,7 @@ def _picturebook(models: Models, wanted: Benchmark, said: dict[str, Any]) -> Non
 
     find_device(models.device)
     listed = read_prompts(wanted.prompts) if wanted.prompts is not None else sample_prompts(0, 500, (1, 2))
-    pipeline = Pipeline(models.load().model)
+    pipeline = served_model(models) or Pipeline(models.load().model)
     with ExitStack() as files:  # paths that cannot be written are refused before any work
         report_file = None if wanted.output is None else files.enter_context(whole_file(wanted.output))
         sheet_file = None if wanted.sheet is None else files.enter_context(whole_file(wanted.sheet))

@@ -8,8 +8,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from darkroom.cli.models import Models
     from darkroom.types import Request
 
-__all__ = ["hand_over"]
+__all__ = ["ServedModel", "hand_over", "served_model"]
 
 SENT = ("picture", "mask")  # kinds of settings whose arrays become uploads without loss
 PATIENCE = 2.0  # seconds that a server has to accept the first request
@@ -70,6 +73,53 @@ def hand_over(requests: list[Request], job: Job, began: float) -> bool:
     many = f"{written} picture{'s' if written != 1 else ''}"
     print(f"{many} in {time.perf_counter() - began:.2f} s, drawn by the server at {server.address}", file=sys.stderr)
     return True
+
+
+@dataclass(frozen=True)
+class ServedPicture:
+    """What a server drew: pixels uint8 (H, W, 3)."""
+
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model of the user's server, `name` there, in the place of a pipeline."""
+
+    server: Announcement
+    name: str
+
+    def run(self, requests: Sequence[Request], *, batch_size: int = 8) -> Iterator[tuple[int, ServedPicture]]:
+        """The picture that each request gives alone, with its number, in order; twice `batch_size` are asked for at a
+        time. Stop iterating to cancel. `InputError` where one cannot be drawn, or the server goes away."""
+        from darkroom.pictures.reading import read_pixels
+
+        line = _Line(self.server, None)
+        ahead = deque[str]()
+        left = iter(requests)
+        try:
+            for index in range(len(requests)):
+                ahead += [line.submit(self.name, request, {}) for request in islice(left, 2 * batch_size - len(ahead))]
+                done = line.finished(ahead[0])
+                if done["state"] != "done":
+                    raise InputError(done["error"]["message"])
+                ahead.popleft()
+                content = line.get(done["pictures"][0]["url"])
+                yield index, ServedPicture(read_pixels(io.BytesIO(content), "the server's picture"))
+        except OSError:
+            raise InputError(f"the server at {self.server.address} went away") from None
+        finally:
+            for id in ahead:
+                line.cancel(id)
+
+
+def served_model(models: Models) -> ServedModel | None:
+    """The model on the user's server, if one runs that draws as it does here; its LoRAs and embeddings are not asked
+    for."""
+    server = find_server()
+    if server is None or models.local or named(models.name) not in server.models or not _is_as_served(models, server):
+        return None
+    return ServedModel(server, server.models[named(models.name)])
 
 
 def _draws(server: Announcement, requests: list[Request], job: Job) -> bool:

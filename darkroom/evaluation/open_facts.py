@@ -11,9 +11,8 @@ import numpy as np
 from darkroom.data.picturebook import KINDS, Scene, sample_scene
 from darkroom.data.picturebook.caption import describe
 from darkroom.data.picturebook.prompts import Prompt
-from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
-from darkroom.evaluation.drawn import draw_pixels, look_at
+from darkroom.evaluation.drawn import Draws, draw_pixels, look_at
 from darkroom.evaluation.judging import Findings
 from darkroom.models.judge import Judge
 from darkroom.types import Request
@@ -38,7 +37,7 @@ class Agreement:
 
 
 def open_agreements(
-    pipeline: Pipeline, prompts: Sequence[Prompt], judge: Judge, settings: Request, *, captions: int, seeds: int = 6
+    pipeline: Draws, prompts: Sequence[Prompt], judge: Judge, settings: Request, *, captions: int, seeds: int = 6
 ) -> dict[str, Agreement]:
     """Draw the first `captions` prompts of one thing with `seeds` seeds each, and see in what their pictures agree.
 

@@ -14,9 +14,8 @@ from rich.table import Table
 
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.data.picturebook.prompts import Prompt
-from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
-from darkroom.evaluation.drawn import draw_pixels, look_at
+from darkroom.evaluation.drawn import Draws, draw_pixels, look_at
 from darkroom.evaluation.frechet import frechet_distance
 from darkroom.evaluation.judging import Findings
 from darkroom.evaluation.moments import Moments
@@ -45,7 +44,7 @@ class Report:
 
 
 def benchmark(
-    pipeline: Pipeline,
+    pipeline: Draws,
     prompts: Sequence[Prompt],
     judge: Judge,
     settings: Request,

@@ -110,8 +110,8 @@ def test_a_picture_is_enlarged_without_a_model(shared_client: httpx.Client) -> N
     ("more", "message"),
     [
         ({"tiling": True}, "tiling is True, which this server does not do"),
-        ({"alwayson_scripts": {"ADetailer": {"args": [{"ad_model": "face"}]}}}, "alwayson_scripts names 'ADetailer'"),
-        ({"enable_hr": True, "hr_upscaler": "R-ESRGAN 4x+"}, "hr_upscaler is 'R-ESRGAN 4x+'"),
+        ({"alwayson_scripts": {"ADetailer": {"args": [{"ad_model": "face"}]}}}, "alwayson_scripts names ADetailer"),
+        ({"enable_hr": True, "hr_upscaler": "R-ESRGAN 4x+"}, "hr_upscaler is R-ESRGAN 4x+"),
         ({"sampler_name": "Eule"}, "Eule"),
         ({"steps": 0}, "the number of steps is 0"),
         ({"prompt": "a <lora:/etc/passwd:1>"}, "/etc/passwd"),

@@ -11,10 +11,13 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving import finished
+from serving import TOKEN, finished
 
 from darkroom.checkpoints.model import load_model
+from darkroom.cli.handover import ServedModel
+from darkroom.errors import InputError
 from darkroom.library import Model
+from darkroom.serve.announcement import Announcement
 from darkroom.types import Request
 
 CAT = {"prompt": "a red cat", "seed": 3, "steps": 4}
@@ -58,6 +61,20 @@ def test_a_job_gives_the_pictures_of_the_library(shared_client: httpx.Client, ti
     older = shared_client.get("/v1/pictures", params={"before": listed[-1]["id"]}).json()["data"]
     assert len(listed) == 2
     assert {p["id"] for p in done["pictures"]} <= {p["id"] for p in listed + older}
+
+
+def test_a_served_model_draws_in_the_place_of_a_pipeline(shared_client: httpx.Client, tiny_folder: Any) -> None:
+    server = Announcement(str(shared_client.base_url), TOKEN, 0, {}, (), (), (), "cpu", "auto")
+    requests = [Request("a red cat", seed=i, steps=1) for i in range(5)]
+    drawn = dict(ServedModel(server, "tiny").run(requests, batch_size=1))
+    alone = Model(load_model(str(tiny_folder)))
+    for i, request in enumerate(requests):
+        assert np.array_equal(drawn[i].pixels, alone.draw(request).pixels)
+    before = len(shared_client.get("/v1/jobs", params={"limit": 1000}).json()["data"])
+    wrong = [Request("x", width=33), *requests]
+    with pytest.raises(InputError, match="width is 33"):
+        list(ServedModel(server, "tiny").run(wrong))
+    assert len(shared_client.get("/v1/jobs", params={"limit": 1000}).json()["data"]) == before
 
 
 def test_uploads_become_the_pictures_of_a_request(shared_client: httpx.Client, tiny_folder: Any) -> None:

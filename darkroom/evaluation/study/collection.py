@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +18,9 @@ from darkroom.evaluation.study.design import Exhibit, Item
 from darkroom.pictures.reading import ENDINGS, read_pixels
 from darkroom.types import Request
 from darkroom.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from darkroom.evaluation.drawn import Draws
 
 __all__ = ["Candidate", "Collection", "candidate", "folder_items", "is_folder", "named_pictures"]
 
@@ -130,23 +133,24 @@ class Collection:
                 _requests(entry, items, range(len(items)))
 
     def draw(
-        self, entries: Sequence[Candidate], items: Sequence[Item], device: str, say: Callable[[str], None]
+        self,
+        entries: Sequence[Candidate],
+        items: Sequence[Item],
+        load: Callable[[str], Draws],
+        say: Callable[[str], None],
     ) -> None:
-        """What models have not drawn yet, each model loaded once; seeds count up from item to item."""
-        from darkroom.checkpoints.model import load_model
-        from darkroom.engine.pipeline import Pipeline, Progress
-
+        """What models have not drawn yet, each taken from `load` once; seeds count up from item to item."""
         models: dict[str, list[int]] = {}
         for number, entry in enumerate(entries):
             if not is_folder(entry) and self.missing(number, len(items)):
                 models.setdefault(entry.source, []).append(number)
         for source, numbers in models.items():
-            pipeline = Pipeline(load_model(source, device).model)
+            pipeline = load(source)
             for number in numbers:
                 left = self.missing(number, len(items))
                 say(f"{entries[number].name} draws {len(left)} pictures")
                 for event in pipeline.run(_requests(entries[number], items, left)):
-                    if not isinstance(event, Progress):
+                    if isinstance(event, tuple):
                         self.put(number, left[event[0]], event[1].pixels)
 
 
