@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -35,7 +36,7 @@ class LoadedModel:
     name: str
     hashed: Path  # the file whose hash stands for the whole
 
-    @property
+    @cached_property  # of the file that was loaded, whatever becomes of it
     def hash(self) -> str:
         """Ten hex digits of the sha256 of the denoiser's file, as A1111 writes them; read when first asked for."""
         return model_hash(self.hashed)

@@ -12,7 +12,7 @@ from darkroom.serve.intake import decoded_base64
 from darkroom.types import Size
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Pillow
 
 __all__ = ["UPSCALERS", "covering", "encoded_png", "inverted", "resized", "stretched"]
 
@@ -20,7 +20,7 @@ MAX_PIXELS = 32_000_000
 UPSCALERS = ("None", "Lanczos", "Nearest")
 
 
-def edited(text: str, name: str, edit: Callable[[Image], Image]) -> str:
+def edited(text: str, name: str, edit: Callable[[Pillow], Pillow]) -> str:
     """The picture `text`, called `name` in errors, as `edit` changes it. `InputError` if it is no sound picture."""
     from darkroom.pictures.reading import opened, read_size
 
@@ -31,7 +31,7 @@ def edited(text: str, name: str, edit: Callable[[Image], Image]) -> str:
         return encoded_png(edit(image))
 
 
-def encoded_png(image: Image) -> str:
+def encoded_png(image: Pillow) -> str:
     """As PNG in base64."""
     buffer = BytesIO()
     image.save(buffer, "PNG", compress_level=1)
@@ -68,7 +68,7 @@ def resized(text: str, name: str, upscaler: str, target: Callable[[Size], Size],
         raise InputError(f"unknown upscaler {printable(upscaler)}; known are: {', '.join(UPSCALERS)}")
     method = Image.Resampling.NEAREST if upscaler == "Nearest" else Image.Resampling.LANCZOS
 
-    def edit(image: Image.Image) -> Image.Image:
+    def edit(image: Pillow) -> Pillow:
         size = target(Size(image.height, image.width))
         require(min(size.height, size.width) >= 1, "the new size", size, "at least 1x1")
         require(size.height * size.width <= most, "the new size", size, f"at most {most} pixels on this server")

@@ -164,7 +164,8 @@ class Residents:
             from darkroom.engine.pipeline import Pipeline
 
             loaded = self.known[name]()
-            _read_whole(loaded.model)
+            if not loaded.model.spares_memory:
+                _read_whole(loaded.model)
             f = self.folders
             pipeline = Pipeline(loaded.model, f.loras, f.embeddings, f.controlnet, paths=False)
             resident = Resident(name, loaded, pipeline)

@@ -21,7 +21,7 @@ from darkroom.serve.events import Events
 from darkroom.serve.intake import Limits, check_plan, plain_settings
 from darkroom.serve.jobs import Job, PictureRecord, State
 from darkroom.serve.live import Live
-from darkroom.serve.metrics import Metrics
+from darkroom.serve.metrics import Metrics, give_back_memory
 from darkroom.serve.queue import Queue
 from darkroom.serve.residents import Resident, Residents, plan_of
 from darkroom.serve.scheduler import Costs, in_turn
@@ -38,6 +38,7 @@ __all__ = ["Worker"]
 
 PREVIEW_EVERY = 0.5  # seconds
 LOOK_EVERY = 1.0  # seconds between looks at deadlines
+GIVE_BACK_EVERY = 20.0  # seconds
 
 log = logging.getLogger("darkroom.serve")
 
@@ -131,10 +132,14 @@ class Worker:
         from darkroom.engine.engine import Engine  # PyTorch is imported here, beside a page that answers already
 
         self._engine = Engine(most=self.most, learns=True).start()
+        given_back = time.monotonic()
         while True:
             self.queue.wait(LOOK_EVERY)
             if self._closed:
                 return
+            if time.monotonic() - given_back > GIVE_BACK_EVERY:
+                give_back_memory()
+                given_back = time.monotonic()
             try:
                 self._look()
             except Unreachable as error:
