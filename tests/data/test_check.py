@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.data import check
 from darkroom.data.buckets import BucketConfig, Bucketing
-from darkroom.data.check import check_dataset, contact_sheet, near_duplicates, perceptual_hash
+from darkroom.data.check import check_dataset, contact_sheet, near_duplicates, thumbnail
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.types import Size
 
@@ -59,17 +61,40 @@ def test_everything_is_found(folder: Folder) -> None:
     assert "% cut away" in text
 
 
-def test_hashes_stay_when_a_picture_is_scaled_and_differ_between_pictures() -> None:
-    hashes = [perceptual_hash(np.asarray(drawing(seed))) for seed in range(40)]
-    assert list(near_duplicates(hashes)) == []
-    scaled = [perceptual_hash(np.asarray(drawing(seed, 300, 400))) for seed in range(40)]
-    found = list(near_duplicates(hashes + scaled))
+def pixels(seed: int, *size: int) -> np.ndarray:
+    return np.asarray(drawing(seed, *size))
+
+
+def test_a_scaled_picture_is_found_and_others_are_not() -> None:
+    originals = [thumbnail(pixels(seed)) for seed in range(40)]
+    assert list(near_duplicates(originals)) == []
+    scaled = [thumbnail(pixels(seed, 300, 400)) for seed in range(40)]
+    found = list(near_duplicates(originals + scaled))
     assert [(first, second) for first, second, _ in found] == [(i, 40 + i) for i in range(40)]
 
 
-def test_even_pictures_are_no_twins() -> None:
-    white = perceptual_hash(np.full((50, 50, 3), 255, np.uint8))
-    assert list(near_duplicates([white, white])) == []
+def test_comparing_by_blocks_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    thumbnails = [thumbnail(pixels(seed % 7)) for seed in range(20)]
+    whole = list(near_duplicates(thumbnails))
+    assert [second for _, second, _ in whole] == list(range(7, 20))
+    monkeypatch.setattr(check, "ROOM", 60)
+    assert list(near_duplicates(thumbnails)) == whole
+
+
+def on_white(spot: tuple[int, int], color: tuple[int, int, int] = (40, 40, 40)) -> np.ndarray:
+    """A small filled square on white, as drawings are."""
+    picture = np.full((64, 64, 3), 255, np.uint8)
+    picture[spot[0] : spot[0] + 12, spot[1] : spot[1] + 12] = color
+    return picture
+
+
+def test_drawings_on_white_are_told_apart_by_one_spot() -> None:
+    drawings = [on_white((8, 8)), on_white((8, 40)), on_white((8, 8), (40, 40, 200)), np.full((64, 64, 3), 255, np.uint8)]
+    assert list(near_duplicates([thumbnail(d) for d in drawings])) == []
+    buffer = io.BytesIO()
+    Image.fromarray(drawings[1]).resize((90, 90), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
+    again = thumbnail(np.asarray(Image.open(buffer)))
+    assert [pair[:2] for pair in near_duplicates([*(thumbnail(d) for d in drawings), again])] == [(1, 4)]
 
 
 def test_a_contact_sheet_shows_the_first_of_a_list(folder: Folder) -> None:
