@@ -9,6 +9,7 @@ import torch
 
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.native import is_native
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored
@@ -28,7 +29,7 @@ def load_first_stage(
     name: str, config: AutoencoderConfig, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Autoencoder:
     """The autoencoder of shape `config` in a file (alone, or inside a whole checkpoint), a folder of Diffusers (the
-    component, or a pipeline with one), a hub id, or what a recipe exported. `InputError` naming what is missing, left
+    component, or a pipeline with one), a hub id, or what a recipe exported, alone or in a whole model. `InputError` naming what is missing, left
     over or of another shape.
     """
     path = locate(name)
@@ -57,6 +58,8 @@ def _is_baggage(name: str) -> bool:
 
 
 def _tensors(path: Path) -> dict[str, Stored]:
+    if is_native(path):
+        return dict(open_weights(path / "autoencoder.safetensors"))
     if os.path.isdir(path):
         inner = next((path / c for c in ("vae", "vqvae") if (path / c).is_dir()), path)
         return dict(open_weights(weights_of(inner)))

@@ -65,8 +65,8 @@ def draw(requests: list[Request], job: Job, began: float) -> None:
     if job.like is not None:
         _tell_what_is_lost(job.like, base)
     writer = _Writer(job, base, len(requests), job.output.first_number())
-    events, pipeline = _events(requests, job, base, writer)
-    show = _preview(pipeline, job)
+    events = _events(requests, job, base, writer)
+    show = _preview(base, job)
     loaded = time.perf_counter()
     try:
         for event in events:
@@ -91,8 +91,8 @@ def draw(requests: list[Request], job: Job, began: float) -> None:
     )
 
 
-def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Writer) -> tuple[Events, Pipeline]:
-    """What happens while the requests are drawn, and the pipeline that draws them first."""
+def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Writer) -> Events:
+    """What happens while the requests are drawn."""
     from darkroom.engine.pipeline import Pipeline, drawn
     from darkroom.engine.planned import planned
     from darkroom.requests.plan import plan
@@ -110,8 +110,7 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
 
         writer.refiner = replace(job.models, name=job.additions.refiner, vae=None, prediction=None).load()
         refiner = Pipeline(writer.refiner.model, *folders)
-    draws = [planned(pipeline, request, refiner, job.additions.switch)[1] for request in requests]
-    return drawn(draws), pipeline
+    return drawn([planned(pipeline, request, refiner, job.additions.switch)[1] for request in requests])
 
 
 @dataclass
@@ -209,14 +208,15 @@ def files_of(job: Job, refiner: LoadedModel | None) -> dict[str, object]:
     return files
 
 
-def _preview(pipeline: Pipeline, job: Job) -> Callable[[Step], None] | None:
+def _preview(base: LoadedModel, job: Job) -> Callable[[Step], None] | None:
     """What writes the clean estimate of a step to the preview's file."""
     if job.preview is None:
         return None
+    from darkroom.checkpoints.taesd import decoder_beside
     from darkroom.engine.preview import Preview
     from darkroom.whole_file import whole_file
 
-    path, preview = job.preview, Preview(pipeline.model, job.taesd)
+    path, preview = job.preview, Preview(base.model, job.taesd or decoder_beside(base.hashed))
 
     def show(step: Step) -> None:
         with whole_file(path) as file:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 __all__ = ["TinyDecoder"]
 
+# Of the published ones, which decode latents of Stable Diffusion.
 WIDTH = 64
 LEVELS = 3  # doublings: f = 8
 
@@ -29,16 +30,16 @@ class TinyBlock(nn.Module):
 
 
 class TinyDecoder(nn.Module):
-    """Scaled latents (B, C, h, w) to images (B, 3, 8h, 8w) in [−1, 1], not clamped."""
+    """Scaled latents (B, C, h, w) to images (B, 3, f·h, f·w) in [−1, 1], not clamped; f = 2^levels."""
 
-    def __init__(self, latent_channels: int = 4) -> None:
+    def __init__(self, latent_channels: int = 4, levels: int = LEVELS, width: int = WIDTH) -> None:
         super().__init__()
-        self.latent_channels, self.factor = latent_channels, 2**LEVELS
-        layers: list[nn.Module] = [nn.Conv2d(latent_channels, WIDTH, 3, padding=1), nn.ReLU()]
-        for _ in range(LEVELS):
-            layers += [TinyBlock(WIDTH), TinyBlock(WIDTH), TinyBlock(WIDTH), nn.Upsample(scale_factor=2)]
-            layers.append(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False))
-        layers += [TinyBlock(WIDTH), nn.Conv2d(WIDTH, 3, 3, padding=1)]
+        self.latent_channels, self.factor = latent_channels, 2**levels
+        layers: list[nn.Module] = [nn.Conv2d(latent_channels, width, 3, padding=1), nn.ReLU()]
+        for _ in range(levels):
+            layers += [TinyBlock(width), TinyBlock(width), TinyBlock(width), nn.Upsample(scale_factor=2)]
+            layers.append(nn.Conv2d(width, width, 3, padding=1, bias=False))
+        layers += [TinyBlock(width), nn.Conv2d(width, 3, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

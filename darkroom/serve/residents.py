@@ -42,9 +42,10 @@ class Resident:
     def jpeg(self, x0: Any) -> bytes:
         """What a clean estimate (1, C, h, w) looks like."""
         if self.preview is None:
+            from darkroom.checkpoints.taesd import decoder_beside
             from darkroom.engine.preview import Preview
 
-            self.preview = Preview(self.loaded.model)
+            self.preview = Preview(self.loaded.model, decoder_beside(self.loaded.hashed))
         return self.preview.jpeg(x0)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.checkpoints.native import load_strict, read_network, require_same, write_network
+from darkroom.checkpoints.native import load_strict, require_same, write_network
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
@@ -28,6 +28,7 @@ from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import FIRST_STAGES
 from darkroom.training.config import LoopConfig
+from darkroom.training.model_ref import read_first_stage
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
 from darkroom.training.recipe_data import check_sizes, first_pictures, open_reader
@@ -65,7 +66,7 @@ class AutoencoderRecipe:
     buckets: BucketConfig | None = None  # sizes for pictures of any size
     first_stage: str | None = None  # a published one by name, kl-f8 say, built anew
     model: AutoencoderConfig | None = None  # all of its numbers instead; neither: the picture-book system's first stage
-    init_from: Path | None = None  # go on from this exported first stage …
+    init_from: str | None = None  # go on from this exported first stage, or from that of a model, as `-m` takes it …
     decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
     latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
     kind: Literal["autoencoder"] = "autoencoder"
@@ -218,10 +219,10 @@ class AutoencoderObjective:
         return mean.float(), (squares / count - mean.square()).sqrt().float()
 
 
-def _go_on_from(path: Path, autoencoder: Autoencoder) -> None:
-    """Fill `autoencoder` from an exported one; features that correct pictures start fresh where it had none."""
-    config = autoencoder.config
-    found, state = read_network(path, AutoencoderConfig)
+def _go_on_from(name: str, autoencoder: Autoencoder) -> None:
+    """Fill `autoencoder` from another one; features that correct pictures start fresh where it had none."""
+    config, path = autoencoder.config, Path(name)
+    found, state = read_first_stage(name)
     if found == replace(config, refine_channels=0) != config:
         fresh = autoencoder.state_dict()
         for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):  # the picture's rows come first

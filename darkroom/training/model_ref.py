@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
@@ -20,7 +21,7 @@ from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System
 from darkroom.systems.system_file import find_system
 
-__all__ = ["FRESH", "let_learn", "load_model_ref", "require_known", "system_of"]
+__all__ = ["FRESH", "let_learn", "load_model_ref", "read_first_stage", "require_known", "system_of"]
 
 FRESH = ":fresh"
 
@@ -64,7 +65,7 @@ def let_learn(model: LatentDiffusion) -> LatentDiffusion:
 def _first_stage(name: str, system: System) -> Autoencoder:
     """`InputError` if its latents are not what `system` denoises."""
     path = Path(name)
-    if not (os.path.isfile(path) and path.suffix == ".safetensors" and "config" in open_weights(path).metadata):
+    if not _is_exported(path):
         return load_first_stage(name, system.autoencoder, torch.float32)
     config, state = read_network(path, AutoencoderConfig)
     for key in ("factor", "latent_channels"):
@@ -73,6 +74,20 @@ def _first_stage(name: str, system: System) -> Autoencoder:
     stage = Autoencoder(config)
     load_strict(stage, state, path)
     return stage
+
+
+def read_first_stage(name: str) -> tuple[AutoencoderConfig, dict[str, Tensor]]:
+    """The configuration and the float32 state dict of a first stage that a recipe exported, or of that of a model, any
+    that `-m` takes. `InputError` naming file and cause."""
+    if _is_exported(Path(name)):
+        return read_network(Path(name), AutoencoderConfig)
+    stage = load_checkpoint(name, torch.float32).model.autoencoder
+    return stage.config, stage.state_dict()
+
+
+def _is_exported(path: Path) -> bool:
+    """Whether the file at `path` is a network that a recipe of this project exported."""
+    return os.path.isfile(path) and path.suffix == ".safetensors" and "config" in open_weights(path).metadata
 
 
 def require_known(model: str) -> None:

@@ -28,6 +28,7 @@ RECIPE_KINDS.add("diffusion", ("diffusion", "DiffusionRecipe", "DiffusionObjecti
 RECIPE_KINDS.add("dmd2", ("distillation.dmd", "DmdRecipe", "DmdObjective"))
 RECIPE_KINDS.add("judge", ("judge", "JudgeRecipe", "JudgeObjective"))
 RECIPE_KINDS.add("ladd", ("distillation.ladd", "LaddRecipe", "LaddObjective"))
+RECIPE_KINDS.add("preview", ("preview", "PreviewRecipe", "PreviewObjective"))
 RECIPE_KINDS.add("progressive", ("distillation.progressive", "ProgressiveRecipe", "ProgressiveObjective"))
 RECIPE_KINDS.add("text", ("text", "TextRecipe", "TextObjective"))
 

@@ -19,6 +19,7 @@ import torch
 from darkroom.checkpoints.load import load_checkpoint
 from darkroom.checkpoints.lora import apply_loras, read_lora
 from darkroom.checkpoints.native import load_strict, read_network, save_system
+from darkroom.checkpoints.taesd import load_tiny_decoder
 from darkroom.config import to_dict
 from darkroom.data.buckets import BucketConfig
 from darkroom.engine.pipeline import Pipeline
@@ -42,6 +43,7 @@ from darkroom.training.distillation.progressive import ProgressiveRecipe
 from darkroom.training.distillation.student import DistillationRecipe
 from darkroom.training.loop import train
 from darkroom.training.model_ref import FRESH, system_of
+from darkroom.training.preview import PreviewRecipe
 from darkroom.training.recipe import LoadedRecipe
 from darkroom.training.smoke_data import request_for, write_smoke_data
 from darkroom.training.validation import ValidationConfig
@@ -87,6 +89,23 @@ def _narrow_autoencoder(recipe: AutoencoderRecipe, folder: Path) -> AutoencoderR
         discriminator_channels=8,
         data=write_smoke_data(folder / "data", side, None),
         buckets=_small_buckets(recipe.buckets, side, stage.factor),
+    )
+
+
+def _narrow_preview(recipe: PreviewRecipe, folder: Path) -> PreviewRecipe:
+    """The recipe on a narrow copy of its model's system."""
+    if recipe.model not in SYSTEMS:
+        raise InputError(f"--smoke does not read {recipe.model}: name a system of the catalog, model=NAME")
+    system = narrowed(SYSTEMS[recipe.model])
+    write_narrow_vocabulary(folder)
+    side, factor = _side(system), system.autoencoder.factor
+    return replace(
+        recipe,
+        model=str(_write_model(system, folder / "base", folder)),
+        vae=None,
+        width=8,
+        data=write_smoke_data(folder / "data", side, None),
+        buckets=_small_buckets(recipe.buckets, side, factor),
     )
 
 
@@ -209,10 +228,19 @@ def _decode(recipe: AutoencoderRecipe, folder: Path) -> np.ndarray:
     return to_bytes(stage.eval().decode(latents))[0]
 
 
+@torch.no_grad()
+def _previewed(recipe: PreviewRecipe, folder: Path) -> np.ndarray:
+    decoder = load_tiny_decoder(folder / "run" / "export" / "taesd_decoder.safetensors")
+    side = LEAST_SIDE // decoder.factor
+    latents = torch.randn(1, decoder.latent_channels, side, side, generator=torch.Generator().manual_seed(0))
+    return to_bytes(decoder(latents))[0]
+
+
 # Recipe class → what makes a narrow recipe in a folder, and what draws from the export of its run there.
 KINDS: dict[type, tuple[Callable[[Any, Path], Any], Callable[[Any, Path], np.ndarray]]] = {
     AutoencoderRecipe: (_narrow_autoencoder, _decode),
     DiffusionRecipe: (_narrow_diffusion, _draw),
+    PreviewRecipe: (_narrow_preview, _previewed),
     **dict.fromkeys(
         (AddRecipe, ConsistencyRecipe, DmdRecipe, LaddRecipe, ProgressiveRecipe), (_narrow_distillation, _draw)
     ),

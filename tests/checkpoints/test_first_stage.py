@@ -10,6 +10,7 @@ from darkroom.checkpoints.native import write_network
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
+from darkroom.systems.build import LatentDiffusion
 
 CONFIG = AutoencoderConfig(32, (1, 2), 1, 2, (False, False), True, 4, 4, KLConfig())
 
@@ -49,6 +50,12 @@ def test_what_a_recipe_exports_is_taken(tmp_path: Path) -> None:
     assert ours.state_dict().keys() == trained.state_dict().keys()
     for name, tensor in trained.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor.bfloat16().float())
+
+
+def test_that_of_a_whole_model_is_taken(tiny_folder: Path, tiny_model: LatentDiffusion) -> None:
+    ours = load_first_stage(str(tiny_folder), tiny_model.system.autoencoder, torch.float32)
+    for name, tensor in tiny_model.autoencoder.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], tensor)
 
 
 def test_what_does_not_fit_is_named(peer: AutoencoderKL, tmp_path: Path) -> None:

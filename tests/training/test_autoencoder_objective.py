@@ -18,6 +18,7 @@ from darkroom.models.classifier import Classifier, ClassifierConfig
 from darkroom.models.judge import Judge, JudgeConfig
 from darkroom.models.lpips import LPIPS
 from darkroom.models.perceptual import feature_distance
+from darkroom.systems.build import LatentDiffusion
 from darkroom.training.autoencoder import (
     AutoencoderObjective,
     AutoencoderRecipe,
@@ -72,7 +73,7 @@ def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
     first = recipe(classifier)
     train(AutoencoderObjective(first), first.loop, tmp_path / "first", recipe=first)
     r = recipe(
-        None, init_from=tmp_path / "first" / "export" / "autoencoder.safetensors", decoder_only=True, latent_noise=0.5
+        None, init_from=str(tmp_path / "first" / "export" / "autoencoder.safetensors"), decoder_only=True, latent_noise=0.5
     )
     objective = AutoencoderObjective(r)
     images = objective.batch(first_places(objective.reader, 4))
@@ -153,7 +154,7 @@ def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_p
     plain = AutoencoderObjective(recipe(None))
     write_network(tmp_path / "plain.safetensors", plain.autoencoder, MODEL, {})
     grown = AutoencoderObjective(
-        recipe(None, init_from=tmp_path / "plain.safetensors", model=replace(MODEL, refine_channels=6))
+        recipe(None, init_from=str(tmp_path / "plain.safetensors"), model=replace(MODEL, refine_channels=6))
     )
     images = plain.batch(first_places(plain.reader, 2))
     assert torch.allclose(grown.autoencoder.eval()(images), plain.autoencoder.eval()(images), atol=0.02)  # bf16 file
@@ -161,10 +162,17 @@ def test_a_stage_that_corrects_its_pictures_goes_on_from_one_that_does_not(tmp_p
         AutoencoderObjective(
             recipe(
                 None,
-                init_from=tmp_path / "plain.safetensors",
+                init_from=str(tmp_path / "plain.safetensors"),
                 model=replace(MODEL, channel_mult=(1, 2), refine_channels=6),
             )
         )
+
+
+def test_it_goes_on_from_the_first_stage_of_a_model(tiny_folder: Path, tiny_model: LatentDiffusion) -> None:
+    stage = tiny_model.autoencoder
+    objective = AutoencoderObjective(recipe(None, init_from=str(tiny_folder), model=stage.config))
+    for name, tensor in stage.state_dict().items():
+        assert torch.equal(objective.autoencoder.state_dict()[name], tensor)
 
 
 def test_exported_latents_have_unit_variance_unless_the_decoder_trained_alone(tmp_path: Path) -> None:
@@ -175,7 +183,7 @@ def test_exported_latents_have_unit_variance_unless_the_decoder_trained_alone(tm
     standard = objective.autoencoder.encode(images)
     assert torch.allclose(standard.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-3)
     assert not torch.allclose(before, standard)
-    r = recipe(None, init_from=tmp_path / "autoencoder.safetensors", decoder_only=True)
+    r = recipe(None, init_from=str(tmp_path / "autoencoder.safetensors"), decoder_only=True)
     alone = AutoencoderObjective(r)
     before = alone.autoencoder.encode(images)
     alone.export(tmp_path / "alone", {})
@@ -245,7 +253,7 @@ def test_a_first_stage_of_another_shape_is_not_gone_on_from(tmp_path: Path) -> N
     other = replace(MODEL, channels=64)
     write_network(tmp_path / "other.safetensors", Autoencoder(other), other, {})
     with pytest.raises(InputError, match=r"holds another network: its channels is 64, expected is 32"):
-        AutoencoderObjective(recipe(None, init_from=tmp_path / "other.safetensors"))
+        AutoencoderObjective(recipe(None, init_from=str(tmp_path / "other.safetensors")))
 
 
 def test_a_model_that_cannot_be_built_is_the_recipes_fault() -> None:
