@@ -29,8 +29,8 @@ def load_first_stage(
     name: str, config: AutoencoderConfig, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Autoencoder:
     """The autoencoder of shape `config` in a file (alone, or inside a whole checkpoint), a folder of Diffusers (the
-    component, or a pipeline with one), a hub id, or what a recipe exported, alone or in a whole model. `InputError` naming what is missing, left
-    over or of another shape.
+    component, or a pipeline with one), a hub id, or what a recipe exported, alone or in a whole model. `InputError`
+    naming what is missing, left over or of another shape.
     """
     path = locate(name)
     tensors = _tensors(path)

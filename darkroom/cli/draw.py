@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from darkroom.checkpoints.model_folders import ModelFolders
     from darkroom.cli.models import Additions, Models
     from darkroom.cli.output import Output
-    from darkroom.engine.pipeline import Events, Pipeline
+    from darkroom.engine.pipeline import Events
     from darkroom.engine.run import Picture
     from darkroom.requests.records import Found
     from darkroom.requests.xyz import Axis

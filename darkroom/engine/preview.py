@@ -24,7 +24,7 @@ SAMPLES, POSITIONS = 8, 16  # pictures that the map is fitted to, and their side
 
 
 class Preview:
-    """Estimates to small pictures: by a linear map fitted to the model's own first stage, or by a tiny decoder (TAESD's)."""
+    """Estimates to small pictures: by a linear map fitted to the model's own first stage, or by a tiny decoder."""
 
     def __init__(self, model: LatentDiffusion, taesd: Path | None = None) -> None:
         self.decoder = None if taesd is None else _decoder(taesd, model)

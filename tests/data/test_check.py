@@ -89,7 +89,12 @@ def on_white(spot: tuple[int, int], color: tuple[int, int, int] = (40, 40, 40)) 
 
 
 def test_drawings_on_white_are_told_apart_by_one_spot() -> None:
-    drawings = [on_white((8, 8)), on_white((8, 40)), on_white((8, 8), (40, 40, 200)), np.full((64, 64, 3), 255, np.uint8)]
+    drawings = [
+        on_white((8, 8)),
+        on_white((8, 40)),
+        on_white((8, 8), (40, 40, 200)),
+        np.full((64, 64, 3), 255, np.uint8),
+    ]
     assert list(near_duplicates([thumbnail(d) for d in drawings])) == []
     buffer = io.BytesIO()
     Image.fromarray(drawings[1]).resize((90, 90), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)

@@ -73,7 +73,10 @@ def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
     first = recipe(classifier)
     train(AutoencoderObjective(first), first.loop, tmp_path / "first", recipe=first)
     r = recipe(
-        None, init_from=str(tmp_path / "first" / "export" / "autoencoder.safetensors"), decoder_only=True, latent_noise=0.5
+        None,
+        init_from=str(tmp_path / "first" / "export" / "autoencoder.safetensors"),
+        decoder_only=True,
+        latent_noise=0.5,
     )
     objective = AutoencoderObjective(r)
     images = objective.batch(first_places(objective.reader, 4))

@@ -24,9 +24,7 @@ def recipe(model: Path, steps: int = 2) -> PreviewRecipe:
     return PreviewRecipe(loop, PictureBookConfig(32, 8), str(model), width=8)
 
 
-def test_it_learns_and_previews_are_made_by_it(
-    tiny_folder: Path, tiny_model: LatentDiffusion, tmp_path: Path
-) -> None:
+def test_it_learns_and_previews_are_made_by_it(tiny_folder: Path, tiny_model: LatentDiffusion, tmp_path: Path) -> None:
     r = recipe(tiny_folder, steps=25)
     objective = PreviewObjective(r)
     places = first_places(objective.reader, 8)
