@@ -8,13 +8,14 @@ from pathlib import Path
 
 from darkroom.data.dataset import Dataset
 from darkroom.data.folder import Folder, FolderConfig
+from darkroom.data.hub import Hub, HubConfig, is_saved
 from darkroom.data.kohya import KohyaConfig, open_kohya
 from darkroom.data.shards import Shards, ShardsConfig
 from darkroom.data.source import PictureBook, PictureBookConfig
 
 __all__ = ["DatasetConfig", "open_dataset", "open_unchecked"]
 
-DatasetConfig = PictureBookConfig | FolderConfig | KohyaConfig | ShardsConfig
+DatasetConfig = PictureBookConfig | FolderConfig | KohyaConfig | ShardsConfig | HubConfig
 
 
 def open_dataset(config: DatasetConfig) -> Dataset:
@@ -30,6 +31,8 @@ def open_dataset(config: DatasetConfig) -> Dataset:
             return open_kohya(config)
         case ShardsConfig():
             return Shards(config)
+        case HubConfig():
+            return Hub(config)
 
 
 def open_unchecked(path: Path) -> tuple[Dataset, list[str | None]]:
@@ -37,6 +40,9 @@ def open_unchecked(path: Path) -> tuple[Dataset, list[str | None]]:
     if (os.path.isdir(path) and any(path.glob("*.tar"))) or path.suffix == ".tar":
         shards = Shards(ShardsConfig(path, caption=""))
         return shards, [shards.text(i) or None for i in range(len(shards))]
+    if is_saved(path):
+        rows = Hub(HubConfig(str(path), caption=""))
+        return rows, [rows.text(i) or None for i in range(len(rows))]
     numbered = [p for p in path.iterdir() if p.is_dir()] if os.path.isdir(path) else []
     if path.suffix == ".toml" or (numbered and all(re.match(r"\d+_", p.name) for p in numbered)):
         joined = open_kohya(KohyaConfig(path), once=True)
