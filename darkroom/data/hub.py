@@ -23,7 +23,8 @@ CAPTIONS = ("caption", "text", "prompt", "txt")
 
 @dataclass(frozen=True)
 class HubConfig:
-    """`path`: an id of the Hub such as `owner/name`, a folder that `save_to_disk` wrote, or one of arrow or parquet files.
+    """`path`: an id of the Hub such as `owner/name`, a folder that `save_to_disk` wrote, or one of arrow or
+    parquet files.
     What was fetched once is read without a network.
     """
 

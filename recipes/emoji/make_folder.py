@@ -49,10 +49,6 @@ context_dim = 128
 vector = "none"
 vector_dim = 0
 
-[autoencoder]
-channels = 64
-refine_channels = 0
-
 [defaults]
 width = 64
 height = 64
