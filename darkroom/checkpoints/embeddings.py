@@ -14,10 +14,9 @@ from darkroom.checkpoints.fingerprint import sha256
 from darkroom.checkpoints.folders import EMBEDDINGS, named_files
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
-from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.caption import CaptionConfig
 from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
-from darkroom.models.clip import ClipTextConfig
 from darkroom.systems import SYSTEMS, System
 
 __all__ = [
@@ -107,7 +106,7 @@ def describe_embedding(weights: Weights) -> dict[str, str] | None:
     if parts is None or any(len(stored.shape) not in (1, 2) for stored in parts):
         return None
     widths = [stored.shape[-1] for stored in parts]
-    if not set(widths) <= {tower.width for system in SYSTEMS.values() for tower in _towers(system)}:
+    if not set(widths) <= {width for system in SYSTEMS.values() for width in _widths(system)}:
         return None
     count = parts[0].shape[0] if len(parts[0].shape) == 2 else 1
     return {"kind": "embedding (textual inversion)", "vectors": f"{count}", "widths": ", ".join(map(str, widths))}
@@ -117,8 +116,9 @@ def _name_of(path: Path) -> str:
     return path.parent.name if path.name in EMBEDDINGS.single else path.stem
 
 
-def _towers(system: System) -> list[ClipTextConfig]:
-    return [t.tower for c in system.embedders if isinstance(c, ClipTextEmbedderConfig) for t in c.towers]
+def _widths(system: System) -> list[int]:
+    """Of the vectors that its text towers read."""
+    return [width for c in system.embedders if isinstance(c, CaptionConfig) for width in c.vector_widths]
 
 
 def _parts(tensors: Mapping[str, Stored]) -> list[Stored] | None:
@@ -134,21 +134,21 @@ def _parts(tensors: Mapping[str, Stored]) -> list[Stored] | None:
 
 
 def _embedding(name: str, tensors: Mapping[str, Stored], where: str, system: System) -> Embedding:
-    towers = _towers(system)
-    if not towers:
-        raise InputError(f"{where} is an embedding, and {system.name} has no CLIP text encoder that reads one")
+    widths = _widths(system)
+    if not widths:
+        raise InputError(f"{where} is an embedding, and {system.name} has no text encoder that reads one")
     parts = _parts(tensors)
     if parts is None:
         shown = ", ".join(printable(n) for n in list(tensors)[:3])
         raise InputError(f"{where} is no embedding: its {len(tensors)} tensors ({shown}) are not those of one")
     found: list[torch.Tensor] = []
-    for tower in towers:
-        fitting = next((s for s in parts if s.shape[-1:] == (tower.width,)), None)
+    for width in widths:
+        fitting = next((s for s in parts if s.shape[-1:] == (width,)), None)
         if fitting is None:
-            widths = " and ".join(str(s.shape[-1] if s.shape else 1) for s in parts)
-            expected = " and ".join(str(t.width) for t in towers)
+            given = " and ".join(str(s.shape[-1] if s.shape else 1) for s in parts)
+            expected = " and ".join(map(str, widths))
             raise InputError(
-                f"{where} holds vectors of width {widths}, {system.name} reads {expected}: made for another model?"
+                f"{where} holds vectors of width {given}, {system.name} reads {expected}: made for another model?"
             )
         found.append(_vectors(fitting, where))
     if len({len(vectors) for vectors in found}) > 1:

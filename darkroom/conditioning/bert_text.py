@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized, refuse_embeddings
-from darkroom.conditioning.weighted_text import WeightedText, token_weights
+from darkroom.conditioning.caption import CaptionConfig
+from darkroom.conditioning.transformer_text import TransformerText
 from darkroom.models.bert_tokenizer import BertTokenizer
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 
@@ -30,11 +26,14 @@ class BertTextConfig(CaptionConfig):
     drop_rate: float = 0.0
     kind: Literal["bert_text"] = "bert_text"
 
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        return (self.width,)
 
-class BertText(CaptionEmbedder):
-    """Absent: the empty sentence, fully encoded, which is also the unconditional branch."""
 
+class BertText(TransformerText):
     config: BertTextConfig
+    tokenizer: BertTokenizer
 
     def __init__(self, config: BertTextConfig) -> None:
         super().__init__(config)
@@ -49,18 +48,3 @@ class BertText(CaptionEmbedder):
 
     def files(self) -> list[Path]:
         return self.tokenizer.files()
-
-    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
-        return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
-
-    def _tokenized(self, text: WeightedText) -> Tokenized:
-        refuse_embeddings(text)
-        length = self.tokenizer.length
-        weights = token_weights(text, self.tokenizer.pieces, length - 2)
-        return Tokenized(text.text, [1.0, *weights, *[1.0] * (length - 1 - len(weights))])  # behind [CLS]
-
-    def prepare(self, values: Sequence[str | None]) -> Tensor:
-        return torch.tensor([self.tokenizer.encode(text or "") for text in values])  # (B, length)
-
-    def features(self, prepared: Tensor) -> Tensor:
-        return self.transformer(prepared)  # (B, length, width)

@@ -1,8 +1,8 @@
-"""What the embedders of captions have in common: words can be weighted."""
+"""What the embedders of captions have in common: words can be weighted, and made of learned vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from darkroom.conditioning.emphasis import EMPHASES, Emphasis
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
 
-__all__ = ["CaptionConfig", "CaptionEmbedder", "Tokenized", "refuse_embeddings"]
+__all__ = ["CaptionConfig", "CaptionEmbedder", "Tokenized", "WordTable"]
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,45 @@ class CaptionConfig(EmbedderConfig):
     key = "caption"
     reads = ("prompt", "negative_prompt")
 
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        """Of the vectors that stand for words, by tower."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """What a tower knows words by: vectors (n, width), and the numbers of those that a text is read as."""
+
+    vectors: Tensor
+    numbers: Callable[[str], list[int]]
+
 
 class CaptionEmbedder(Embedder):
     """Reads the caption as tokens. A subclass says how it makes tokens of a weighted text, and features of tokens."""
 
     slot = "tokens"
     guided = True
+    config: CaptionConfig
 
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
         """Texts (None: no text), all in equally many chunks, as their features are to be mixed."""
+        raise NotImplementedError
+
+    def word_tables(self) -> list[WordTable]:
+        """By tower."""
+        raise NotImplementedError
+
+    def shared(self, value: Any, vectors: int) -> Any:
+        """`value` of `tokenize` cut to what is read at once, its learned words all made of the same `vectors` vectors,
+        which whoever calls `forward` hands over."""
         raise NotImplementedError
 
     def encode(self, values: Sequence[Any], clip_skip: int | None, device: torch.device) -> Tensor | Conditioning:
         """`prepare` and `forward` of what `tokenize` gave, all in equally many chunks."""
         return self(self.prepare(values).to(device), clip_skip)
 
-    def features(self, prepared: Tensor) -> Tensor:
+    def features(self, prepared: Tensor, learned: Sequence[Tensor]) -> Tensor:
         """Prepared tokens (B, …) to features (B, L, D)."""
         raise NotImplementedError
 
@@ -57,11 +80,14 @@ class CaptionEmbedder(Embedder):
         """Features (length, width) are weighted block by block: the blocks' length, and their widths side by side."""
         return length, [width]
 
-    def forward(self, prepared: Tensor, clip_skip: int | None = None) -> Tensor | Conditioning:
-        """`clip_skip`: the last layer of CLIP's text encoder to run, counted from its end; 1 is the last."""
+    def forward(
+        self, prepared: Tensor, clip_skip: int | None = None, learned: Sequence[Tensor] = ()
+    ) -> Tensor | Conditioning:
+        """`clip_skip`: the last layer of CLIP's text encoder to run, counted from its end; 1 is the last. `learned`:
+        for each tower the vectors (n, width) that its tokens from the vocabulary on stand for."""
         if clip_skip is not None:
             raise InputError(f"clip skip is {clip_skip}, but this system has no CLIP text encoder")
-        return self.features(prepared)
+        return self.features(prepared, learned)
 
     def condition(
         self,
@@ -84,6 +110,13 @@ class CaptionEmbedder(Embedder):
             rows.append(_mixed(encoded[start : start + len(mixture)], [share for _, share in mixture]))
             start += len(mixture)
         return rows
+
+    def require_widths(self, text: WeightedText) -> None:
+        """`InputError` where embeddings in `text` were made for another text encoder."""
+        widths = list(self.config.vector_widths)
+        for e in text.embeddings:
+            if (own := [v.shape[-1] for v in e.vectors]) != widths:
+                raise InputError(f"the embedding {e.name!r} holds vectors of widths {own}, expected are {widths}")
 
     def _encode(
         self, tokenized: Sequence[Tokenized], clip_skip: int | None, device: torch.device
@@ -114,12 +147,6 @@ def _weigh(chunk: Tensor, weights: Tensor, blank: Tensor, widths: list[int], how
         return chunk
     towers = zip(chunk.split(widths, dim=1), blank.split(widths, dim=1))  # each by itself: their means differ
     return torch.cat([how.apply(x.float(), weights, empty.float()) for x, empty in towers], dim=1).to(chunk.dtype)
-
-
-def refuse_embeddings(text: WeightedText) -> None:
-    """`InputError` where a text encoder reads none."""
-    if text.embeddings:
-        raise InputError(f"this system's text encoder reads no embeddings such as {text.embeddings[0].name!r}")
 
 
 def _weighted(caption: WeightedText | str | None) -> WeightedText | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized
+from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized, WordTable
 from darkroom.conditioning.chunks import Chunk, chunked
 from darkroom.conditioning.conditioning import Conditioning
-from darkroom.conditioning.embedding import Embedding
+from darkroom.conditioning.embedding import Embedding, same_vectors
 from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.errors import InputError
 from darkroom.models.clip import ClipTextConfig, ClipTextTower, TextFeatures
@@ -43,6 +43,10 @@ class ClipTextEmbedderConfig(CaptionConfig):
     absent: Literal["empty", "zeros"]
     drop_rate: float = 0.0
     kind: Literal["clip_text"] = "clip_text"
+
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        return tuple(t.tower.width for t in self.towers)
 
 
 @dataclass(frozen=True)
@@ -90,10 +94,7 @@ class ClipText(CaptionEmbedder):
         ]
 
     def _chunks(self, text: WeightedText) -> list[list[Chunk]]:
-        widths = [t.tower.width for t in self.config.towers]
-        for e in text.embeddings:
-            if (own := [v.shape[-1] for v in e.vectors]) != widths:
-                raise InputError(f"the embedding {e.name!r} holds vectors of widths {own}, expected are {widths}")
+        self.require_widths(text)
         sizes = [t.tower.vocabulary for t in self.config.towers]
         return [chunked(tokenizer, text, size) for tokenizer, size in zip(self.tokenizers, sizes)]
 
@@ -105,6 +106,17 @@ class ClipText(CaptionEmbedder):
             weights += [1.0, *chunk.weights, *[1.0] * (self.tokenizers[0].length - 1 - len(chunk.weights))]
         tokens = tuple(tuple(tuple(c.tokens) for c in t) for t in towers)
         return Tokenized(TokenChunks(tokens, text.embeddings), weights, count)
+
+    def word_tables(self) -> list[WordTable]:
+        towers: list[Any] = list(self.towers)
+        return [WordTable(t.token_embedding.weight, tokenizer.tokens) for t, tokenizer in zip(towers, self.tokenizers)]
+
+    def shared(self, value: TokenChunks, vectors: int) -> TokenChunks:
+        """The first chunk."""
+        sizes = [t.tower.vocabulary for t in self.config.towers]
+        return TokenChunks(
+            tuple((tuple(same_vectors(n, s, vectors) for n in chunks[0]),) for chunks, s in zip(value.towers, sizes))
+        )
 
     def blocks(self, length: int, width: int) -> tuple[int, list[int]]:
         return self.tokenizers[0].length, [t.tower.width for t in self.config.towers]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Embedding"]
+__all__ = ["Embedding", "same_vectors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,3 +24,8 @@ class Embedding:
     def __len__(self) -> int:
         """How many tokens it stands for."""
         return len(self.vectors[0])
+
+
+def same_vectors(token: int, vocabulary: int, vectors: int) -> int:
+    """The number of a token when all words that were learned are made of the same `vectors` vectors."""
+    return token if token < vocabulary else vocabulary + (token - vocabulary) % vectors

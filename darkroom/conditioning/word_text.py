@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from darkroom.conditioning.caption import CaptionConfig, CaptionEmbedder, Tokenized, refuse_embeddings
-from darkroom.conditioning.weighted_text import WeightedText, token_weights
+from darkroom.conditioning.caption import CaptionConfig
+from darkroom.conditioning.transformer_text import TransformerText
 from darkroom.models.text_transformer import TextTransformer, TextTransformerConfig
 from darkroom.models.tokenizer import WordTokenizer
 
@@ -30,11 +26,14 @@ class WordTextConfig(CaptionConfig):
     drop_rate: float
     kind: Literal["word_text"] = "word_text"
 
+    @property
+    def vector_widths(self) -> tuple[int, ...]:
+        return (self.width,)
 
-class WordText(CaptionEmbedder):
-    """Absent: the empty sentence, which is also the unconditional branch."""
 
+class WordText(TransformerText):
     config: WordTextConfig
+    tokenizer: WordTokenizer
 
     def __init__(self, config: WordTextConfig) -> None:
         super().__init__(config)
@@ -43,18 +42,3 @@ class WordText(CaptionEmbedder):
         self.transformer = TextTransformer(
             TextTransformerConfig(len(self.tokenizer), c.length, c.width, c.layers, c.heads, c.head_dim)
         )
-
-    def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
-        return [Tokenized(None) if t is None else self._tokenized(t) for t in texts]
-
-    def _tokenized(self, text: WeightedText) -> Tokenized:
-        refuse_embeddings(text)
-        length = self.tokenizer.length
-        weights = token_weights(text, self.tokenizer.split, length - 1)
-        return Tokenized(text.text, [*weights, *[1.0] * (length - len(weights))])
-
-    def prepare(self, values: Sequence[str | None]) -> Tensor:
-        return torch.tensor([self.tokenizer.encode(text or "") for text in values])  # (B, length)
-
-    def features(self, prepared: Tensor) -> Tensor:
-        return self.transformer(prepared)  # (B, length, width)

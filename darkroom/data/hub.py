@@ -167,7 +167,7 @@ def _opened(config: HubConfig) -> Any:
         raise InputError(f"the data set {config.path} cannot be read: {type(error).__name__}: {said}") from None
     if isinstance(found, dict):  # a folder with all splits
         if config.split not in found:
-            known = ", ".join(nearest(config.split, list(found)))
+            known = ", ".join(nearest(config.split, [str(split) for split in found]))
             raise InputError(f"{config.path} has no split {config.split!r}; known are: {known}")
         found = found[config.split]
     return found

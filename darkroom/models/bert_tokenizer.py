@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -25,6 +26,8 @@ class BertTokenizer:
     encoder's table, which every token must have.
     """
 
+    front = 1  # [CLS]
+
     def __init__(self, length: int = 77, folder: Path | None = None, rows: int | None = None) -> None:
         self.length = length
         self.folder = folder
@@ -41,15 +44,18 @@ class BertTokenizer:
             self._tokenizer = _build(find_bert_vocabulary(self.folder), self.rows)
         return self._tokenizer
 
-    def pieces(self, text: str) -> list[int]:
+    def numbers(self, text: str) -> list[int]:
         """The pieces of `text`, as many as there are, without what frames them."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def encode(self, text: str) -> list[int]:
-        """`text` as exactly `length` numbers, cut if it has too many pieces."""
-        pieces = self.pieces(text)[: self.length - 2]
-        framed = [self._special(START), *pieces, self._special(END)]
+    def frame(self, numbers: Sequence[int]) -> list[int]:
+        """Exactly `length` numbers: start, pieces, cut if they are too many, end and padding."""
+        framed = [self._special(START), *numbers[: self.length - 2], self._special(END)]
         return framed + [self._special(PADDING)] * (self.length - len(framed))
+
+    def encode(self, text: str) -> list[int]:
+        """`text` as exactly `length` numbers."""
+        return self.frame(self.numbers(text))
 
     def _special(self, token: str) -> int:
         number = self.tokenizer.token_to_id(token)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from darkroom.nn.attention import Attention
 from darkroom.nn.layers import Linear
@@ -39,12 +40,20 @@ class TextTransformer(nn.Module):
         self.norm = nn.LayerNorm(c.width)
         self.to_logits = Linear(c.width, c.vocabulary) if c.logits else None
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, learned: Tensor | None = None) -> Tensor:
+        """`tokens` from the vocabulary on number the vectors `learned` (n, width)."""
         positions = torch.arange(tokens.shape[1], device=tokens.device)
-        x = self.token_embedding(tokens) + self.position_embedding(positions)
+        x = self._embed(tokens, learned) + self.position_embedding(positions)
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
+
+    def _embed(self, tokens: Tensor, learned: Tensor | None) -> Tensor:
+        """(B, length) to (B, length, width)."""
+        if learned is None:
+            return self.token_embedding(tokens)
+        table = self.token_embedding.weight
+        return F.embedding(tokens, torch.cat([table, learned.to(table)]))
 
 
 class TextLayer(nn.Module):

@@ -14,6 +14,8 @@ class WordTokenizer:
     Token 0 is padding, 1 unknown, 2 the end of the sentence; then the words in the order given.
     """
 
+    front = 0  # nothing stands before a text
+
     def __init__(self, words: Sequence[str], length: int) -> None:
         self.words = tuple(words)
         self.length = length
@@ -34,7 +36,15 @@ class WordTokenizer:
         """Words of `text` that the vocabulary lacks."""
         return [word for word in self.split(text) if word not in self.index]
 
+    def numbers(self, text: str) -> list[int]:
+        """Of the words of `text`, as many as there are."""
+        return [self.index.get(word, 1) for word in self.split(text)]
+
+    def frame(self, numbers: Sequence[int]) -> list[int]:
+        """Exactly `length` numbers: cut, the end, padding."""
+        own = numbers[: self.length - 1]
+        return [*own, 2, *[0] * (self.length - 1 - len(own))]
+
     def encode(self, text: str) -> list[int]:
-        """Exactly `length` token numbers: cut at the end or padded."""
-        tokens = [self.index.get(word, 1) for word in self.split(text)][: self.length - 1]
-        return [*tokens, 2, *[0] * (self.length - 1 - len(tokens))]
+        """`text` as exactly `length` numbers."""
+        return self.frame(self.numbers(text))

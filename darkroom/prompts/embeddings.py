@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from darkroom.checkpoints.embeddings import EmbeddingFolders
-from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
+from darkroom.conditioning.caption import CaptionConfig
 from darkroom.conditioning.embedding import Embedding
 from darkroom.errors import InputError, printable
 from darkroom.prompts.tree import Alternate, Edit, Learned, Node, Prompt, Sentence, Text, Weighted
@@ -22,7 +22,7 @@ NAMED = re.compile(r"[^\s,()\[\]|]+")  # what may be a name behind the mark
 def with_embeddings(prompt: Prompt, folders: EmbeddingFolders) -> Prompt:
     """`prompt` with the embeddings in `folders` in the places of their names, of any case; the longest name counts.
 
-    A bare name counts where no letter or digit stands right before or behind it, in systems with a CLIP text encoder.
+    A bare name counts where no letter or digit stands right before or behind it, in systems with a text encoder.
     Raises `InputError` where `embedding:` names none, and for files that do not fit the system.
     """
     reader = _Names(folders)
@@ -51,7 +51,7 @@ def _within(nodes: Sequence[Node]) -> Iterator[Embedding]:
 class _Names:
     def __init__(self, folders: EmbeddingFolders) -> None:
         self.folders = folders
-        self.reads = any(isinstance(e, ClipTextEmbedderConfig) for e in folders.system.embedders)
+        self.reads = any(isinstance(e, CaptionConfig) for e in folders.system.embedders)
         self.by_start: dict[str, list[str]] = {}  # the first letter of names → names, the longest first
         for name in sorted(folders.names, key=len, reverse=True):
             self.by_start.setdefault(name[:1], []).append(name)

@@ -28,7 +28,7 @@ def caption_fault(system: str) -> Callable[[str], str | None]:
                 return lambda text: _long(len(clip.tokens(text)), clip.length - 2)
             case BertTextConfig():
                 bert = BertTokenizer(config.length)
-                return lambda text: _long(len(bert.pieces(text)), bert.length - 2)
+                return lambda text: _long(len(bert.numbers(text)), bert.length - 2)
     raise InputError(f"the system {system} reads no captions")
 
 

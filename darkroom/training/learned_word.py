@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from darkroom.checkpoints.modelspec import architecture
 from darkroom.checkpoints.safetensors_file import write_safetensors
-from darkroom.conditioning.clip_text import ClipText, TokenChunks
+from darkroom.conditioning.caption import CaptionEmbedder, WordTable
 from darkroom.conditioning.embedding import Embedding
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError, require
@@ -46,10 +46,10 @@ class LearnedWord(nn.Module):
     def __init__(self, model: LatentDiffusion, config: EmbeddingConfig) -> None:
         super().__init__()
         embedder = dict(model.conditioner.embedders.items()).get("caption")
-        if not isinstance(embedder, ClipText):
-            raise InputError(f"embedding: {model.system.name} has no CLIP text encoder that reads one")
+        if not isinstance(embedder, CaptionEmbedder):
+            raise InputError(f"embedding: {model.system.name} has no text encoder that reads one")
         self.config = config
-        self.vectors = nn.ParameterList(_begun(embedder, i, config) for i in range(len(embedder.towers)))
+        self.vectors = nn.ParameterList(_begun(t, i, config) for i, t in enumerate(embedder.word_tables()))
         self._embedder = (embedder,)  # none of our parameters
         embedder.register_forward_pre_hook(self._hand_over, with_kwargs=True)
 
@@ -63,33 +63,24 @@ class LearnedWord(nn.Module):
     def embedding(self) -> Embedding:
         return Embedding(self.config.word, tuple(v.detach() for v in self.vectors))
 
-    def tokens(self, caption: str) -> TokenChunks:
-        """`caption` with the vectors, numbered from each tower's vocabulary on, in the word's place; 75 tokens."""
+    def tokens(self, caption: str) -> Any:
+        """`caption` as the text encoder's tokens, the vectors, numbered from the vocabulary on, in the word's place; as
+        many as it reads at once."""
         (embedder,), word = self._embedder, self.config.word
         texts = caption.split(word) if word in caption else ["", f" {caption}"]
         pieces = [Piece(texts[0])]
         for text in texts[1:]:
             pieces += [Piece(word, embedding=self.embedding), Piece(text)]
         (found,) = embedder.tokenize([WeightedText(tuple(pieces))])
-        sizes = [t.tower.vocabulary for t in embedder.config.towers]
-        first = [chunks[0] for chunks in found.value.towers]
-        return TokenChunks(
-            tuple((tuple(_shared(n, size, self.config.vectors) for n in c),) for c, size in zip(first, sizes))
-        )
+        return embedder.shared(found.value, self.config.vectors)
 
 
-def _shared(token: int, size: int, vectors: int) -> int:
-    """All occurrences of the word share the same vectors."""
-    return token if token < size else size + (token - size) % vectors
-
-
-def _begun(embedder: ClipText, tower: int, config: EmbeddingConfig) -> nn.Parameter:
-    table: Any = embedder.towers[tower]
-    weight: Tensor = table.token_embedding.weight.detach()
+def _begun(table: WordTable, tower: int, config: EmbeddingConfig) -> nn.Parameter:
+    weight = table.vectors.detach()
     if config.init is None:
         generator = torch.Generator().manual_seed(tower)
         return nn.Parameter(torch.randn(config.vectors, weight.shape[1], generator=generator) * weight.std().cpu())
-    numbers = embedder.tokenizers[tower].tokens(config.init)
+    numbers = table.numbers(config.init)
     if not numbers:
         raise InputError(f"embedding.init is {config.init!r}, at least one word expected")
     rows = [weight[numbers[i % len(numbers)]] for i in range(config.vectors)]

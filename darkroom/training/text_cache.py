@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from darkroom.conditioning.caption import CaptionEmbedder, Tokenized, refuse_embeddings
+from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.errors import InputError
@@ -56,8 +56,8 @@ class KeptText(CaptionEmbedder):
 
     def tokenize(self, texts: Sequence[WeightedText | None]) -> list[Tokenized]:
         for text in texts:
-            if text is not None:
-                refuse_embeddings(text)
+            if text is not None and text.embeddings:
+                raise InputError(f"{text.embeddings[0].name!r} is a learned word: the texts are encoded already")
         return self.whole.tokenize(texts)
 
     def blocks(self, length: int, width: int) -> tuple[int, list[int]]:

@@ -25,6 +25,7 @@ from PIL import Image
 # Groups of characters, by where Unicode keeps them: what a LoRA of one group is trained on.
 GROUPS = {
     "animal": (0x1F400, 0x1F43F),
+    "cat": (0x1F638, 0x1F640),
     "food": (0x1F345, 0x1F37F),
     "face": (0x1F600, 0x1F64F),
     "sport": (0x1F3BE, 0x1F3C9),

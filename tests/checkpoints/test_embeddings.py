@@ -88,7 +88,7 @@ WRONG = {
     "cube": ({"emb_params": torch.ones(1, 2, 768)}, "sd-v1-5", r"of shape \[1, 2, 768\]"),
     "scalar": ({"emb_params": torch.tensor(1.0)}, "sd-v1-5", "vectors of width 1,"),
     "a model": ({"a.weight": TWO, "b.weight": TWO + 1}, "sd-v1-5", "is no embedding: its 2 tensors"),
-    "no text": ({"emb_params": TWO}, "ldm_celeba256", "has no CLIP text encoder"),
+    "no text": ({"emb_params": TWO}, "ldm_celeba256", "has no text encoder"),
 }
 
 

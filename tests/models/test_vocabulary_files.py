@@ -85,7 +85,7 @@ def test_a_sound_file_is_read_up_to_the_rows_of_the_encoder(tmp_path: Path, word
 def test_bert(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n")
     with pytest.raises(InputError, match=r"vocab\.txt is no vocabulary of BERT: it lacks \[SEP\]"):
-        BertTokenizer(folder=tmp_path).pieces("cat")
+        BertTokenizer(folder=tmp_path).numbers("cat")
     (tmp_path / "vocab.txt").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"vocab\.txt is no vocabulary of BERT"):
-        BertTokenizer(folder=tmp_path).pieces("cat")
+        BertTokenizer(folder=tmp_path).numbers("cat")

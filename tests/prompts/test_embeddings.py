@@ -62,9 +62,9 @@ def test_unknown_and_unfit_names_are_refused(folders: EmbeddingFolders, tmp_path
     with pytest.raises(InputError, match="made for another model"):
         read("mine", other)
     assert read("mined", other) == [("mined", 1, 0)]
-    none = EmbeddingFolders(folders.folders, SYSTEMS["picturebook"])
+    none = EmbeddingFolders(folders.folders, SYSTEMS["ldm_celeba256"])
     assert read("mine", none) == [("mine", 1, 0)]
-    with pytest.raises(InputError, match="names the embedding 'mine', but picturebook reads none"):
+    with pytest.raises(InputError, match="names the embedding 'mine', but ldm_celeba256 reads none"):
         read("embedding:mine", none)
     with pytest.raises(InputError, match="known are: none"):
         read("embedding:mine", EmbeddingFolders([], narrow("sd-v1-5")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from narrow_checkpoints import narrow as unlike_widths
 from narrow_checkpoints import randomise, write_vocabulary
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from darkroom.checkpoints.embeddings import read_embedding
+from darkroom.checkpoints.embeddings import EmbeddingFolders, read_embedding
 from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError
+from darkroom.prompts.embeddings import with_embeddings
+from darkroom.prompts.grammar import parse
+from darkroom.prompts.schedule import flat
 from darkroom.systems import System
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.training.learned_word import EmbeddingConfig, LearnedWord, write_embedding
@@ -89,9 +93,28 @@ def test_diffusers_takes_the_file(tmp_path: Path) -> None:
         assert torch.allclose(table[tokenizer.convert_tokens_to_ids(token)], word.vectors[0][0])
 
 
-def test_what_cannot_be(tmp_path: Path, tiny_model: LatentDiffusion) -> None:
-    with pytest.raises(InputError, match=r"embedding: tiny has no CLIP text encoder that reads one"):
-        LearnedWord(tiny_model, EmbeddingConfig("cat"))
+def test_a_text_encoder_of_words_learns_one_too(tiny_model: LatentDiffusion, tmp_path: Path) -> None:
+    embedder: Any = tiny_model.conditioner.embedders["caption"]
+    plain = embedder(embedder.prepare(["a red cat"]))
+    word = LearnedWord(tiny_model, EmbeddingConfig("felix", 2, init="red cat"))
+    trained = embedder(embedder.prepare([word.tokens("a felix"), word.tokens("felix on snow")]))
+    assert torch.allclose(trained[:1], plain, atol=1e-5)  # it begins as the words that it is made of
+    path, _ = write_embedding(tmp_path, word.embedding, tiny_model.system, {})
+    folders = EmbeddingFolders([tmp_path], tiny_model.system)
+    prompt = with_embeddings(parse("a felix, felix"), folders)
+    said = flat(prompt.parts[0].prompt, 0, 4)
+    (drawn,) = embedder.condition([said], emphasis="a1111", clip_skip=None, device=torch.device("cpu"))
+    expected = embedder(embedder.prepare(["a red cat red cat"]))
+    assert torch.allclose(drawn.tokens, expected, atol=1e-5)
+    trained.square().sum().backward()
+    assert all(bool((p.grad != 0).any(dim=1).all()) for p in word.parameters())
+    assert read_embedding(path, tiny_model.system).vectors[0].shape == (2, tiny_model.system.embedders[0].width)
+    embedder._forward_pre_hooks.clear()  # the model is shared
+
+
+def test_what_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"embedding: ldm_celeba256 has no text encoder that reads one"):
+        LearnedWord(build(narrow("ldm_celeba256")), EmbeddingConfig("cat"))
     with pytest.raises(InputError, match=r"embedding.word is 'my cat'|embedding.word is my cat"):
         EmbeddingConfig("my cat")
     with pytest.raises(InputError, match=r"embedding.init is ' ', at least one word expected"):
