@@ -17,6 +17,7 @@ from darkroom.checkpoints.native import load_strict, require_same, write_network
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
+from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.draws import RowDraws
 from darkroom.errors import InputError, require
@@ -31,7 +32,8 @@ from darkroom.training.config import LoopConfig
 from darkroom.training.model_ref import read_first_stage
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
-from darkroom.training.recipe_data import check_sizes, first_pictures, open_reader
+from darkroom.training.recipe_data import check_sizes, first_pictures, open_readers
+from darkroom.training.validation import Validation, ValidationConfig, fixed_batches
 
 __all__ = [
     "AutoencoderObjective",
@@ -69,6 +71,7 @@ class AutoencoderRecipe:
     init_from: str | None = None  # go on from this exported first stage, or from that of a model, as `-m` takes it …
     decoder_only: bool = False  # … leaving its latents as they are (as SD's fine-tuned decoders do, papers B.5)
     latent_noise: float = 0.0  # spread of extra noise on the latents: a decoder that forgives a denoiser's errors
+    validation: ValidationConfig | None = None  # on samples that are never trained on
     kind: Literal["autoencoder"] = "autoencoder"
 
     def __post_init__(self) -> None:
@@ -102,7 +105,7 @@ class AutoencoderObjective:
 
     def __init__(self, recipe: AutoencoderRecipe) -> None:
         self.recipe = recipe
-        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop)
+        self.reader, held = open_readers(recipe.data, recipe.buckets, recipe.loop, recipe.validation)
         self.autoencoder = _built(recipe.stage)
         if recipe.init_from is not None:
             _go_on_from(recipe.init_from, self.autoencoder)
@@ -116,6 +119,24 @@ class AutoencoderObjective:
             self.variance = self.trained["variance"] = ErrorVariance()
         self.frozen = nn.ModuleDict()
         self.distance = None if recipe.perceptual is None else load_distance(recipe.perceptual, recipe.loop.device)
+        self.validation = self._validation(held)
+
+    def _validation(self, reader: Reader | None) -> Validation | None:
+        """What is lost of pictures, as the recipe weighs it without the discriminator, and their PSNR."""
+        asked = self.recipe.validation
+        if asked is None or reader is None:
+            return None
+
+        def measure(places: Sequence[Place]) -> Mapping[str, Tensor]:
+            images = to_tensor(np.stack([reader.read(place).image for place in places]))
+            reader.drain()
+            images = images.to(self.autoencoder.last_layer.device)
+            decoded = self.autoencoder(images).float()
+            loss = torch.stack([self._lost(a[None], b[None], {}) for a, b in zip(images, decoded)])
+            squared = (images - decoded.clamp(-1, 1)).square().flatten(1).mean(dim=1).clamp(min=1e-10)
+            return {"loss": loss, "PSNR": 10 * torch.log10(4 / squared)}
+
+        return Validation(asked.every, fixed_batches(reader, asked.count, self.recipe.loop.batch_size), measure)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {
@@ -133,19 +154,7 @@ class AutoencoderObjective:
         images = batch.to(self.autoencoder.last_layer.device)
         decoded, regulariser, log = self._reconstruct(images, context.draws)
         decoded = decoded.float()
-        absolute = (images - decoded).abs().mean()
-        log["l1"] = absolute.detach()
-        reconstruction = self.recipe.absolute_weight * absolute
-        if self.recipe.squared_weight:
-            squared = (images - decoded).square().mean()
-            log["squared"] = squared.detach()
-            reconstruction = reconstruction + self.recipe.squared_weight * squared
-        if self.recipe.gradient_weight:
-            reconstruction = reconstruction + self.recipe.gradient_weight * gradient_loss(images, decoded)
-        if self.distance is not None:
-            perceptual = self.distance(images, decoded).mean()
-            log["perceptual"] = perceptual.detach()
-            reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
+        reconstruction = self._lost(images, decoded, log)
         if self.variance is not None:
             log["log variance"] = self.variance.log.detach().clone()
             reconstruction = self.variance(reconstruction)
@@ -165,6 +174,23 @@ class AutoencoderObjective:
             yield Loss(
                 "discriminator", told, {"logits/real": real.detach().mean(), "logits/fake": fake.detach().mean()}
             )
+
+    def _lost(self, images: Tensor, decoded: Tensor, log: dict[str, float | Tensor]) -> Tensor:
+        """The weighted distances of pictures, whose parts are put into `log`."""
+        absolute = (images - decoded).abs().mean()
+        log["l1"] = absolute.detach()
+        reconstruction = self.recipe.absolute_weight * absolute
+        if self.recipe.squared_weight:
+            squared = (images - decoded).square().mean()
+            log["squared"] = squared.detach()
+            reconstruction = reconstruction + self.recipe.squared_weight * squared
+        if self.recipe.gradient_weight:
+            reconstruction = reconstruction + self.recipe.gradient_weight * gradient_loss(images, decoded)
+        if self.distance is not None:
+            perceptual = self.distance(images, decoded).mean()
+            log["perceptual"] = perceptual.detach()
+            reconstruction = reconstruction + self.recipe.perceptual_weight * perceptual
+        return reconstruction
 
     def _reconstruct(self, images: Tensor, draws: RowDraws) -> tuple[Tensor, Tensor, dict[str, float | Tensor]]:
         """Decoded images, the weighted regulariser, and numbers for the log."""

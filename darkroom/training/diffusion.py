@@ -42,14 +42,14 @@ from darkroom.training.log_variance import LogVariance
 from darkroom.training.model_ref import FRESH, let_learn, load_model_ref, require_known, system_of
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.prior import PriorConfig, with_prior
-from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
+from darkroom.training.recipe_data import buckets_of, check_sizes, open_readers
 from darkroom.training.retarget import changed_system, frozen_keys, trained_as, with_frozen_networks
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.sample_metrics import MetricsConfig, SampleSet
 from darkroom.training.text import text_config
 from darkroom.training.text_cache import give_back_text, keep_text
 from darkroom.training.things_head import ThingsHead, ThingsMaps
-from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches, held_out
+from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches
 from darkroom.types import Request, Size
 
 __all__ = ["DiffusionObjective", "DiffusionRecipe"]
@@ -123,10 +123,7 @@ class DiffusionObjective:
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         dataset = self._data() or open_dataset(recipe.data)
-        apart = recipe.validation and recipe.validation.share
-        kept_back = frozenset() if apart is None else frozenset(held_out(dataset, apart))
-        among = [i for i in range(len(dataset)) if i not in kept_back] if kept_back else None
-        self.reader = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, among)
+        self.reader, held = open_readers(recipe.data, recipe.buckets, recipe.loop, recipe.validation, dataset)
         self.embedders = self.model.conditioner.embedders
         if recipe.text is not None:
             load_network(self.embedders["caption"], text_config(self.model.system), recipe.text)
@@ -134,7 +131,6 @@ class DiffusionObjective:
             self.embedders["caption"].requires_grad_(False)
         precision = recipe.loop.precision
         half = (natural_precision(recipe.loop.device) if precision == "auto" else precision) == "bf16"
-        held = open_reader(recipe.data, recipe.buckets, recipe.loop, dataset, kept_back) if kept_back else None
         self.metrics = recipe.metrics and SampleSet(self.model, held or self.reader, recipe.metrics, self._asked())
         if recipe.text_cache is not None:
             self._keep_text(recipe.text_cache, dataset, half=half)
@@ -172,17 +168,13 @@ class DiffusionObjective:
         if recipe.adapter is not None:
             kept.whole.to("meta")  # a LoRA is exported without it
 
-    def _validation(self, held: Reader | None, inputs: InputMaker) -> Validation | None:
-        """On the pictures that are `held` out, or on data of their own, whose latents are kept apart."""
+    def _validation(self, reader: Reader | None, inputs: InputMaker) -> Validation | None:
+        """On what the reader `reader` reads; data of their own have latents of their own."""
         recipe, asked = self.recipe, self.recipe.validation
-        if asked is None:
+        if asked is None or reader is None:
             return None
         cache = recipe.latent_cache
-        if held is not None:
-            reader = held
-        else:
-            assert asked.data is not None, "share or data"
-            reader = open_reader(asked.data, recipe.buckets, recipe.loop)
+        if asked.data is not None:
             cache = cache and cache / "validation"
         rows = LatentRows(self.model, reader, cache, inputs, half=self.rows.half)
         seed = recipe.loop.seed

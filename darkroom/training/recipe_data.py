@@ -16,8 +16,9 @@ from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError, require
 from darkroom.training.config import LoopConfig
+from darkroom.training.validation import ValidationConfig, held_out
 
-__all__ = ["buckets_of", "check_sizes", "first_pictures", "open_reader"]
+__all__ = ["buckets_of", "check_sizes", "first_pictures", "open_reader", "open_readers"]
 
 
 def buckets_of(data: DatasetConfig, buckets: BucketConfig | None) -> BucketConfig | None:
@@ -62,6 +63,25 @@ def open_reader(
     if (count := len(reader.unreadable)) > 10:
         print(f"left out: {count - 10} pictures more that cannot be read", file=sys.stderr)
     return reader
+
+
+def open_readers(
+    data: DatasetConfig,
+    buckets: BucketConfig | None,
+    loop: LoopConfig,
+    validation: ValidationConfig | None,
+    dataset: Dataset | None = None,
+) -> tuple[Reader, Reader | None]:
+    """The reader of what is trained on, and that of validation's samples: held out of the data, or of their own."""
+    if validation is None:
+        return open_reader(data, buckets, loop, dataset), None
+    if validation.data is not None:
+        return open_reader(data, buckets, loop, dataset), open_reader(validation.data, buckets, loop)
+    dataset = open_dataset(data) if dataset is None else dataset
+    assert validation.share is not None, "share or data"
+    apart = frozenset(held_out(dataset, validation.share))
+    rest = [i for i in range(len(dataset)) if i not in apart]
+    return open_reader(data, buckets, loop, dataset, rest), open_reader(data, buckets, loop, dataset, apart)
 
 
 def first_pictures(reader: Reader, count: int) -> list[np.ndarray]:

@@ -89,6 +89,7 @@ def _narrow_autoencoder(recipe: AutoencoderRecipe, folder: Path) -> AutoencoderR
         discriminator_channels=8,
         data=write_smoke_data(folder / "data", side, None),
         buckets=_small_buckets(recipe.buckets, side, stage.factor),
+        validation=_small_validation(recipe.validation),
     )
 
 
@@ -134,7 +135,7 @@ def _narrow_diffusion(recipe: DiffusionRecipe, folder: Path) -> DiffusionRecipe:
         text_cache=recipe.text_cache and folder / "cache",
         adapter=adapter,
         prior=recipe.prior and replace(recipe.prior, count=2, folder=folder / "class_pictures"),
-        validation=recipe.validation and ValidationConfig(share=0.5, every=2, count=2),
+        validation=_small_validation(recipe.validation),
         prompts=(),
         metrics=None,
         things_weight=0.0,
@@ -158,6 +159,8 @@ def _narrow_distillation(recipe: DistillationRecipe, folder: Path) -> Distillati
         vae=None,
         latent_cache=recipe.latent_cache and folder / "cache",
         adapter=recipe.adapter and replace(recipe.adapter, rank=min(recipe.adapter.rank, 4)),
+        validation=_small_validation(recipe.validation),
+        metrics=None,
         prompts=(),
     )
     if isinstance(narrow, AddRecipe):
@@ -185,6 +188,10 @@ def _small_buckets(buckets: BucketConfig | None, side: int, step: int) -> Bucket
     if buckets is None or buckets.shapes == "square":
         return replace(buckets or BucketConfig(side), resolution=side, step=step, shapes="square")
     return replace(buckets, resolution=side, step=step, shapes="aspect", shortest=None, longest=None)
+
+
+def _small_validation(validation: ValidationConfig | None) -> ValidationConfig | None:
+    return validation and ValidationConfig(share=0.5, every=2, count=2)
 
 
 def _write_model(system: System, folder: Path, vocabulary: Path) -> Path:

@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from darkroom.training.autoencoder import (
 from darkroom.training.config import LoopConfig
 from darkroom.training.loop import train
 from darkroom.training.perceptual import load_distance
+from darkroom.training.validation import ValidationConfig
 
 MODEL = AutoencoderConfig(32, (1, 1), 1, 1, (False, False), False, 4, 4, KLConfig(), patch_size=2)
 
@@ -55,6 +57,7 @@ def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) 
     torch.manual_seed(0)
     r = recipe(classifier)
     r = replace(r, loop=replace(r.loop, steps=100, sample_every=100, lr=1e-3), discriminator_start=90)
+    r = replace(r, validation=ValidationConfig(share=0.1, every=50, count=4))
     objective = AutoencoderObjective(r)
     images = objective.batch(first_places(objective.reader, 8))
     before = (objective.autoencoder(images) - images).abs().mean()
@@ -63,7 +66,12 @@ def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) 
     assert after < 0.7 * before
     assert (tmp_path / "run" / "export" / "autoencoder.safetensors").exists()
     assert (tmp_path / "run" / "samples" / "0000100.png").exists()
-    log = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    validated = [line for line in lines if "validation/loss" in line]
+    assert [line["step"] for line in validated] == [50, 100]
+    assert validated[1]["validation/loss"] < validated[0]["validation/loss"]
+    assert validated[1]["validation/PSNR"] > validated[0]["validation/PSNR"]
+    log = [line for line in lines if "lr" in line]
     assert "loss/discriminator" not in log[88]
     assert "loss/discriminator" in log[95]
     assert "adaptive weight" in log[95]

@@ -21,6 +21,7 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
+from darkroom.data.reader import Reader
 from darkroom.errors import InputError, require
 from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
@@ -35,11 +36,15 @@ from darkroom.training.drawn_prompts import draw_prompts
 from darkroom.training.latent_rows import LatentBatch, LatentRows
 from darkroom.training.model_ref import load_model_ref, require_known, system_of
 from darkroom.training.objective import StepContext
-from darkroom.training.recipe_data import buckets_of, check_sizes, open_reader
+from darkroom.training.recipe_data import buckets_of, check_sizes, open_readers
 from darkroom.training.run_folder import natural_precision
+from darkroom.training.sample_metrics import MetricsConfig, SampleSet
+from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches
 from darkroom.types import Network, Request
 
 __all__ = ["DistillationRecipe", "Play", "Student"]
+
+TEACHER_STEPS = 4  # of DDIM, whose end validation compares the student with
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ class DistillationRecipe:
     latent_cache: Path | None = None  # where latents are kept, to be encoded once; None: encoded each time
     decode_rows: int | None = None  # pictures decoded at a time, each time again in the backward pass; None: all, once
     watch: WatchConfig = field(default_factory=WatchConfig)
+    validation: ValidationConfig | None = None  # on samples never trained on: how far the student is from its teacher
+    metrics: MetricsConfig | None = None  # of pictures drawn at intervals, in as many steps as there are times
     prompts: tuple[str, ...] = ()  # drawn during training, always with the same noise
     samples: dict[str, Any] = field(default_factory=dict)  # how they are drawn: settings by name
 
@@ -117,13 +124,16 @@ class Student:
         require(recipe.times[-1] == last, "the last of times", recipe.times[-1], f"{last}, where only noise is left")
         step = side_step(self.model.system)
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
-        self.reader = open_reader(recipe.data, recipe.buckets, loop)
+        self.reader, held = open_readers(recipe.data, recipe.buckets, loop, recipe.validation)
         self.teacher = self._load_teacher()
         self.model.become(few_step_system(self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise))
         self.steps = FewSteps(self.model.process, recipe.times, recipe.time_shares)
         self._share_out()
         self.model.autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.rows = LatentRows(self.model, self.reader, recipe.latent_cache, half=self.half)
+        asked = changed(self._asked(), {"steps": len(recipe.times)})
+        self.metrics = recipe.metrics and SampleSet(self.model, held or self.reader, recipe.metrics, asked)
+        self.validation = self._validation(held)
 
     def _load_teacher(self) -> Teacher:
         """In bf16 where the run computes in it: it is never changed."""
@@ -168,6 +178,31 @@ class Student:
         self.trained = nn.ModuleDict({"student": learns, "watch": self.watch})
         rest = {"autoencoder": model.autoencoder, "conditioner": model.conditioner, "teacher": self.teacher.model}
         self.frozen = nn.ModuleDict(rest if self.adapters is None else {**rest, "unet": model.unet})
+
+    def _validation(self, reader: Reader | None) -> Validation | None:
+        """The squared distance of latents to those of the teacher, which takes TEACHER_STEPS steps, from each of the
+        student's times."""
+        asked = self.recipe.validation
+        if asked is None or reader is None:
+            return None
+        rows = LatentRows(self.model, reader, None, half=self.half)
+
+        def measure(places: Sequence[Place]) -> Mapping[str, Tensor]:
+            batch = rows.batch(places)
+            reader.drain()
+            draws = RowDraws([sample_seed(self.recipe.loop.seed, p.number) for p in places])
+            context = StepContext(0, places, draws)
+            z0, conditioning = rows.latents(batch, places[0].size), rows.conditioning(batch, context, drop=False)
+            t = self.steps.times[(even_shares(places) * len(self.steps.times)).long()]
+            noise = draws.normal(*z0.shape[1:]).to(z0)
+            z = self.steps.estimate(self.network(conditioning), self.steps.noised(z0, noise, t), t)
+            x = z0 + self.teacher.sigma(t, z0) * noise
+            low, high = self.recipe.teaching.guidance
+            scale = None if (low, high) == (1.0, 1.0) else torch.full((len(places),), (low + high) / 2)
+            theirs = self.teacher.stepped(x, t, self.told(batch, conditioning), scale, TEACHER_STEPS)
+            return {"loss": (z - theirs).square().flatten(1).mean(dim=1)}
+
+        return Validation(asked.every, fixed_batches(reader, asked.count, self.recipe.loop.batch_size), measure)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
         return {"student": [p for p in self.trained["student"].parameters() if p.requires_grad]}
@@ -262,14 +297,17 @@ class Student:
 
     def samples(self) -> np.ndarray | None:
         """The recipe's prompts at one step and, below, at as many as the student has times."""
-        asked = changed(Request(seed=self.recipe.loop.seed), self.recipe.samples)
         grids = []
         for steps in dict.fromkeys((1, len(self.recipe.times))):
-            request = changed(asked, {"steps": steps})
+            request = changed(self._asked(), {"steps": steps})
             if (found := draw_prompts(self.model, self.reader, self.recipe.prompts, request)) is None:
                 return None
             grids.append(found)
         return np.concatenate(grids)
+
+    def _asked(self) -> Request:
+        """How pictures are drawn."""
+        return changed(Request(seed=self.recipe.loop.seed), self.recipe.samples)
 
     def trouble(self, step: int, numbers: Mapping[str, float]) -> str | None:
         """Why the run has collapsed, None while it has not; `numbers` are those of the log."""

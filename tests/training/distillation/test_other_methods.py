@@ -23,6 +23,8 @@ from darkroom.training.distillation.student import DistillationRecipe, Student
 from darkroom.training.distillation.teacher import TeacherConfig, Told
 from darkroom.training.loop import train
 from darkroom.training.recipe import RECIPE_KINDS, recipe_class
+from darkroom.training.validation import ValidationConfig, validate
+from darkroom.training.world import World
 
 LOOP = LoopConfig(steps=2, batch_size=4, lr=1e-4, precision="fp32", log_every=1, ema_decay=0.5)
 METHODS: dict[str, tuple[type[DistillationRecipe], type[Student], dict[str, Any], set[str]]] = {
@@ -58,6 +60,22 @@ def test_only_its_own_networks_learn(name: str, tiny_folder: Path) -> None:
     assert all(p.grad is None for network in o.frozen.values() for p in network.parameters())
     assert recipe_class(name) is METHODS[name][0]
     assert RECIPE_KINDS[name]
+
+
+def test_validation_is_the_distance_to_the_teacher(tiny_folder: Path) -> None:
+    """On pictures that are held out; the same at each call, and larger for a student that was damaged."""
+    o: Any = objective("consistency", tiny_folder, validation=ValidationConfig(share=0.5, count=4))
+    apart = {place.index for batch in o.validation.batches for place in batch}
+    assert len(apart) == 4
+    assert not apart & set(o.reader.among)
+    o.trained.eval()
+    first, again = validate(o.validation, World()), validate(o.validation, World())
+    assert first == again
+    assert first.keys() == {"validation/loss"}
+    with torch.no_grad():
+        for p in o.model.unet.parameters():
+            p.mul_(0.5)
+    assert validate(o.validation, World())["validation/loss"] > 1.1 * first["validation/loss"]
 
 
 def test_the_student_of_dmd_waits_for_its_turn(tiny_folder: Path, tmp_path: Path) -> None:
