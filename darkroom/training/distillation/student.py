@@ -22,6 +22,7 @@ from darkroom.data.buckets import BucketConfig
 from darkroom.data.catalog import DatasetConfig
 from darkroom.data.order import Place
 from darkroom.data.reader import Reader
+from darkroom.diffusion.draws import RowDraws, sample_seed
 from darkroom.errors import InputError, require
 from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
