@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.errors import InputError
 from darkroom.pictures.reading import read_pixels, read_size
 from darkroom.registry import nearest
@@ -78,6 +78,9 @@ class Hub:
 
     def key(self, index: int) -> str:
         return f"{self.config.path}|{self.config.split}|{self.fingerprint}|{index}"
+
+    def captions(self, index: int) -> list[str]:
+        return all_captions(self.text(index) or "", self.config.captions)
 
     def sample(self, index: int, rng: np.random.Generator, *, pixels: bool = True) -> Sample:
         image = read_pixels(self._picture(index), self.name(index)) if pixels else None

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from darkroom.data.captions import CaptionConfig, draw_caption
+from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.errors import InputError
 
 
@@ -38,3 +38,23 @@ def test_captions_and_tags_are_dropped_at_their_rates() -> None:
 def test_rates_are_shares(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} is 1.5"):
         CaptionConfig(**{name: 1.5})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "config"),
+    [
+        (" a \nb", CaptionConfig()),
+        ("one\n\ntwo", CaptionConfig(lines=True, prefix="photo of")),
+        ("x ||| a, b", CaptionConfig(keep_separator="|||", suffix="end", drop_rate=0.5)),
+        ("", CaptionConfig(lines=True, drop_rate=0.5)),
+    ],
+)
+def test_all_captions_are_those_that_are_drawn(text: str, config: CaptionConfig) -> None:
+    assert set(all_captions(text, config)) == set(draws(text, config))
+
+
+def test_shuffled_captions_are_too_many() -> None:
+    with pytest.raises(InputError, match=r"captions.shuffle is true, expected is false where all captions must be"):
+        all_captions("a, b", CaptionConfig(shuffle=True))
+    with pytest.raises(InputError, match=r"captions.tag_drop_rate is 0.1, expected is 0 where all captions must be"):
+        all_captions("a, b", CaptionConfig(tag_drop_rate=0.1))

@@ -65,6 +65,7 @@ def test_rows_are_samples_in_any_order(saved: Path) -> None:
 def test_several_captions_are_lines(saved: Path) -> None:
     data = Hub(HubConfig(str(saved), caption_column="blip"))
     assert data.text(0) == "a\nb"
+    assert data.captions(0) == ["a"]
     assert data.sample(0, RNG).conditions["caption"] == "a"
 
 
