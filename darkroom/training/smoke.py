@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def _short(loop: LoopConfig) -> LoopConfig:
 
 
 def _narrow_autoencoder(recipe: AutoencoderRecipe, folder: Path) -> AutoencoderRecipe:
-    stage = narrow_stage(recipe.stage)
+    stage = _flat_stage(narrow_stage(recipe.stage))
     side = math.lcm(LEAST_SIDE, stage.factor)
     return replace(
         recipe,
@@ -97,7 +97,7 @@ def _narrow_preview(recipe: PreviewRecipe, folder: Path) -> PreviewRecipe:
     """The recipe on a narrow copy of its model's system."""
     if recipe.model not in SYSTEMS:
         raise InputError(f"--smoke does not read {recipe.model}: name a system of the catalog, model=NAME")
-    system = narrowed(SYSTEMS[recipe.model])
+    system = _narrow(SYSTEMS[recipe.model])
     write_narrow_vocabulary(folder)
     side, factor = _side(system), system.autoencoder.factor
     return replace(
@@ -146,7 +146,7 @@ def _narrow_distillation(recipe: DistillationRecipe, folder: Path) -> Distillati
     """The recipe on a narrow copy of its student's system, which is its own teacher."""
     if recipe.model not in SYSTEMS:
         raise InputError(f"--smoke does not read {recipe.model}: name a system of the catalog, model=NAME")
-    system = narrowed(SYSTEMS[recipe.model])
+    system = _narrow(SYSTEMS[recipe.model])
     write_narrow_vocabulary(folder)
     side = _side(system)
     narrow = replace(
@@ -176,7 +176,22 @@ def _systems(recipe: DiffusionRecipe) -> tuple[System, System]:
     trained = begun if recipe.system is None else find_system(recipe.system)
     if trained is None:
         raise InputError(f"--smoke does not read {recipe.model}: name its system, system=NAME")
-    return narrowed(begun or trained), narrowed(trained)
+    return _narrow(begun or trained), _narrow(trained)
+
+
+def _narrow(system: System) -> System:
+    narrow = narrowed(system)
+    unet = replace(narrow.unet, channel_mult=_flat(narrow.unet.channel_mult))
+    return replace(narrow, unet=unet, autoencoder=_flat_stage(narrow.autoencoder))
+
+
+def _flat_stage(stage: AutoencoderConfig) -> AutoencoderConfig:
+    return replace(stage, channel_mult=_flat(stage.channel_mult))
+
+
+def _flat(channel_mult: Sequence[int]) -> tuple[int, ...]:
+    """No level is more than twice as wide as the first."""
+    return tuple(min(m, 2) for m in channel_mult)
 
 
 def _side(system: System) -> int:

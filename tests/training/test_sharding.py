@@ -57,7 +57,7 @@ class Denoising:
         self.frozen = nn.ModuleDict()
         self.reader = numbers(16, CONFIG.step_size)
         held_out = first_places(numbers(6, 2), 6)
-        self.validation = Validation(2, [held_out[i : i + 2] for i in (0, 2, 4)], self.measure)
+        self.validation = Validation(1, [held_out[i : i + 2] for i in (0, 2, 4)], self.measure)
 
     def measure(self, places: Sequence[Place]) -> Mapping[str, Tensor]:
         found = self.trained["unet"](self.batch(places), *(x[: len(places)] for x in FIXED))
