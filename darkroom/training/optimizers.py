@@ -110,6 +110,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 def _placed(parameter: nn.Parameter, value: Any) -> Any:
     """A value of an optimizer's state where `parameter` is, and sharded as it is if there is one for each weight."""
+    if isinstance(value, Tensor) and type(value) not in (Tensor, DTensor):  # of eight bits: a copy would have more
+        return value.to(parameter.device)
     if isinstance(value, Tensor) and value.numel() == parameter.numel() and value.dim():
         value = like(parameter, value.view(parameter.shape))
     elif isinstance(value, Rows):
