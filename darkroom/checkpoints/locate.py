@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from darkroom.errors import InputError, printable
 from darkroom.names import names_of
 from darkroom.registry import nearest
 
-__all__ = ["locate", "place", "shipped"]
+__all__ = ["locate", "locate_network", "place", "shipped"]
 
 # Where the systems of the catalogue live on the hub today; the first homes of 1.5 and 2.x are gone.
 HOMES = {
@@ -43,11 +44,26 @@ HOMES = {
 }
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(?P<file>:[\w./ +-]+)?")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is fetched of a repository: names without the endings of weights. `needed`: what there must be some of."""
+
+    texts: tuple[str, ...]
+    weights: tuple[str, ...]
+    needed: tuple[str, ...]
+
+
 # What a folder needs, or a first stage alone, which lies at the top. Whole models at the top of a repository would
 # double the download, and so would a second precision: half precision is fetched only where there is nothing else,
 # pickles after that.
-TEXTS = ("model_index.json", "config.json", "*/*.json", "*/*.txt")
-PLACES = ("unet/*", "diffusion_pytorch_model*")  # what there must be weights in
+SYSTEM = Wanted(
+    ("model_index.json", "config.json", "*/*.json", "*/*.txt"),
+    ("*/*", "diffusion_pytorch_model*"),
+    ("unet/*", "diffusion_pytorch_model*"),
+)
+NETWORK = Wanted(("*.json", "merges.txt"), ("model*", "pytorch_model*"), ("model*", "pytorch_model*"))
 WEIGHTS: tuple[tuple[tuple[str, ...], list[str]], ...] = (
     ((".safetensors",), ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "safety_checker/*"]),
     ((".safetensors", ".bin"), ["*.non_ema.*", "safety_checker/*"]),
@@ -65,6 +81,17 @@ def locate(model: str, folders: Sequence[Path] = ()) -> Path:
     """
     found = place(model, folders)
     return found if isinstance(found, Path) else _from_hub(found)
+
+
+def locate_network(name: str) -> Path:
+    """The file or folder of one network that is no system of ours, CLIP or DINOv2 say; or its home on the hub, as
+    `owner/name[@revision][:file]`. `InputError` for neither."""
+    path = _path(name)
+    if path.exists():
+        return path
+    if _HUB.fullmatch(name):
+        return _from_hub(name, NETWORK)
+    raise InputError(f"there is no file or folder {printable(name)!r}, and it is no hub id (owner/name) either")
 
 
 def place(model: str, folders: Sequence[Path] = ()) -> Path | str:
@@ -117,7 +144,7 @@ def _catalogued(model: str) -> str | None:
     return next((table.name(model) for table in tables if model in table), None)
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, wanted: Wanted = SYSTEM) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -135,11 +162,11 @@ def _from_hub(model: str) -> Path:
         if file:
             return Path(hf_hub_download(repository, file, revision=revision or None))
         for endings, without in WEIGHTS:
-            wanted = [*TEXTS, *(f"{p}{ending}" for p in ("*/*", "diffusion_pytorch_model*") for ending in endings)]
+            names = [*wanted.texts, *(f"{p}{ending}" for p in wanted.weights for ending in endings)]
             folder = Path(
-                snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=without)
+                snapshot_download(repository, revision=revision or None, allow_patterns=names, ignore_patterns=without)
             )
-            if any(any(folder.glob(f"{place}{ending}")) for place in PLACES for ending in endings):
+            if any(any(folder.glob(f"{place}{ending}")) for place in wanted.needed for ending in endings):
                 break
         return folder
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):

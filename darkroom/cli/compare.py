@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from darkroom.evaluation.study.design import Design, Item
     from darkroom.evaluation.study.votes import Votes
 
-__all__ = ["command"]
+__all__ = ["command", "prompt_items"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _new_design(compared: Compared, entries: list[Candidate]) -> Design:
     from darkroom.evaluation.study.collection import folder_items, is_folder
     from darkroom.evaluation.study.design import QUESTIONS, Design
 
-    prompts = _prompts(compared.prompts) if compared.prompts is not None else []
+    prompts = prompt_items(compared.prompts) if compared.prompts is not None else []
     folders = [Path(e.source) for e in entries if is_folder(e)]
     if len(folders) < len(entries) and not prompts:
         drawing = next(e.name for e in entries if not is_folder(e))
@@ -176,7 +176,7 @@ def _new_design(compared: Compared, entries: list[Candidate]) -> Design:
     return Design(tuple(e.name for e in entries), tuple(items), names, compared.attention, compared.repeats)
 
 
-def _prompts(path: Path) -> list[Item]:
+def prompt_items(path: Path) -> list[Item]:
     """The lines of the file as items; those of `darkroom data prompts` with what they promise."""
     from darkroom.cli.prompts import parse_lines
     from darkroom.config import from_dict

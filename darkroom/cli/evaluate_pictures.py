@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["autoencoder", "copies", "pairs", "pictures", "prompts"]
 
-FEATURES_HELP = "judge, inception=FILE, clip=FOLDER, dinov2=FILE; may be given several times."
-CACHE_HELP = "Where features are kept; default: the user's cache."
+FEATURES_HELP = "judge, inception=FILE, clip=FOLDER, dinov2=FILE, or their hub ids; may be given several times."
+CACHE_HELP = "Where features, and what models draw, are kept; default: the user's cache."
+PROMPTS_HELP = "What a model in the place of pictures draws: one prompt a line, or JSON lines."
 
 
 def print_numbers(numbers: Mapping[str, Measured], names: Mapping[str, str] | None = None) -> None:
@@ -37,8 +38,13 @@ def print_numbers(numbers: Mapping[str, Measured], names: Mapping[str, str] | No
 
 
 def pictures(
-    folder: Annotated[Path, typer.Argument(help="The pictures to measure: a folder or any other data set.")],
-    reference: Annotated[Path, typer.Argument(help="What they are measured against; .npz with mu and sigma will do.")],
+    folder: Annotated[
+        str, typer.Argument(help="The pictures to measure: a folder or any other data set, or a model that draws them.")
+    ],
+    reference: Annotated[
+        str, typer.Argument(help="What they are measured against, as before; .npz with mu and sigma will do.")
+    ],
+    prompts: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help=PROMPTS_HELP)] = None,
     metrics: Annotated[
         str | None,
         typer.Option(help="frechet, kernel, gaussian, score, neighbors, with commas; default: the usual ones."),
@@ -57,9 +63,11 @@ def pictures(
 ) -> None:
     """Fréchet and kernel distances, Inception score, precision, recall, density, coverage of one set against another.
 
-    An interrupted command goes on where it was. Processes on several machines that share a cache take a share each.
+    A model is named as `-m` takes it, with settings: picturebook,steps=8. An interrupted command goes on where it was.
+    Processes on several machines that share a cache take a share each.
     """
     from darkroom.evaluation.compare import compare, published_name
+    from darkroom.evaluation.drawn_set import is_data
     from darkroom.evaluation.features import open_features
     from darkroom.evaluation.picture_set import default_cache, open_pictures
     from darkroom.evaluation.statistics import read_statistics, write_statistics
@@ -67,14 +75,17 @@ def pictures(
     from darkroom.whole_file import whole_file
 
     specs, cache = networks or ["judge"], cache or default_cache()
-    if folder.resolve() == reference.resolve():
-        raise InputError(f"both sets are {folder}: a folder against itself says nothing")
+    if Path(folder).resolve() == Path(reference).resolve():
+        raise InputError(f"both sets are {folder}: a set against itself says nothing")
     if save_statistics is not None and len(specs) > 1:
         raise InputError(f"--save-statistics takes one network, given are {len(specs)}")
     find_device(device)
     wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
-    known = read_statistics(reference) if reference.suffix == ".npz" else None
-    sets = [folder] if known is not None else [folder, reference]
+    known = read_statistics(Path(reference)) if reference.endswith(".npz") else None
+    names = [folder] if known is not None else [folder, reference]
+    if shard is not None and not all(map(is_data, names)):
+        raise InputError("--shard shares out features of pictures that are there: let the model draw without it first")
+    sets = [_pictures_of(name, prompts, device, cache) for name in names]
     _compute(sets, specs, device, cache, processes, shard)
     if shard is not None:
         print(f"share {shard} of the features is in {cache}; without --shard the numbers follow when all shares are")
@@ -84,7 +95,7 @@ def pictures(
         file = None if output is None else files.enter_context(whole_file(output))
         for spec in specs:
             network = open_features(spec, device)
-            found, seen = compare(open_pictures(folder), known or open_pictures(reference), network, wanted, cache)
+            found, seen = compare(open_pictures(sets[0]), known or open_pictures(sets[1]), network, wanted, cache)
             print_numbers(found.numbers, {n: published_name(n, network.name) for n in found.numbers})
             against = "statistics" if found.reference is None else str(found.reference)
             print(f"{found.pictures} pictures against {against}; {network.name} [{network.digest}], {network.law}")
@@ -103,6 +114,20 @@ def pictures(
             )
         if file is not None:
             file.write((json.dumps(report, indent=1) + "\n").encode())
+
+
+def _pictures_of(name: str, prompts: Path | None, device: str, cache: Path) -> Path:
+    """The data set of that name, or the folder of what the model of that name draws."""
+    from darkroom.cli.compare import prompt_items
+    from darkroom.evaluation.drawn_set import drawn_by, is_data
+
+    if is_data(name):
+        return Path(name)
+    if prompts is None:
+        raise InputError(f"there is no folder of pictures {name}; what a model is to draw is said with --prompts FILE")
+    folder, drawn = drawn_by(name, prompt_items(prompts), device, cache / "drawn")
+    print(f"{name}: {drawn} pictures drawn into {folder}")
+    return folder
 
 
 def as_json(numbers: Mapping[str, Measured]) -> dict[str, Any]:
@@ -228,8 +253,13 @@ def autoencoder(
 
 
 def prompts(
-    folder: Annotated[Path, typer.Argument(help="Pictures with captions: the prompts that they were drawn from.")],
-    features: Annotated[str, typer.Option(metavar="NETWORK", help="clip=FOLDER; others tell variety alone.")] = "judge",
+    folder: Annotated[
+        str, typer.Argument(help="Pictures with captions, the prompts that they were drawn from; or a model.")
+    ],
+    listed: Annotated[Path | None, typer.Option("--prompts", metavar="FILE", help=PROMPTS_HELP)] = None,
+    features: Annotated[
+        str, typer.Option(metavar="NETWORK", help="clip=FOLDER or a hub id; others tell variety alone.")
+    ] = "judge",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
     cache: Annotated[Path | None, typer.Option(metavar="FOLDER", help=CACHE_HELP)] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
@@ -242,7 +272,8 @@ def prompts(
     from darkroom.whole_file import whole_file
 
     find_device(device)
-    network, found, kept = open_features(features, device), open_pictures(folder), cache or default_cache()
+    network, kept = open_features(features, device), cache or default_cache()
+    found = open_pictures(_pictures_of(folder, listed, device, kept))
     captions = [c for c in found.captions if c is not None]
     if len(captions) < len(found):
         first = found.dataset.name(found.captions.index(None))

@@ -36,6 +36,9 @@ USUAL = {
 }
 
 
+FEW = 100  # pictures a side
+
+
 def published_name(number: str, network: str) -> str:
     """The name that papers give the number `number` of features of `network`; else its own."""
     return PUBLISHED.get((number, network), number)
@@ -157,5 +160,7 @@ def _notes(
 
 
 def _count_notes(ours: int, theirs: int) -> Iterator[str]:
+    if min(ours, theirs) < FEW:
+        yield f"{min(ours, theirs)} pictures a side tell little, whatever an interval says: 1,000 or more are usual"
     if ours != theirs:
         yield f"{ours} pictures against {theirs}: Fréchet distances compare only with those of the same two counts"

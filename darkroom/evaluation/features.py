@@ -3,8 +3,8 @@ be told apart: the same distance through other weights or another resize is anot
 
     judge               the judge of the picture-book world, which ships; says little of other pictures
     inception=FILE      the network of the FID, pt_inception-2015-12-05 (pytorch-fid's or torch-fidelity's file)
-    clip=FOLDER         a CLIP model of transformers; ViT-L/14 at 336 pixels is CMMD's
-    dinov2=FILE         a DINOv2 network, the release's file or transformers'; ViT-L/14 is FD-DINOv2's
+    clip=FOLDER         a CLIP model of transformers, or its hub id; ViT-L/14 at 336 pixels is CMMD's
+    dinov2=FILE         a DINOv2 network, the release's file, transformers' folder or hub id; ViT-L/14 is FD-DINOv2's
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from darkroom.checkpoints.dino import load_dino
 from darkroom.checkpoints.feature_networks import load_clip, load_inception
 from darkroom.checkpoints.fingerprint import model_hash
-from darkroom.checkpoints.locate import locate
+from darkroom.checkpoints.locate import locate, locate_network
 from darkroom.errors import InputError
 from darkroom.evaluation.judging import load_judge
 from darkroom.models import inception as inception_network
@@ -117,7 +117,7 @@ def judge(weights: str | None, device: str) -> FeatureNetwork:
 
 def inception(weights: str | None, device: str) -> FeatureNetwork:
     """2048 features; the resize is clean-fid's (Parmar et al. 2022)."""
-    path = locate(_given(weights, "inception", "the file pt_inception-2015-12-05-6726825d.pth"))
+    path = locate_network(_given(weights, "inception", "the file pt_inception-2015-12-05-6726825d.pth"))
     network = load_inception(path, device)
     side = inception_network.SIDE
 
@@ -135,7 +135,7 @@ def inception(weights: str | None, device: str) -> FeatureNetwork:
 
 def clip(weights: str | None, device: str) -> FeatureNetwork:
     """Image embeddings, not normalized; texts into the same space."""
-    folder = locate(_given(weights, "clip", "a folder of transformers' CLIPModel"))
+    folder = locate_network(_given(weights, "clip", "a folder or hub id of transformers' CLIPModel"))
     model = load_clip(folder, device)
     side = model.vision.config.image_size
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
@@ -162,7 +162,7 @@ def clip(weights: str | None, device: str) -> FeatureNetwork:
 
 def dinov2(weights: str | None, device: str) -> FeatureNetwork:
     """The class token behind the last norm."""
-    path = locate(_given(weights, "dinov2", "a file such as dinov2_vitl14_pretrain.pth"))
+    path = locate_network(_given(weights, "dinov2", "a file such as dinov2_vitl14_pretrain.pth"))
     file = path / "model.safetensors" if os.path.isdir(path) else path
     network = load_dino(file, device)
     side = 16 * network.config.patch  # 224 for patches of 14

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
@@ -18,7 +19,7 @@ from darkroom.checkpoints import locate as locate_module
 from darkroom.checkpoints.convert import Content, write_diffusers
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.load import load_checkpoint
-from darkroom.checkpoints.locate import HOMES, locate
+from darkroom.checkpoints.locate import HOMES, locate, locate_network
 from darkroom.checkpoints.source import open_source, weights_of
 from darkroom.errors import InputError
 from darkroom.systems import FIRST_STAGES, SYSTEMS
@@ -114,7 +115,22 @@ def test_what_is_fetched_from_the_hub(
     tmp_path: Path, stored: tuple[str, ...], fetched: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As little as makes a folder, or a first stage alone."""
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", _hub_of(stored, tmp_path))
+    assert locate("somebody/tiny") == tmp_path
+    assert _files(tmp_path) == fetched | {n for n in stored if n in ("model_index.json", "config.json")}
 
+
+def test_a_network_of_its_own_is_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = ("config.json", "vocab.json", "merges.txt", "model.safetensors", "pytorch_model.bin", "flax_model.msgpack")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", _hub_of(stored, tmp_path))
+    assert locate_network("openai/clip") == tmp_path
+    assert _files(tmp_path) == {"config.json", "vocab.json", "merges.txt", "model.safetensors"}
+    assert locate_network(str(tmp_path)) == tmp_path
+    with pytest.raises(InputError, match=r"no file or folder 'clip\.pt', and it is no hub id"):
+        locate_network("clip.pt")
+
+
+def _hub_of(stored: tuple[str, ...], tmp_path: Path) -> Callable[..., str]:
     def snapshot(_: str, *, revision: None, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
         assert revision is None
         for name in filter_repo_objects(stored, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns):
@@ -122,10 +138,11 @@ def test_what_is_fetched_from_the_hub(
             (tmp_path / name).write_text("")
         return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert locate("somebody/tiny") == tmp_path
-    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == fetched | {n for n in stored if n in ("model_index.json", "config.json")}
+    return snapshot
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
 VARIANTS = [  # in the order of preference

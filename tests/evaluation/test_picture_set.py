@@ -137,3 +137,33 @@ def test_what_cannot_be_compared_is_named(folders: tuple[Path, Path], tmp_path: 
         run(a, b, "--shard", "3/2", *options)
     with pytest.raises(InputError, match="unknown metric 'fidd'"):
         run(a, tmp_path / "large", "--metrics", "fidd", *options)
+
+
+def test_a_model_draws_what_is_measured(folders: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
+    """Drawn once, with the prompts beside the pictures; another number of steps is another set."""
+    prompts, cache = tmp_path / "prompts.txt", tmp_path / "cache"
+    prompts.write_text("a red house\na blue tree\na cat\na dog\n")
+    model = f"{tiny_folder},steps=1,width=32,height=32"
+    first = run(model, folders[1], "--prompts", prompts, "--cache", cache)
+    (drawn,) = (cache / "drawn").iterdir()
+    assert "4 pictures drawn into" in first.replace("\n", "")
+    assert [p.read_text() for p in sorted(drawn.glob("*.txt"))] == ["a red house", "a blue tree", "a cat", "a dog"]
+    assert "4 pictures a side tell little" in first
+    kept = (drawn / "000002.png").read_bytes()
+    (drawn / "000002.png").unlink()  # as after an interruption
+    again = run(model, folders[1], "--prompts", prompts, "--cache", cache)
+    assert "1 pictures drawn into" in again.replace("\n", "")
+    assert (drawn / "000002.png").read_bytes() == kept
+    other = f"{tiny_folder},steps=2,width=32,height=32"
+    assert "4 pictures against 4" in run(model, other, "--prompts", prompts, "--cache", cache)
+    assert len(list((cache / "drawn").iterdir())) == 2
+
+
+def test_a_model_needs_prompts_and_no_shares(folders: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ((tiny_folder, folders[0]), f"no folder of pictures {tiny_folder}; what a model is to draw is said with"),
+        (("outt", folders[0]), "no folder of pictures outt; what a model is to draw"),
+        ((tiny_folder, folders[0], "--shard", "1/2"), "let the model draw without it first"),
+    ):
+        with pytest.raises(InputError, match=re.escape(message)):
+            run(*arguments)

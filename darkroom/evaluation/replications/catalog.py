@@ -1,6 +1,31 @@
 """All claims, each of which puts itself into CLAIMS."""
 
-from darkroom.evaluation.replications import guidance, inpainting, schedule_flaws
+from darkroom.evaluation.replications import (
+    aspect_ratios,
+    compression,
+    crop_conditioning,
+    first_stage,
+    guidance,
+    inpainting,
+    latent_scale,
+    refiner,
+    schedule_flaws,
+    size_conditioning,
+    super_resolution,
+)
 from darkroom.evaluation.replications.claim import CLAIMS
 
-__all__ = ["CLAIMS", "guidance", "inpainting", "schedule_flaws"]
+__all__ = [
+    "CLAIMS",
+    "aspect_ratios",
+    "compression",
+    "crop_conditioning",
+    "first_stage",
+    "guidance",
+    "inpainting",
+    "latent_scale",
+    "refiner",
+    "schedule_flaws",
+    "size_conditioning",
+    "super_resolution",
+]

@@ -22,7 +22,7 @@ from darkroom.whole_file import whole_file
 if TYPE_CHECKING:
     from darkroom.evaluation.drawn import Draws
 
-__all__ = ["Candidate", "Collection", "candidate", "folder_items", "is_folder", "named_pictures"]
+__all__ = ["Candidate", "Collection", "candidate", "folder_items", "is_folder", "named_pictures", "requests_of"]
 
 OF_MODELS = ("system.json", "model_index.json", "export")  # what folders of models and runs hold
 TILES = 6  # a side; a picture taken apart
@@ -130,7 +130,7 @@ class Collection:
         for entry in entries:
             if not is_folder(entry):
                 locate(entry.source)
-                _requests(entry, items, range(len(items)))
+                requests_of(entry, items, range(len(items)))
 
     def draw(
         self,
@@ -149,12 +149,13 @@ class Collection:
             for number in numbers:
                 left = self.missing(number, len(items))
                 say(f"{entries[number].name} draws {len(left)} pictures")
-                for event in pipeline.run(_requests(entries[number], items, left)):
+                for event in pipeline.run(requests_of(entries[number], items, left)):
                     if isinstance(event, tuple):
                         self.put(number, left[event[0]], event[1].pixels)
 
 
-def _requests(entry: Candidate, items: Sequence[Item], numbers: Sequence[int]) -> list[Request]:
+def requests_of(entry: Candidate, items: Sequence[Item], numbers: Sequence[int]) -> list[Request]:
+    """For the items of these numbers; seeds count up from item to item."""
     from darkroom.requests.change import changed
 
     base = changed(Request(), entry.settings)
