@@ -17,6 +17,7 @@ from darkroom.evaluation.replications import (
     crop_conditioning,
     first_stage,
     latent_scale,
+    layout,
     refiner,
     size_conditioning,
     super_resolution,
@@ -24,10 +25,10 @@ from darkroom.evaluation.replications import (
 from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
+    Narrow,
     drawn,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     scenes,
     sharpness,
@@ -44,6 +45,7 @@ NARROW = {"pictures": 12, "steps": 2, "batch": 4, "measured": 6}
         (crop_conditioning, NARROW),
         (first_stage, {"small": 2, "large": 4, "images": 8, "measured": 6}),
         (latent_scale, NARROW),
+        (layout, NARROW),
         (refiner, NARROW),
         (size_conditioning, {**NARROW, "pictures": 40}),
         (super_resolution, NARROW),
@@ -67,7 +69,7 @@ def test_a_denoiser_learns_what_it_is_told() -> None:
     told = torch.tensor([1.0, -1.0]).repeat(8)[:, None]
     white = torch.ones(16, 3, 4, 4) * told[:, :, None, None]
     unet = learned_denoiser(
-        narrow_unet(3, vector=1, mult=(1,)), [Group(white, Conditioning(vector=told))], loop(60, 0, batch=8)
+        Narrow(vector=1, mult=(1,)), [Group(white, Conditioning(vector=told))], loop(60, 0, batch=8)
     )
     asked = Conditioning(vector=told[:4])
     samples = drawn(unet, (4, 3, 4, 4), asked, seed=5, steps=6)
@@ -79,7 +81,7 @@ def test_a_denoiser_learns_what_it_is_told() -> None:
 
 def test_another_denoiser_takes_over_at_its_level() -> None:
     flat = [Group(torch.full((4, 3, 4, 4), value)) for value in (0.8, -0.8)]
-    early, late = (learned_denoiser(narrow_unet(3, mult=(1,)), [group], loop(20, 0, batch=4)) for group in flat)
+    early, late = (learned_denoiser(Narrow(mult=(1,)), [group], loop(20, 0, batch=4)) for group in flat)
     shape = (2, 3, 4, 4)
     alone, other = (drawn(unet, shape, seed=0, steps=4) for unet in (early, late))
     assert torch.equal(drawn(early, shape, seed=0, steps=4, late=(late, 0.0)), alone)
@@ -162,3 +164,19 @@ def test_super_resolution_is_judged_picture_by_picture() -> None:
     near, true = arm(25, 0.5, 0.3), arm(22, 1.0, 0.1)
     assert [v.holds for v in super_resolution.verdicts_of(near, true)] == [True] * 3
     assert [v.holds for v in super_resolution.verdicts_of(true, near)] == [False] * 3
+
+
+def test_boxes_are_where_things_are() -> None:
+    found = scenes(0, 20, most=2)
+    pictures = torch.zeros(20, 3, 16, 16)
+    for x, scene in zip(pictures, found):
+        b = scene.things[0].box
+        x[:, int(b.top * 16) : round(b.bottom * 16), int(b.left * 16) : round(b.right * 16)] = 1
+    assert layout.box_colors(pictures, found).min() == 1
+    told, untold = (layout.things_told(found, boxes=boxes).tokens for boxes in (True, False))
+    assert told is not None
+    assert untold is not None
+    assert told.shape == untold.shape
+    assert (told - untold)[:, 0].any(dim=1).all()
+    assert layout.overlap((0, 0, 2, 2), (0, 1, 2, 3)) == pytest.approx(1 / 3)
+    assert layout.overlap((0, 0, 1, 1), (1, 1, 2, 2)) == 0

@@ -11,11 +11,11 @@ from darkroom.evaluation.metric import Measured
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
     drawn,
     features_of,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -50,9 +50,9 @@ def run(scale: Scale, seed: int) -> Outcome:
     shapes = {r: (round(size.side * r**0.5), round(size.side / r**0.5)) for r in RATIOS}  # width, height
     how = loop(size.steps, seed, batch=size.batch)
     train = {r: painted(scenes(seed, size.pictures, aspect=r), *shapes[r]) for r in RATIOS}
-    square = learned_denoiser(narrow_unet(3), [Group(train[1.0])], how)
+    square = learned_denoiser(Narrow(), [Group(train[1.0])], how)
     groups = [Group(x, _told(shapes[r], size, len(x))) for r, x in train.items()]
-    buckets = learned_denoiser(narrow_unet(3, vector=2), groups, how)
+    buckets = learned_denoiser(Narrow(vector=2), groups, how)
     found: dict[str, list[Measured]] = {"squares alone": [], "buckets, shape told": []}
     for r in RATIOS:
         width, height = shapes[r]

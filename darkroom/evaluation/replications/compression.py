@@ -12,11 +12,11 @@ from darkroom.evaluation.metric import Measured
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
     drawn,
     features_of,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -94,7 +94,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         shape = (size.measured, channels, size.side // factor, size.side // factor)
         found = []
         for steps in (round(EARLY * size.steps), size.steps):
-            unet = learned_denoiser(narrow_unet(channels), [group], loop(steps, seed, batch=size.batch))
+            unet = learned_denoiser(Narrow(channels, fold=1), [group], loop(steps, seed, batch=size.batch))
             found.append(stage.decode(drawn(unet, shape, seed=seed)))
         floor = stage.decode(stage.encode(truth))
         arms.append(Arm(factor, *(kernel_between(features_of(x), seen) for x in (floor, *found))))

@@ -13,10 +13,10 @@ from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
     drawn,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -82,8 +82,8 @@ def run(scale: Scale, seed: int) -> Outcome:
     crops, tops = cropped(whole, size.side, seed)
     truth = painted(scenes(seed, size.measured, first=size.pictures, aspect=size.side / height), size.side, height)
     how, shape = loop(size.steps, seed, batch=size.batch), (size.measured, 3, size.side, size.side)
-    plain = drawn(learned_denoiser(narrow_unet(3), [Group(crops)], how), shape, seed=seed)
-    told = learned_denoiser(narrow_unet(3, vector=8), [Group(crops, told_tops(tops, most))], how)
+    plain = drawn(learned_denoiser(Narrow(), [Group(crops)], how), shape, seed=seed)
+    told = learned_denoiser(Narrow(vector=8), [Group(crops, told_tops(tops, most))], how)
     places = [0, most // 2, most]
     by_top = {t: drawn(told, shape, told_tops(torch.full((size.measured,), t), most), seed=seed) for t in places}
     uncropped = truth[:, :, : size.side]

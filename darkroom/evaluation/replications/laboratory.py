@@ -14,7 +14,6 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.order import Order
 from darkroom.data.picturebook import Scene, render, sample_scene
 from darkroom.diffusion.draws import RowDraws, sample_seed
-from darkroom.diffusion.guidance import classifier_free
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
@@ -36,12 +35,14 @@ from darkroom.types import Denoise, Size
 __all__ = [
     "PROCESS",
     "Group",
+    "Narrow",
+    "NarrowDenoiser",
     "drawn",
+    "enlarged",
     "features_of",
     "learn",
     "learned_denoiser",
     "loop",
-    "narrow_unet",
     "painted",
     "point",
     "scenes",
@@ -68,25 +69,60 @@ def painted(found: Sequence[Scene], width: int, height: int) -> Tensor:
     return to_tensor(np.stack([render(s, width, height) for s in found]))
 
 
-def narrow_unet(
-    latent: int, *, channels: int = 32, told: int = 0, vector: int = 0, tokens: int = 0, mult: tuple[int, ...] = (1, 2)
-) -> UNetConfig:
-    """A UNet of few channels for latents of `latent` channels beside `told` that it is given; `vector` and `tokens`
-    are the widths of these slots, 0 for none."""
-    last = len(mult) - 1
-    return UNetConfig(
-        in_channels=latent + told, out_channels=latent, model_channels=channels, channel_mult=mult, num_res_blocks=1,
-        attention="transformer", depth=tuple(int(bool(tokens) and i == last) for i in range(len(mult))),
-        mid_depth=int(bool(tokens)), heads=2, head_dim=None, context_dim=tokens or None,
-        vector="linear" if vector else "none", vector_dim=vector, linear_projections=True,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Narrow:
+    """A UNet of few channels for latents (N, `latent`, h, w) beside `told` channels that it is given; `vector` and
+    `tokens` are the widths of these slots, 0 for none.
+
+    It works on squares of `fold` × `fold` places as channels, which loses nothing and is cheaper.
+    """
+
+    latent: int = 3
+    told: int = 0
+    vector: int = 0
+    tokens: int = 0
+    fold: int = 2
+    mult: tuple[int, ...] = (1, 2)
+
+    @property
+    def unet(self) -> UNetConfig:
+        levels, places = len(self.mult), self.fold**2
+        return UNetConfig(
+            in_channels=(self.latent + self.told) * places,
+            out_channels=self.latent * places,
+            model_channels=32,
+            channel_mult=self.mult,
+            num_res_blocks=1,
+            attention="transformer",
+            depth=(*[0] * (levels - 1), int(bool(self.tokens))),
+            mid_depth=int(bool(self.tokens)),
+            heads=2,
+            head_dim=None,
+            context_dim=self.tokens or None,
+            vector="linear" if self.vector else "none",
+            vector_dim=self.vector,
+            linear_projections=True,
+        )
+
+
+class NarrowDenoiser(nn.Module):
+    """The network of a `Narrow`: latents under noise (B, C, h, w), timesteps (B,) and what it is told, to as much."""
+
+    def __init__(self, config: Narrow) -> None:
+        super().__init__()
+        self.fold, self.unet = config.fold, UNet(config.unet)
+
+    def forward(self, x: Tensor, t: Tensor, told: Conditioning) -> Tensor:
+        given = x if told.channels is None else torch.cat([x, told.channels], dim=1)
+        y = self.unet(F.pixel_unshuffle(given, self.fold), t, told.tokens, told.vector)
+        return F.pixel_shuffle(y, self.fold)
 
 
 def loop(steps: int, seed: int, *, batch: int = 16, lr: float = 2e-3) -> LoopConfig:
-    """The usual settings: Muon, a rate that falls to zero, a running mean over a few dozen steps."""
+    """The usual settings: a rate that falls to zero, a running mean over a few dozen steps."""
     return LoopConfig(
         steps=steps, batch_size=batch, lr=lr, warmup_steps=max(1, steps // 20), lr_schedule="cosine",
-        optimizer="muon", betas=(0.9, 0.99), ema_decay=0.97, precision="fp32", seed=seed,
+        betas=(0.9, 0.99), ema_decay=0.97, precision="fp32", seed=seed,
     )  # fmt: skip
 
 
@@ -126,20 +162,19 @@ class Group:
 
 
 def learned_denoiser(
-    config: UNetConfig,
+    config: Narrow,
     groups: Sequence[Group],
     how: LoopConfig,
     *,
-    drop: float = 0.0,
     loss: DiffusionLossConfig | None = None,
-    begin: UNet | None = None,
-) -> UNet:
-    """A denoiser of `groups`, trained with `PROCESS`; each batch is of one group. What it is told is zeros for the
-    share `drop` of rows. `begin`: weights to begin with, which stay as they are."""
+    begin: NarrowDenoiser | None = None,
+) -> NarrowDenoiser:
+    """A denoiser of `groups`, trained with `PROCESS`; each batch is of one group. `begin`: weights to begin with,
+    which stay as they are."""
     torch.manual_seed(how.seed)
-    unet = UNet(config)
+    network = NarrowDenoiser(config)
     if begin is not None:
-        unet.load_state_dict(begin.state_dict())
+        network.load_state_dict(begin.state_dict())
     counts = [len(g.latents) for g in groups]
     starts = np.cumsum([0, *counts])
     sizes = {Size(1 + k, 1): range(starts[k], starts[k + 1]) for k in range(len(groups))}
@@ -147,43 +182,23 @@ def learned_denoiser(
     def of_rows(numbers: Tensor, draws: RowDraws) -> Tensor:
         k = int(np.searchsorted(starts, int(numbers[0]), side="right")) - 1
         own = numbers - int(starts[k])
-        told = groups[k].told[own]
-        if drop:
-            told = _kept(told, draws.uniform() >= drop)
-        z0 = groups[k].latents[own]
-        return diffusion_loss(PROCESS, _network(unet, told), z0, loss or DiffusionLossConfig(), draws)[0].mean()
+        told, z0 = groups[k].told[own], groups[k].latents[own]
+        settings = loss or DiffusionLossConfig()
+        return diffusion_loss(PROCESS, lambda x, t: network(x, t, told), z0, settings, draws)[0].mean()
 
-    learn(unet, of_rows, sizes, how)
-    return unet
-
-
-def _kept(told: Conditioning, rows: Tensor) -> Conditioning:
-    """Zeros where `rows` (B,) is false."""
-
-    def masked(t: Tensor | None) -> Tensor | None:
-        return None if t is None else t * rows.view(-1, *[1] * (t.ndim - 1))
-
-    return Conditioning(masked(told.tokens), masked(told.channels), masked(told.vector))
-
-
-def _network(unet: UNet, told: Conditioning) -> Callable[[Tensor, Tensor], Tensor]:
-    def network(x: Tensor, t: Tensor) -> Tensor:
-        given = x if told.channels is None else torch.cat([x, told.channels], dim=1)
-        return unet(given, t, told.tokens, told.vector)
-
+    learn(network, of_rows, sizes, how)
     return network
 
 
 @torch.no_grad()
 def drawn(
-    unet: UNet,
+    network: NarrowDenoiser,
     shape: tuple[int, int, int, int],
     told: Conditioning = NOTHING,
     *,
     seed: int,
     steps: int = 12,
-    guidance: float = 1.0,
-    late: tuple[UNet, float] | None = None,
+    late: tuple[NarrowDenoiser, float] | None = None,
 ) -> Tensor:
     """Latents of `shape` (N, C, h, w), row i under row i of `told`, from noise of their own seeds, by DPM++ 2M.
 
@@ -194,9 +209,9 @@ def drawn(
     for start in range(0, shape[0], BATCH):
         numbers = range(start, min(start + BATCH, shape[0]))
         own = told[slice(numbers.start, numbers.stop)]
-        denoise = _denoiser(unet, own, guidance)
+        denoise = _denoiser(network, own)
         if late is not None:
-            denoise = _handed_over(denoise, _denoiser(late[0], own, guidance), late[1])
+            denoise = _handed_over(denoise, _denoiser(late[0], own), late[1])
         x = RowDraws([sample_seed(seed, i) for i in numbers]).normal(*shape[1:]) * sigmas[0]
         for step in SAMPLERS["DPM++ 2M"](denoise, x, sigmas, _no_noise):
             x = step.x
@@ -204,12 +219,8 @@ def drawn(
     return torch.cat(found)
 
 
-def _denoiser(unet: UNet, told: Conditioning, guidance: float) -> Denoise:
-    cond = PROCESS.denoiser(_network(unet, told))
-    if guidance == 1:
-        return cond
-    uncond = PROCESS.denoiser(_network(unet, _kept(told, torch.zeros(told.batch))))
-    return lambda x, sigma: classifier_free(cond(x, sigma), uncond(x, sigma), guidance)
+def _denoiser(network: NarrowDenoiser, told: Conditioning) -> Denoise:
+    return PROCESS.denoiser(lambda x, t: network(x, t, told))
 
 
 def _handed_over(early: Denoise, late: Denoise, level: float) -> Denoise:
@@ -221,11 +232,15 @@ def _no_noise(sigma: Tensor, sigma_next: Tensor) -> Tensor:
     return torch.zeros(())
 
 
+def enlarged(pictures: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) as large as the judge is to see them."""
+    scale = SEEN_SIDE / min(pictures.shape[2:])
+    return F.interpolate(pictures, scale_factor=scale, mode="bicubic") if scale > 1 else pictures
+
+
 def features_of(pictures: Tensor) -> np.ndarray:
     """The judge's features (N, D) of pictures (N, 3, H, W), small ones enlarged."""
-    scale = max(1.0, SEEN_SIDE / min(pictures.shape[2:]))
-    enlarged = F.interpolate(pictures, scale_factor=scale, mode="bicubic") if scale > 1 else pictures
-    return rows(look_at(load_judge(), to_bytes(enlarged)))
+    return rows(look_at(load_judge(), to_bytes(enlarged(pictures))))
 
 
 def sharpness(pictures: Tensor) -> np.ndarray:

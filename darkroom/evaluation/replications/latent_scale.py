@@ -16,11 +16,11 @@ from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
     drawn,
     features_of,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -97,7 +97,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     for name, spread in (("raw", RAW), ("scaled", 1.0)):
         scaled = (latents - mean) / deviation * spread
         unet = learned_denoiser(
-            narrow_unet(latents.shape[1], told=4), [Group(scaled, told)], loop(size.steps, seed, batch=size.batch)
+            Narrow(latents.shape[1], told=4, fold=1), [Group(scaled, told)], loop(size.steps, seed, batch=size.batch)
         )
         made = {}
         for shape, (channels, _) in given.items():

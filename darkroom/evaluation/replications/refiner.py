@@ -12,11 +12,11 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
+    Narrow,
     drawn,
     features_of,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -63,9 +63,9 @@ def run(scale: Scale, seed: int) -> Outcome:
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)
     again = replace(how, seed=seed + 1)  # other samples, other noise
-    base = learned_denoiser(narrow_unet(3), [group], how)
-    longer = learned_denoiser(narrow_unet(3), [group], again, begin=base)
-    fine = learned_denoiser(narrow_unet(3), [group], again, begin=base, loss=DiffusionLossConfig(max_timestep=LAST))
+    base = learned_denoiser(Narrow(), [group], how)
+    longer = learned_denoiser(Narrow(), [group], again, begin=base)
+    fine = learned_denoiser(Narrow(), [group], again, begin=base, loss=DiffusionLossConfig(max_timestep=LAST))
     level = float(PROCESS.sigmas[LAST])
     samples = {
         "base": drawn(base, shape, seed=seed, steps=20),

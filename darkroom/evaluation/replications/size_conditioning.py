@@ -15,11 +15,11 @@ from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
     drawn,
     features_of,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -89,10 +89,10 @@ def run(scale: Scale, seed: int) -> Outcome:
     pictures, sides = with_small(painted(scenes(seed, size.pictures), size.side, size.side), seed)
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)
-    large, wide = sides == 1, narrow_unet(3, vector=8)
+    large, wide = sides == 1, Narrow(vector=8)
     whole = told_sizes(torch.ones(size.measured))
-    of_large = learned_denoiser(narrow_unet(3), [Group(pictures[large])], how)
-    unmarked = learned_denoiser(narrow_unet(3), [Group(pictures)], how)
+    of_large = learned_denoiser(Narrow(), [Group(pictures[large])], how)
+    unmarked = learned_denoiser(Narrow(), [Group(pictures)], how)
     marked = learned_denoiser(wide, [Group(pictures, told_sizes(sides))], how)
     samples = {
         f"large pictures alone ({int(large.sum())})": drawn(of_large, shape, seed=seed),

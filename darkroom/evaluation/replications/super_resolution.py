@@ -16,12 +16,13 @@ from darkroom.evaluation.pairs import psnr
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
+    Narrow,
+    NarrowDenoiser,
     drawn,
     features_of,
     learn,
     learned_denoiser,
     loop,
-    narrow_unet,
     painted,
     point,
     scenes,
@@ -31,7 +32,6 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
-from darkroom.models.unet import UNet
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.training.config import LoopConfig
 from darkroom.types import Size as Shape
@@ -71,21 +71,21 @@ def small_versions(pictures: Tensor) -> Tensor:
     return F.interpolate(small, size=pictures.shape[2:], mode="bicubic").clamp(-1, 1)
 
 
-def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> UNet:
+def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> NarrowDenoiser:
     """The same network as a regression: from the small version to the picture, by the squared error."""
     torch.manual_seed(how.seed)
-    unet = UNet(narrow_unet(3, told=3))
+    network = NarrowDenoiser(Narrow(told=3))
 
     def loss(numbers: Tensor, draws: RowDraws) -> Tensor:
-        return (_regressed(unet, small[numbers]) - pictures[numbers]).square().mean()
+        return (_regressed(network, small[numbers]) - pictures[numbers]).square().mean()
 
-    learn(unet, loss, {Shape(1, 1): range(len(pictures))}, how)
-    return unet
+    learn(network, loss, {Shape(1, 1): range(len(pictures))}, how)
+    return network
 
 
-def _regressed(unet: UNet, small: Tensor) -> Tensor:
-    nothing = torch.zeros_like(small)
-    return small + unet(torch.cat([nothing, small], dim=1), torch.zeros(len(small)), None, None)
+def _regressed(network: NarrowDenoiser, small: Tensor) -> Tensor:
+    """What is lacking is added to the small version; the network sees nothing but that."""
+    return small + network(torch.zeros_like(small), torch.zeros(len(small)), Conditioning(channels=small))
 
 
 def run(scale: Scale, seed: int) -> Outcome:
@@ -97,7 +97,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     how = loop(size.steps, seed, batch=size.batch)
     with torch.no_grad():
         regressed = _regressed(regression(pictures, small, how), given)
-    unet = learned_denoiser(narrow_unet(3, told=3), [Group(pictures - small, Conditioning(channels=small))], how)
+    unet = learned_denoiser(Narrow(told=3), [Group(pictures - small, Conditioning(channels=small))], how)
     told = Conditioning(channels=given)
     draw = given + drawn(unet, tuple(truth.shape), told, seed=seed, steps=20)
     seen, true = features_of(truth), sharpness(truth).mean()
@@ -115,7 +115,8 @@ def run(scale: Scale, seed: int) -> Outcome:
     }
     columns = [p for x in (truth, given, regressed, draw) for p in tiles(x[:SHOWN])]
     picture = labeled_sheet(columns, [""] * SHOWN, ["truth", "given", "regression", "diffusion"], [""])
-    notes = f"{size.side // FACTOR} to {size.side} pixels, {size.steps} steps of {size.batch} each, {size.measured} shown."
+    small_side = size.side // FACTOR
+    notes = f"{small_side} to {size.side} pixels, {size.steps} steps of {size.batch}; {size.measured} pictures."
     return Outcome(table, verdicts_of(*arms[1:]), curves("", [a.name for a in arms], panels), picture, notes)
 
 
