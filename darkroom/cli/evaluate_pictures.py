@@ -81,6 +81,8 @@ def pictures(
         raise InputError(f"--save-statistics takes one network, given are {len(specs)}")
     find_device(device)
     wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    if folder.endswith(".npz"):
+        raise InputError(f"statistics such as {folder} are what pictures are measured against: they stand second")
     known = read_statistics(Path(reference)) if reference.endswith(".npz") else None
     names = [folder] if known is not None else [folder, reference]
     if shard is not None and not all(map(is_data, names)):

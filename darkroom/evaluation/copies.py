@@ -63,7 +63,7 @@ def copied_share(pictures: Nearest, usual: Nearest) -> Measured:
     """
     if len(usual.distance) < 20:
         raise InputError(f"what is usual is told by at least 20 pictures, there are {len(usual.distance)}")
-    return mean_of((pictures.distance < np.quantile(usual.distance, USUAL)).astype(float))
+    return mean_of(pictures.distance < np.quantile(usual.distance, USUAL))
 
 
 def nearest_sheet(pictures: PictureSet, training: PictureSet, found: Nearest) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
+from darkroom.evaluation.share import wilson
 from darkroom.registry import Registry
 
 __all__ = ["METRICS", "Measured", "Metric", "jackknife_reach", "mean_of"]
@@ -48,10 +49,15 @@ METRICS: Registry[type[Metric]] = Registry("metric")
 
 
 def mean_of(values: np.ndarray) -> Measured:
-    """The mean of one number a picture, with the 95 % interval of a mean."""
+    """The mean of one number a picture, with the 95 % interval of a mean; of yes and no (bool) with Wilson's, which is
+    sound where all say the same."""
     mean = float(values.mean())
     if len(values) < 2:
         return Measured(mean, note="no interval from one picture")
+    if values.dtype == bool:
+        return Measured(mean, wilson(mean, len(values)))
+    if (values == values[0]).all():
+        return Measured(mean, note="the same for all: no interval")
     reach = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
     return Measured(mean, (mean - reach, mean + reach))
 

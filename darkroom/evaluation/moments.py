@@ -45,5 +45,5 @@ class Moments:
     def covariance(self) -> np.ndarray:
         """(D, D), divided by count − 1."""
         if self.count < 2:
-            raise InputError(f"a covariance needs at least 2 feature rows, there are {self.count}")
+            raise InputError(f"a covariance needs at least 2 pictures, there are {self.count}")
         return self.scatter / (self.count - 1)

@@ -57,7 +57,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 class Neighbors:
-    """The four shares, each with the 95 % interval of a mean."""
+    """The four numbers, each with its 95 % interval."""
 
     reads: ClassVar[Literal["features", "classes"]] = "features"
 

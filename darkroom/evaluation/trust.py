@@ -234,7 +234,7 @@ def _numbers(pictures: Pool, reference: Pool, network: FeatureNetwork) -> dict[s
     del numbers["score of the reference"]
     usual = nearest(reference.rows, [reference.rows], itself=True)
     numbers["copies"] = copied_share(nearest(pictures.rows, [reference.rows]), usual)
-    numbers["kept prompts"] = mean_of(pictures.kept.astype(float))
+    numbers["kept prompts"] = mean_of(pictures.kept)
     return numbers
 
 

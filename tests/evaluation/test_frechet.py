@@ -19,5 +19,5 @@ def test_zero_for_equal_sets_and_squared_shift_for_shifted_ones() -> None:
 
 
 def test_too_few_rows() -> None:
-    with pytest.raises(InputError, match="at least 2 feature rows"):
+    with pytest.raises(InputError, match="at least 2 pictures"):
         frechet_distance(moments(np.zeros((1, 3))), moments(np.zeros((5, 3))))

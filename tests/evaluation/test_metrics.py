@@ -9,7 +9,7 @@ import scipy.linalg
 from darkroom.errors import InputError
 from darkroom.evaluation.inception_score import InceptionScore
 from darkroom.evaluation.kernel import gaussian_distance, kernel_distance
-from darkroom.evaluation.metric import METRICS, Metric
+from darkroom.evaluation.metric import METRICS, Metric, mean_of
 from darkroom.evaluation.moments import Moments
 from darkroom.evaluation.neighbors import neighbor_shares
 from darkroom.evaluation.reservoir import Reservoir
@@ -140,6 +140,14 @@ def test_shares_by_neighbors_are_their_definitions() -> None:
     assert shares["recall"] == pytest.approx(np.mean(recalled))
 
 
+def test_shares_of_which_all_agree_have_honest_intervals() -> None:
+    none = mean_of(np.zeros(12, bool))
+    assert none.interval is not None
+    assert none.interval[0] == 0
+    assert none.interval[1] == pytest.approx(0.2425, abs=1e-4)  # Wilson's, of none among 12
+    assert mean_of(np.zeros(12)).interval is None
+
+
 def test_precision_is_fidelity_and_recall_variety() -> None:
     """Pictures of one mode out of two are faithful and miss half; the other way round they stray."""
     one = RNG.normal(size=(400, 3)) * 0.5
@@ -168,7 +176,7 @@ def test_samples_do_not_depend_on_batches_and_are_fair() -> None:
 
 def test_too_few_pictures_are_told() -> None:
     for name, rows, message in (
-        ("frechet", A[:1], "at least 2 feature rows"),
+        ("frechet", A[:1], "at least 2 pictures"),
         ("kernel", A[:1], "at least 2 pictures"),
         ("neighbors", A[:5], "more than 5 pictures"),
     ):

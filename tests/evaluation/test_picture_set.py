@@ -162,6 +162,7 @@ def test_a_model_draws_what_is_measured(folders: tuple[Path, Path], tiny_folder:
 def test_a_model_needs_prompts_and_no_shares(folders: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((tiny_folder, folders[0]), f"no folder of pictures {tiny_folder}; what a model is to draw is said with"),
+        ((tmp_path / "statistics.npz", folders[0]), "are what pictures are measured against: they stand second"),
         (("outt", folders[0]), "no folder of pictures outt; what a model is to draw"),
         ((tiny_folder, folders[0], "--shard", "1/2"), "let the model draw without it first"),
     ):

@@ -68,9 +68,9 @@ CLAIMS: Registry[Claim] = Registry("claim")
 
 
 def replicated(name: str, scale: Scale, seed: int = 0) -> tuple[Outcome, float]:
-    """Try the claim; and the seconds that it took."""
-    began = time.monotonic()
-    return CLAIMS[name].run(scale, seed), time.monotonic() - began
+    """Try the claim; and the seconds of processor time that it took, which do not depend on what else runs."""
+    began = time.process_time()
+    return CLAIMS[name].run(scale, seed), time.process_time() - began
 
 
 def above_zero(differences: np.ndarray) -> bool | None:
@@ -100,6 +100,6 @@ def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float, m
         *([] if outcome.plot is None else [f"![The table as a plot]({name}.svg)", ""]),
         *([] if outcome.picture is None else [f"![Pictures]({name}.png)", ""]),
         *([outcome.notes, ""] if outcome.notes else []),
-        f"`darkroom replicate {name} --scale {scale} --seed {seed}`, {seconds:.0f} seconds on {machine}.",
+        f"`darkroom replicate {name} --scale {scale} --seed {seed}`: {seconds:.0f} s of processor time, {machine}.",
     ]
     return "\n".join(lines) + "\n"

@@ -89,8 +89,8 @@ CLAIMS.add(
         paper="COCO: one step of the student has FID 19.7, DPM-Solver on its teacher 20.1 after 25 steps, 31.7 "
         "after 8; more steps refine, and variety is the price.",
         protocol="The picture-book model that ships and the student distilled from it. Prompts kept: the judge finds "
-        "all that the prompt says. Variety: the mean distance of pictures of one prompt in the judge's features, over that "
-        "of pictures of different ones.",
+        "all that the prompt says. Variety: the mean distance of pictures of one prompt in the judge's features, over "
+        "that of pictures of different ones.",
         run=run,
     ),
 )

@@ -24,7 +24,7 @@ class Record:
     claim: str
     scale: Scale
     seed: int
-    seconds: float
+    seconds: float  # of processor time
     machine: str
     verdicts: tuple[Verdict, ...]
 
@@ -35,7 +35,7 @@ def record_of(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: flo
 
 def machine() -> str:
     """Of what sort this one is, in a few words."""
-    return f"{os.cpu_count()} cores of {platform.machine()}, which others may have used as well"
+    return f"{os.cpu_count()} cores of {platform.machine()}"
 
 
 def as_json(record: Record) -> bytes:
@@ -54,7 +54,7 @@ def overview(folder: Path) -> str:
         "`darkroom replicate NAME` tries a claim, `darkroom replicate overview -o FILE` writes this page from the "
         "records beside it. At a tiny scale many a claim can be neither shown nor refuted; that is said then.",
         "",
-        "| claim | source | scale | holds | does not hold | not decided | seconds |",
+        "| claim | source | scale | holds | does not hold | not decided | processor seconds |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, claim in CLAIMS.items():
