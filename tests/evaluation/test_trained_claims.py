@@ -41,7 +41,7 @@ NARROW = {"pictures": 12, "steps": 2, "batch": 4, "measured": 6}
     ("claim", "change"),
     [
         (aspect_ratios, NARROW),
-        (compression, {**NARROW, "steps": 5, "factors": ((2, 6), (8, 16))}),
+        (compression, {**NARROW, "steps": 5, "factors": ((2, 6), (4, 12), (8, 16))}),
         (crop_conditioning, NARROW),
         (first_stage, {"small": 2, "large": 4, "images": 8, "measured": 6}),
         (latent_scale, NARROW),
@@ -53,13 +53,13 @@ NARROW = {"pictures": 12, "steps": 2, "batch": 4, "measured": 6}
     ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "__name__") else "",
 )
 def test_a_claim_runs_to_its_end(claim, change, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With so few pictures there are no intervals of distances, and what they would decide is left open."""
     monkeypatch.setitem(claim.SIZES, "tiny", replace(claim.SIZES["tiny"], **change))
     outcome = claim.run("tiny", 0)
     heading, *rows = outcome.table
     assert rows
     assert all(len(row) <= len(heading) for row in rows)
-    assert any(v.holds is None for v in outcome.verdicts)
+    assert "nan" not in str(rows)
+    assert len(outcome.verdicts) >= 2
     assert outcome.plot is not None
     assert outcome.plot.startswith("<svg")
 

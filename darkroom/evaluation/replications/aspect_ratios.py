@@ -8,7 +8,7 @@ import torch
 
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart, no_higher
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -82,7 +82,7 @@ def verdicts_of(square: list[Measured], buckets: list[Measured]) -> list[Verdict
         Verdict("trained on squares, wide pictures are further from true ones than squares", apart(wide[0], middle[0])),
         Verdict("buckets bring tall pictures nearer", apart(*tall)),
         Verdict("buckets bring wide pictures nearer", apart(*wide)),
-        Verdict("squares pay nothing for it that can be told", not apart(middle[1], middle[0])),
+        Verdict("squares pay nothing for it that can be told", no_higher(middle[1], middle[0])),
     ]
 
 

@@ -12,7 +12,19 @@ import numpy as np
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.registry import Registry
 
-__all__ = ["CLAIMS", "SCALES", "Claim", "Outcome", "Scale", "Verdict", "above_zero", "apart", "page", "replicated"]
+__all__ = [
+    "CLAIMS",
+    "SCALES",
+    "Claim",
+    "Outcome",
+    "Scale",
+    "Verdict",
+    "above_zero",
+    "apart",
+    "no_higher",
+    "page",
+    "replicated",
+]
 
 Scale = Literal["tiny", "small", "full"]
 SCALES: Registry[Scale] = Registry("scale")
@@ -51,6 +63,13 @@ def apart(higher: Measured | tuple[float, float], lower: Measured | tuple[float,
     if a is None or b is None:
         return None
     return True if a[0] > b[1] else False if a[1] < b[0] else None
+
+
+def no_higher(a: Measured | tuple[float, float], b: Measured | tuple[float, float]) -> bool | None:
+    """Whether the 95 % interval of a does not lie above that of b; None where there is none."""
+    if any(isinstance(m, Measured) and m.interval is None for m in (a, b)):
+        return None
+    return not apart(a, b)
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,14 @@ class Arm:
     early: Measured  # after a fifth of the steps
     late: Measured
 
+    @property
+    def lacking(self) -> Measured:
+        """How much further than its first stage alone it is."""
+        value, ends = self.late.value - self.floor.value, (self.late.interval, self.floor.interval)
+        if ends[0] is None or ends[1] is None:
+            return Measured(value)
+        return Measured(value, (ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]))
+
 
 def run(scale: Scale, seed: int) -> Outcome:
     """A denoiser for every factor, with as many steps."""
@@ -114,23 +122,29 @@ def run(scale: Scale, seed: int) -> Outcome:
 
 
 def verdicts_of(arms: list[Arm]) -> list[Verdict]:
-    """Of factors, the least first."""
-    least, most = arms[0], arms[-1]
-    best, worst = min(arms, key=lambda a: a.late.value), max(arms, key=lambda a: a.early.value)
-    others = [apart(least.early, a.early) for a in arms[1:]]
-    inside = best not in (least, most)
-    ends = [apart(a.late, best.late) for a in (least, most)]
-    nearest = min(arms, key=lambda a: a.late.value - a.floor.value)
+    """Of factors, the least first; what the intervals do not tell apart is left open."""
+    least, *between, most = arms
+    best = min(arms, key=lambda a: a.late.value)
+    if best in between:
+        inside = _all([apart(a.late, best.late) for a in (least, most)])
+    else:
+        inside = False if all(apart(a.late, best.late) for a in between) else None
     return [
         Verdict(
             "pixels learn most slowly: they are furthest from true scenes after a fifth of the steps",
-            True if all(others) else None if worst is least else False,
+            _all([apart(least.early, a.early) for a in (*between, most)]),
         ),
+        Verdict("the best factor is neither the least nor the most", inside),
         Verdict(
-            "the best factor is neither the least nor the most", (True if all(ends) else None) if inside else False
+            "the strongest compression comes nearest to what its first stage allows",
+            _all([apart(a.lacking, most.lacking) for a in (least, *between)]),
         ),
-        Verdict("the strongest compression comes nearest to what its first stage allows", nearest is most),
     ]
+
+
+def _all(orders: list[bool | None]) -> bool | None:
+    """Whether all orders are as said; None where none is the other way round and some are not told."""
+    return False if False in orders else None if None in orders else True
 
 
 CLAIMS.add(

@@ -9,7 +9,7 @@ from darkroom.data.picturebook.prompts import sample_prompts
 from darkroom.engine.pipeline import Pipeline
 from darkroom.evaluation.few_steps import FewStepsRow, few_steps_row
 from darkroom.evaluation.judging import load_judge
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart, no_higher
 from darkroom.evaluation.replications.laboratory import point, shown
 from darkroom.evaluation.replications.plot import curves
 from darkroom.types import Request
@@ -65,7 +65,6 @@ def verdicts_of(teacher: list[FewStepsRow], student: list[FewStepsRow]) -> list[
     """Rows by rising steps; shares and means by their intervals."""
     few, many = teacher[0], teacher[-1]
     one, four = student[0], student[-1]
-    falls = apart(one.right.interval, four.right.interval)
     return [
         Verdict(
             f"one step of the student keeps more prompts than {few.steps} of its teacher",
@@ -73,9 +72,12 @@ def verdicts_of(teacher: list[FewStepsRow], student: list[FewStepsRow]) -> list[
         ),
         Verdict(
             f"{four.steps} steps of the student keep no fewer prompts than {many.steps} of its teacher",
-            not apart(many.right.interval, four.right.interval),
+            no_higher(many.right.interval, four.right.interval),
         ),
-        Verdict("more steps of the student keep no fewer prompts than one", not falls),
+        Verdict(
+            "more steps of the student keep no fewer prompts than one",
+            no_higher(one.right.interval, four.right.interval),
+        ),
         Verdict("the price is variety: the student's pictures of one prompt are more alike",
                 apart(many.variety, four.variety)),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, no_higher
 from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
@@ -95,15 +95,14 @@ def verdicts_of(base: Arm, longer: Arm, refined: Arm) -> list[Verdict]:
     off = [np.abs(1 - a.sharpness.mean()) for a in (base, refined)]
     differs = above_zero(refined.sharpness - base.sharpness) is not None
     return [
-        Verdict("handing over to a refiner is no worse than the base alone", _no_worse(refined, base)),
-        Verdict("nor worse than the base trained for the refiner's steps", _no_worse(refined, longer)),
+        Verdict(
+            "handing over to a refiner is no worse than the base alone", no_higher(refined.distance, base.distance)
+        ),
+        Verdict(
+            "nor worse than the base trained for the refiner's steps", no_higher(refined.distance, longer.distance)
+        ),
         Verdict("sharpness comes nearer to that of true scenes", bool(off[1] < off[0]) if differs else None),
     ]
-
-
-def _no_worse(a: Arm, b: Arm) -> bool | None:
-    worse = apart(a.distance, b.distance)
-    return None if a.distance.interval is None or b.distance.interval is None else not worse
 
 
 CLAIMS.add(
