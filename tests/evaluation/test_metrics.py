@@ -143,7 +143,7 @@ def test_shares_by_neighbors_are_their_definitions() -> None:
 def test_shares_of_which_all_agree_have_honest_intervals() -> None:
     none = mean_of(np.zeros(12, bool))
     assert none.interval is not None
-    assert none.interval[0] == 0
+    assert none.interval[0] == pytest.approx(0, abs=1e-12)
     assert none.interval[1] == pytest.approx(0.2425, abs=1e-4)  # Wilson's, of none among 12
     assert mean_of(np.zeros(12)).interval is None
 

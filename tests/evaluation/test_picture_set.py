@@ -142,20 +142,20 @@ def test_what_cannot_be_compared_is_named(folders: tuple[Path, Path], tmp_path: 
 def test_a_model_draws_what_is_measured(folders: tuple[Path, Path], tiny_folder: Path, tmp_path: Path) -> None:
     """Drawn once, with the prompts beside the pictures; another number of steps is another set."""
     prompts, cache = tmp_path / "prompts.txt", tmp_path / "cache"
-    prompts.write_text("a red house\na blue tree\na cat\na dog\n")
+    prompts.write_text("a red house\na blue tree\na cat\na dog\na bird\na star\n")
     model = f"{tiny_folder},steps=1,width=32,height=32"
     first = run(model, folders[1], "--prompts", prompts, "--cache", cache)
     (drawn,) = (cache / "drawn").iterdir()
-    assert "4 pictures drawn into" in first.replace("\n", "")
-    assert [p.read_text() for p in sorted(drawn.glob("*.txt"))] == ["a red house", "a blue tree", "a cat", "a dog"]
-    assert "4 pictures a side tell little" in first
+    assert "6 pictures drawn into" in first.replace("\n", "")
+    assert [p.read_text() for p in sorted(drawn.glob("*.txt"))] == prompts.read_text().splitlines()
+    assert "6 pictures a side tell little" in first
     kept = (drawn / "000002.png").read_bytes()
     (drawn / "000002.png").unlink()  # as after an interruption
     again = run(model, folders[1], "--prompts", prompts, "--cache", cache)
     assert "1 pictures drawn into" in again.replace("\n", "")
     assert (drawn / "000002.png").read_bytes() == kept
     other = f"{tiny_folder},steps=2,width=32,height=32"
-    assert "4 pictures against 4" in run(model, other, "--prompts", prompts, "--cache", cache)
+    assert "6 pictures against 6" in run(model, other, "--prompts", prompts, "--cache", cache)
     assert len(list((cache / "drawn").iterdir())) == 2
 
 
