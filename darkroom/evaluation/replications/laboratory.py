@@ -193,7 +193,7 @@ def learned_denoiser(
 @torch.no_grad()
 def drawn(
     network: NarrowDenoiser,
-    shape: tuple[int, int, int, int],
+    shape: Sequence[int],
     told: Conditioning = NOTHING,
     *,
     seed: int,
@@ -249,7 +249,7 @@ def sharpness(pictures: Tensor) -> np.ndarray:
     return (across.mean(dim=(1, 2, 3)) + down.mean(dim=(1, 2, 3))).numpy()
 
 
-def tiles(pictures: Tensor, side: int = 64) -> Sequence[np.ndarray]:
+def tiles(pictures: Tensor, side: int = 64) -> np.ndarray:
     """Pictures (N, 3, H, W) as bytes, enlarged to be looked at."""
     return to_bytes(F.interpolate(pictures, scale_factor=max(1.0, side / pictures.shape[2]), mode="nearest"))
 

@@ -124,7 +124,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         f"{size.side} pixels trained on, {size.steps} steps of {size.batch}; {size.measured} pictures each. Latents "
         f"are the pixels of squares of {FACTOR}, of deviation {RAW} and 1."
     )
-    return Outcome(table, verdicts_of(*arms, true), curves("", ["raw", "scaled"], panels), picture, notes)
+    return Outcome(table, verdicts_of(arms[0], arms[1], true), curves("", ["raw", "scaled"], panels), picture, notes)
 
 
 def _middle(pictures: Tensor) -> Tensor:

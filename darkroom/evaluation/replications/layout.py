@@ -104,7 +104,8 @@ def _found(findings: list[Findings], found: list[Scene], side: int) -> Share:
     kept = asked = 0
     for seen, scene in zip(findings, found):
         for thing in scene.things:
-            box = tuple(v * side for v in (thing.box.top, thing.box.left, thing.box.bottom, thing.box.right))
+            b = thing.box
+            box = (b.top * side, b.left * side, b.bottom * side, b.right * side)
             asked += 1
             kept += any(d.kind == thing.kind and overlap(d.box, box) >= 0.5 for d in seen.things)
     return Share(kept, asked)
