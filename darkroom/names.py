@@ -26,7 +26,7 @@ def table() -> dict[str, Any]:
 
 @cache
 def names_of(sort: str) -> Registry[str]:
-    """The names of a sort (sampler, schedule, seed mode, emphasis, system, first stage), looked up as there."""
+    """The names of a sort (sampler, schedule, seed mode, prompt syntax, emphasis, system …), looked up as there."""
     names: Registry[str] = Registry(sort)
     for name, aliases in table()["names"][sort].items():
         names.add(name, name, *aliases)

@@ -172,7 +172,8 @@ class Request:
     tome_ratio: float = 0.0  # share of tokens merged for self-attention at the finest level, 0 to 0.75; the same
     regions: tuple[Region, ...] = ()
     controls: tuple[ControlUnit, ...] = ()
-    emphasis: str = "a1111"
+    prompt_syntax: str = "a1111"  # how all prompts are written: a1111, comfy, compel, plain
+    emphasis: str | None = None  # how weights act; as in the tool that the syntax is of by default
     clip_skip: int | None = None  # 1: the last layer, as users count; 2: the one before
     seed_mode: str = "darkroom"
     eta_noise_seed_delta: int = 0  # when not 0, the noise of steps comes from seed + this

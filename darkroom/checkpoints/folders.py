@@ -53,13 +53,15 @@ def find_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = T
 
     Raises `InputError` with the nearest of those that are there.
     """
-    path = Path(name)
+    path = Path(os.path.expanduser(name))
     for candidate in (path, *(path / single for single in kept.single)) if paths else ():
         if os.path.isfile(candidate):
             return candidate
     known = named_files(kept, folders)
     if name in known:
         return known[name]
+    if not folders and name and os.path.isdir(path):
+        raise InputError(f"the folder {path} holds no {kept.kind}, which would be called {' or '.join(kept.single)}")
     if not folders:
         raise InputError(f"the {kept.kind} {printable(name)!r} is no file, and no folder of {kept.kind}s is given")
     where = ", ".join(map(str, folders))

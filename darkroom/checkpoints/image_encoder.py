@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from darkroom.checkpoints.clip_names import openclip_vision, transformers_vision
-from darkroom.checkpoints.folders import CONTROLS, find_file
+from darkroom.checkpoints.folders import CONTROLS
+from darkroom.checkpoints.locate import locate_file
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored
@@ -38,7 +39,7 @@ def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path],
     if name is not None:
         path = Path(name).expanduser()
         is_folder = paths and os.path.isdir(path)
-        return [weights_of(path)] if is_folder else [find_file(CONTROLS, name, folders, paths=paths)]
+        return [weights_of(path)] if is_folder else [locate_file(CONTROLS, name, folders, paths=paths)]
     homes = (adapter.parent / USUAL, adapter.parent.parent / USUAL, adapter.parent.parent / "models" / USUAL)
     found = [weights_of(home) for home in dict.fromkeys(homes) if home.is_dir()]
     if not found:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from darkroom.checkpoints.folders import CHECKPOINTS, named_files
+from darkroom.checkpoints.folders import CHECKPOINTS, Kept, find_file, named_files
 from darkroom.errors import InputError, printable
 from darkroom.names import names_of
 from darkroom.registry import nearest
 
-__all__ = ["locate", "locate_network", "place", "shipped"]
+__all__ = ["locate", "locate_file", "locate_network", "place", "place_file", "shipped"]
 
 # Where the systems of the catalogue live on the hub today; the first homes of 1.5 and 2.x are gone.
 HOMES = {
@@ -58,16 +58,39 @@ class Wanted:
 # What a folder needs, or a first stage alone, which lies at the top. Whole models at the top of a repository would
 # double the download, and so would a second precision: half precision is fetched only where there is nothing else,
 # pickles after that.
-SYSTEM = Wanted(
+HALVES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
+    ((".safetensors",), ("*.fp16.*", "*.fp16-*")),
+    ((".safetensors", ".bin"), ()),
+)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What to fetch of a repository: files that `names` match but `without` does not; it will do if `needed` come."""
+
+    names: tuple[str, ...]
+    without: tuple[str, ...]
+    needed: tuple[str, ...]
+
+
+def _parts(texts: Sequence[str], weights: Sequence[str], needed: Sequence[str]) -> tuple[_Part, ...]:
+    """`texts`, and `weights` of any ending; there must be `needed` ones."""
+    return tuple(
+        _Part(
+            (*texts, *(f"{place}{ending}" for place in weights for ending in endings)),
+            (*without, "*.non_ema.*", "safety_checker/*"),
+            tuple(f"{place}{ending}" for place in needed for ending in endings),
+        )
+        for endings, without in HALVES
+    )
+
+
+SYSTEM = _parts(
     ("model_index.json", "config.json", "*/*.json", "*/*.txt"),
     ("*/*", "diffusion_pytorch_model*"),
     ("unet/*", "diffusion_pytorch_model*"),
 )
-NETWORK = Wanted(("*.json", "merges.txt"), ("model*", "pytorch_model*"), ("model*", "pytorch_model*"))
-WEIGHTS: tuple[tuple[tuple[str, ...], list[str]], ...] = (
-    ((".safetensors",), ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "safety_checker/*"]),
-    ((".safetensors", ".bin"), ["*.non_ema.*", "safety_checker/*"]),
-)
+NETWORK = _parts(("*.json", "merges.txt"), ("model*", "pytorch_model*"), ("model*", "pytorch_model*"))
 
 
 def shipped() -> dict[str, Path]:
@@ -92,6 +115,32 @@ def locate_network(name: str) -> Path:
     if _HUB.fullmatch(name):
         return _from_hub(name, NETWORK)
     raise InputError(f"there is no file or folder {printable(name)!r}, and it is no hub id (owner/name) either")
+
+
+def locate_file(kept: Kept, name: str, folders: Sequence[Path], *, paths: bool = True) -> Path:
+    """The file of the kind `kept` that `name` means (`place_file`), from the hub as `locate` has it; without `paths`
+    only what `folders` hold is looked at, whoever chose the name."""
+    if not paths:
+        return find_file(kept, name, folders, paths=False)
+    found = place_file(kept, name, folders)
+    if isinstance(found, Path):
+        return found
+    fetched = _from_hub(found, (_Part(("config.json", single), (), (single,)) for single in kept.single))
+    files = (fetched, *(fetched / single for single in kept.single))
+    if (file := next((path for path in files if path.is_file()), None)) is None:
+        raise InputError(f"the repository {name!r} holds no {kept.kind} at its top; name its file: {name}:FILE")
+    return file
+
+
+def place_file(kept: Kept, name: str, folders: Sequence[Path]) -> Path | str:
+    """Where the file that `name` means lies, without a look at the hub: as `find_file` has it, or an address there."""
+    try:
+        return find_file(kept, name, folders)
+    except InputError:
+        id = _HUB.fullmatch(name)
+        if id is None or _path(name).exists() or not (id["file"] or Path(name).suffix not in kept.endings):
+            raise
+        return name
 
 
 def place(model: str, folders: Sequence[Path] = ()) -> Path | str:
@@ -144,7 +193,8 @@ def _catalogued(model: str) -> str | None:
     return next((table.name(model) for table in tables if model in table), None)
 
 
-def _from_hub(model: str, wanted: Wanted = SYSTEM) -> Path:
+def _from_hub(model: str, parts: Iterable[_Part] = SYSTEM) -> Path:
+    """The file there, or a folder with the first of `parts` that the repository has, else with the last one."""
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -161,12 +211,13 @@ def _from_hub(model: str, wanted: Wanted = SYSTEM) -> Path:
     try:
         if file:
             return Path(hf_hub_download(repository, file, revision=revision or None))
-        for endings, without in WEIGHTS:
-            names = [*wanted.texts, *(f"{p}{ending}" for p in wanted.weights for ending in endings)]
+        folder = Path()
+        for part in parts:
+            names, without = list(part.names), list(part.without)
             folder = Path(
                 snapshot_download(repository, revision=revision or None, allow_patterns=names, ignore_patterns=without)
             )
-            if any(any(folder.glob(f"{place}{ending}")) for place in wanted.needed for ending in endings):
+            if any(any(folder.glob(needed)) for needed in part.needed):
                 break
         return folder
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):

@@ -26,7 +26,7 @@ class Controls:
         typer.Option(
             "--control",
             metavar="MODEL",
-            help="A ControlNet, T2I-Adapter or IP-Adapter: its file, folder or name. One --hint each.",
+            help="A ControlNet, T2I-Adapter or IP-Adapter: its file, folder, name or hub id. One --hint each.",
             rich_help_panel=PANEL,
         ),
         Also("--controlnet", "--ip-adapter", "--t2i-adapter"),

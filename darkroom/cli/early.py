@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from darkroom.checkpoints.folders import LORAS, find_file
-from darkroom.checkpoints.locate import place
+from darkroom.checkpoints.folders import CONTROLS, LORAS, find_file
+from darkroom.checkpoints.locate import place, place_file
 from darkroom.checkpoints.model_folders import ModelFolders
 from darkroom.errors import InputError
 from darkroom.names import names_of, split_name, table
-from darkroom.prompts.grammar import parse
+from darkroom.prompts.syntaxes import SYNTAXES, read_prompt
 from darkroom.requests.checks import (
     check_controls,
     check_guidance,
@@ -39,20 +39,24 @@ def _check(request: Request, folders: ModelFolders) -> None:
     if request.schedule is not None and request.schedule.lower() != "automatic":
         names_of("schedule").name(request.schedule)
     names_of("seed mode").name(request.seed_mode)
-    names_of("emphasis").name(request.emphasis)
+    if request.emphasis is not None:
+        names_of("emphasis").name(request.emphasis)
+    SYNTAXES.name(request.prompt_syntax)
     scale = 1.0 if request.guidance_scale is None else request.guidance_scale
     check_pictures(request)
     check_guidance(scale, request.target_strength, request.guidance)
     check_regions(request.regions)
     check_controls(request.controls)
+    for unit in request.controls:
+        place_file(CONTROLS, unit.model, folders.controlnet)
     check_seeds(request)
     if request.hires is not None:
         check_hires(request.hires)
     if request.strength is not None and not 0 <= request.strength <= 1:
         raise InputError(f"the strength is {request.strength}, expected is 0 to 1")
-    for tag in parse(request.prompt).loras:
+    for tag in read_prompt(request.prompt, request.prompt_syntax, []).loras:
         find_file(LORAS, tag.name, folders.loras)
-    parse(request.negative_prompt, composed=False)
+    read_prompt(request.negative_prompt, request.prompt_syntax, [], composed=False)
 
 
 def _check_limits(request: Request, system: str) -> None:

@@ -12,6 +12,7 @@ from darkroom.conditioning.emphasis import EMPHASES
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.sigma_schedules import SCHEDULES
+from darkroom.prompts.syntaxes import SYNTAXES
 from darkroom.requests.plan import side_step
 from darkroom.requests.remarks import known_words
 from darkroom.systems import FIRST_STAGES, SYSTEMS, FirstStage, System
@@ -22,7 +23,7 @@ __all__ = ["named"]
 
 def named() -> dict[str, Any]:
     """What the file is to hold: the names with their aliases, and what `darkroom systems` shows."""
-    tables = (SAMPLERS, SCHEDULES, SEED_MODES, EMPHASES, SYSTEMS, FIRST_STAGES)
+    tables = (SAMPLERS, SCHEDULES, SEED_MODES, SYNTAXES, EMPHASES, SYSTEMS, FIRST_STAGES)
     return {
         "names": {table.sort: {name: table.aliases(name) for name in table} for table in tables},
         "systems": [_row(system) for system in SYSTEMS.values()],

@@ -24,7 +24,13 @@ from darkroom.requests.settings import DRAWING, Setting
 
 __all__ = ["Also", "Panels", "Preferred", "with_options"]
 
-NAMED = {"sampler": "sampler", "schedule": "schedule", "seed_mode": "seed mode", "emphasis": "emphasis"}
+NAMED = {
+    "sampler": "sampler",
+    "schedule": "schedule",
+    "seed_mode": "seed mode",
+    "prompt_syntax": "prompt syntax",
+    "emphasis": "emphasis",
+}
 FIRST = ("Arguments", DRAWING)  # panels; options without one come last
 TYPES = {int: "INTEGER", float: "NUMBER", str: "TEXT"}
 FILES = {"picture": "FILE", "mask": "FILE", "classes": "FILE", "depth": "FILE", "boxes": "FILE"}

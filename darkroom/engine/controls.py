@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -15,11 +14,12 @@ import torch
 from torch import Tensor
 
 from darkroom.checkpoints.control import ControlNetwork, read_control
-from darkroom.checkpoints.folders import CONTROLS, find_file
+from darkroom.checkpoints.folders import CONTROLS
 from darkroom.checkpoints.image_encoder import find_image_encoder, image_encoder_config, read_image_encoder
+from darkroom.checkpoints.locate import locate_file
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.engine.shelf import Shelf
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError
 from darkroom.models.control import Control
 from darkroom.models.controlnet import ControlNet, guess_weights
 from darkroom.models.ip_adapter import IPAdapter
@@ -33,7 +33,6 @@ from darkroom.types import ControlUnit, Size
 
 __all__ = ["ControlShelf", "RunControl", "UnitNetworks", "given", "ready"]
 
-_LOG = logging.getLogger(__name__)
 KEPT = 4  # networks that stay read
 PIXELS = 8  # a side, that a position of the latent stands for in the hint of a T2I-Adapter
 
@@ -61,7 +60,7 @@ class ControlShelf:
         return [self._of(unit, model) for unit in units]
 
     def _of(self, unit: ControlUnit, model: LatentDiffusion) -> UnitNetworks:
-        path = find_file(CONTROLS, unit.model, self.folders, paths=self.paths)
+        path = locate_file(CONTROLS, unit.model, self.folders, paths=self.paths)
         network = self._networks.get(path, model)
         if unit.guess and not isinstance(network, ControlNet):
             raise InputError(f"{path} is no ControlNet; guess mode is for those alone")
@@ -152,12 +151,6 @@ def _ready(n: UnitNetworks, model: LatentDiffusion, latent: Size) -> RunControl:
 
 def _hint(unit: ControlUnit, size: Size) -> Tensor:
     """(1, 3, H, W) from 0 to 1."""
-    height, width = unit.image.shape[:2]
-    if width * size.height != height * size.width:
-        _LOG.warning(
-            "the picture of the control %s is %dx%d: it is scaled to cover %s, and what sticks out is cut",
-            printable(unit.model), width, height, size,
-        )  # fmt: skip
     pixels = fitted_hint(unit.image, size)
     if unit.preprocessor is not None:
         pixels = HINTS[unit.preprocessor](pixels)

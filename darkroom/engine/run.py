@@ -142,9 +142,9 @@ class Run:
         return Latent(done.x, done.x0)
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> Conditioning:
-        model, request = self.model, self.plan.request
+        model, plan = self.model, self.plan
         with adapted(model, [(len(rows), self.loras.text)]):
-            cond = model.condition(rows, emphasis=request.emphasis, clip_skip=request.clip_skip)
+            cond = model.condition(rows, emphasis=plan.emphasis, clip_skip=plan.request.clip_skip)
         if model.spares_memory:
             page_out(model.conditioner)
         return cond

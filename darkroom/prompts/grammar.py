@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from darkroom.errors import InputError
 from darkroom.prompts.tree import Alternate, Break, Edit, LoraTag, Node, Part, Prompt, Sentence, Text, Weighted
 
-__all__ = ["MAX_LENGTH", "MAX_WEIGHT", "parse"]
+__all__ = ["MAX_LENGTH", "MAX_WEIGHT", "check_text", "parse", "take_loras"]
 
 MAX_LENGTH = 20_000  # characters
 MAX_DEPTH = 64  # brackets within brackets
@@ -40,14 +40,19 @@ def parse(text: str, *, composed: bool = True) -> Prompt:
 
     Without `composed` it is one part whatever it says: AND and a weight of the whole are text, as in negative prompts.
     """
+    check_text(text)
+    bare, loras = take_loras(text)
+    return Prompt(_Reader(TOKEN.findall(bare), composed).read(), loras)
+
+
+def check_text(text: str) -> None:
+    """`InputError` for a text that no prompt can be."""
     if len(text) > MAX_LENGTH:
         raise InputError(f"the prompt has {len(text)} characters, accepted are at most {MAX_LENGTH}")
     if lone := SURROGATE.search(text):
         raise InputError(
             f"the prompt's character {lone.start() + 1} is {lone[0]!a}, half of one; expected is valid Unicode"
         )
-    bare, loras = _take_loras(text)
-    return Prompt(_Reader(TOKEN.findall(bare), composed).read(), loras)
 
 
 TAG = re.compile(r"\\.|<(lora|lyco|lycoris|hypernet):([^<>]+)>", re.IGNORECASE | re.DOTALL)  # or an escaped character
@@ -59,7 +64,8 @@ ENDLESS = re.compile(r"\s*[+-]?(?:inf(?:inity)?|nan|\d+(?:\.\d*)?e\+?\d{3,})\s*"
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def _take_loras(text: str) -> tuple[str, tuple[LoraTag, ...]]:
+def take_loras(text: str) -> tuple[str, tuple[LoraTag, ...]]:
+    """(`text` without the tags of LoRAs, these)."""
     tags: list[LoraTag] = []
 
     def take(found: re.Match[str]) -> str:

@@ -73,6 +73,9 @@ class LoraTag:
     unet: float = 1.0
     text: float = 1.0
 
+    def __str__(self) -> str:
+        return f"<lora:{self.name}:{_number(self.text)}:{_number(self.unet)}>"
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -98,8 +101,7 @@ class Prompt:
     def __str__(self) -> str:
         """A text that parses to an equal prompt."""
         parts = [str(p.prompt) + ("" if p.weight == 1 else f" :{_number(p.weight)}") for p in self.parts]
-        tags = [f"<lora:{tag.name}:{_number(tag.text)}:{_number(tag.unet)}>" for tag in self.loras]
-        return "".join(tags) + " AND ".join(parts)
+        return "".join(map(str, self.loras)) + " AND ".join(parts)
 
 
 SPECIAL = re.compile(r"[()\[\]:|<\\]|\b(?:AND|BREAK)\b")

@@ -88,12 +88,27 @@ def check_controls(units: Sequence[ControlUnit]) -> None:
             HINTS.name(unit.preprocessor)
 
 
-def remarks_on(request: Request) -> tuple[str, ...]:
-    """Sentences on what is right but may not be meant, for the user to read before the picture is drawn."""
-    if request.mask is None or np.shape(request.mask) == np.shape(request.image)[:2]:
-        return ()
-    sizes = (f"{width}x{height}" for height, width in (np.shape(request.mask), np.shape(request.image)[:2]))
-    return ("the mask is {}, the image {}: the mask is scaled to fit".format(*sizes),)
+def remarks_on(request: Request, width: int, height: int, lost: Sequence[str]) -> tuple[str, ...]:
+    """Sentences on what is right but may not be meant, for the user to read before the picture is drawn.
+
+    `width`, `height`: of the picture; `lost`: what of the prompts could not be taken over.
+    """
+    remarks = [f"not taken over from the prompt: {thing}" for thing in lost]
+    if request.mask is not None and np.shape(request.mask) != np.shape(request.image)[:2]:
+        sizes = (_size_of(request.mask), _size_of(request.image))
+        remarks.append("the mask is {}, the image {}: the mask is scaled to fit".format(*sizes))
+    remarks += [
+        f"the picture of the control {printable(unit.model)} is {_size_of(unit.image)}, the drawing {width}x{height}: "
+        "a hint is scaled to cover that, and what sticks out is cut"
+        for unit in request.controls
+        if unit.image.shape[1] * height != unit.image.shape[0] * width
+    ]
+    return tuple(remarks)
+
+
+def _size_of(picture: Any) -> str:
+    height, width = np.shape(picture)[:2]
+    return f"{width}x{height}"
 
 
 def check_seeds(request: Request) -> None:

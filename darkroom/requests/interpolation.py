@@ -9,6 +9,7 @@ import numpy as np
 
 from darkroom.errors import InputError
 from darkroom.prompts.grammar import parse
+from darkroom.prompts.syntaxes import in_own_syntax
 from darkroom.prompts.tree import Part, Prompt
 from darkroom.types import Request
 
@@ -21,6 +22,7 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
     The starting noise goes along the arc between the two seeds' (`diffusion.seeds.slerp`). Between prompts the two
     estimates are mixed, by AND with weights that add up to one.
     """
+    first, second = in_own_syntax(first), in_own_syntax(second)
     if frames < 2:
         raise InputError(f"the number of frames is {frames}, expected is at least 2")
     unlike = [f.name for f in fields(Request) if not _alike(getattr(first, f.name), getattr(second, f.name))]

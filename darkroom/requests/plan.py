@@ -22,7 +22,7 @@ from darkroom.errors import InputError
 from darkroom.names import split_name
 from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.pixels import resized, sides
-from darkroom.prompts.grammar import parse
+from darkroom.prompts.syntaxes import SYNTAXES, read_prompt
 from darkroom.prompts.tree import Prompt
 from darkroom.requests.checks import (
     check_controls,
@@ -50,6 +50,7 @@ class Plan:
     prompt: Prompt
     negative: Prompt
     region_prompts: tuple[Prompt, ...]
+    emphasis: str
     width: int
     height: int
     steps: int
@@ -135,7 +136,8 @@ def plan(request: Request, system: System) -> Plan:
     sampler, stepped, options = _sampling(request, system)
     sample = with_options(sampler, options)
     starts, strength = _strength(request, system)
-    EMPHASES.name(request.emphasis)
+    syntax = SYNTAXES[request.prompt_syntax]
+    emphasis = EMPHASES.name(syntax.emphasis if request.emphasis is None else request.emphasis)
     if request.deepcache_interval < 1:
         raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
     if not 0 <= request.tome_ratio <= HIGHEST_SHARE:
@@ -149,11 +151,13 @@ def plan(request: Request, system: System) -> Plan:
         sigmas = between(process, whole, request.denoising_start, request.denoising_end)
     if strength < 1:
         sigmas = for_strength(sigmas, strength, "a1111" if _as_a1111(request, sampler) else "diffusers")
+    lost: list[str] = []
     first = Plan(
         request=request,
-        prompt=parse(request.prompt),
-        negative=_one_part(request.negative_prompt, "the negative prompt"),
-        region_prompts=tuple(_one_part(r.prompt, f"the region {r.box}") for r in request.regions),
+        prompt=read_prompt(request.prompt, request.prompt_syntax, lost),
+        negative=_one_part(request, request.negative_prompt, "the negative prompt", lost),
+        region_prompts=tuple(_one_part(request, r.prompt, f"the region {r.box}", lost) for r in request.regions),
+        emphasis=emphasis,
         width=width,
         height=height,
         steps=steps,
@@ -168,7 +172,7 @@ def plan(request: Request, system: System) -> Plan:
         step=side_step(system),
         strength=strength,
         starts_from_image=starts,
-        remarks=remarks_on(request),
+        remarks=remarks_on(request, width, height, lost),
     )
     return first if request.hires is None else replace(first, second=_second_pass(first, request.hires, process))
 
@@ -275,9 +279,9 @@ def _size(request: Request, system: System) -> tuple[int, int]:
     return width, height
 
 
-def _one_part(text: str, where: str) -> Prompt:
+def _one_part(request: Request, text: str, where: str, lost: list[str]) -> Prompt:
     """A prompt in which AND is a word; LoRAs are the whole picture's and have no place in it."""
-    prompt = parse(text, composed=False)
+    prompt = read_prompt(text, request.prompt_syntax, lost, composed=False)
     if prompt.loras:
         raise InputError(f"{where} names the LoRA {prompt.loras[0].name!r}; LoRAs are named in the prompt itself")
     return prompt

@@ -247,7 +247,13 @@ SETTINGS: tuple[Setting, ...] = (
         kind="regions",
     ),
     Setting("controls", (), "ControlNets, T2I-Adapters and IP-Adapters, each with its picture.", kind="controls"),
-    Setting("emphasis", ("--emphasis",), "How weights act: a1111, no_norm, comfy or compel.", GUIDANCE),
+    Setting("prompt_syntax", ("--prompt-syntax",), "How prompts are written: a1111, comfy, compel or plain.", GUIDANCE),
+    Setting(
+        "emphasis",
+        ("--emphasis",),
+        "How weights act: a1111, no_norm, comfy or compel; default: as in the syntax's tool.",
+        GUIDANCE,
+    ),
     Setting("clip_skip", ("--clip-skip",), "Last CLIP layer to read: 1, 2 …", GUIDANCE, a1111="Clip skip"),
     Setting(
         "seed_mode",

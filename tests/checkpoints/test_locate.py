@@ -27,22 +27,23 @@ from darkroom.systems import FIRST_STAGES, SYSTEMS
 NAME = "sd-v1-5"
 
 
-def cached_repository(cache: Path, folder: Path) -> None:
-    """The hub's cache as it is after a download."""
-    repository = cache / "models--somebody--tiny"
+def cached_repository(cache: Path, folder: Path, name: str) -> Path:
+    """The hub's cache as it is after a download of somebody's repository; where its files lie."""
+    repository = cache / f"models--somebody--{name}"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs" / "main").write_text("0" * 40)
     (repository / "snapshots").mkdir()
-    folder.rename(repository / "snapshots" / ("0" * 40))
+    return folder.rename(repository / "snapshots" / ("0" * 40))
 
 
 HUB = """
 import sys
-from darkroom.checkpoints.locate import HOMES, locate
+from darkroom.checkpoints.folders import CONTROLS
+from darkroom.checkpoints.locate import HOMES, locate, locate_file
 from darkroom.errors import InputError
 for name in sys.argv[1:]:
     try:
-        print(locate(name))
+        print(locate_file(CONTROLS, name.removeprefix("control "), []) if name.startswith("control ") else locate(name))
     except InputError as error:
         print("InputError:", error)
 """
@@ -51,11 +52,14 @@ for name in sys.argv[1:]:
 def test_the_hub_cache_is_read_offline(tmp_path: Path, file: Path) -> None:
     source = open_source(file)
     write_diffusers(Content.of_source(source, identify(source, system=narrow(NAME))), tmp_path / "folder")
-    cached_repository(tmp_path / "cache", tmp_path / "folder")
+    snapshot = cached_repository(tmp_path / "cache", tmp_path / "folder", "tiny")
     environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
 
-    snapshot = tmp_path / "cache/models--somebody--tiny/snapshots" / ("0" * 40)
     shutil.copy(file, snapshot / "v1-5.safetensors")
+    (tmp_path / "edges").mkdir()
+    for name in ("diffusion_pytorch_model.fp16.safetensors", "plain.pth"):
+        (tmp_path / "edges" / name).write_bytes(b"")
+    edges = cached_repository(tmp_path / "cache", tmp_path / "edges", "edges")
     asked = {  # in one process, for starting one takes long
         "somebody/tiny": str(snapshot),
         "somebody/tiny:v1-5.safetensors": str(snapshot / "v1-5.safetensors"),
@@ -63,6 +67,10 @@ def test_the_hub_cache_is_read_offline(tmp_path: Path, file: Path) -> None:
         "somebody/tiny:other.ckpt": "HF_HUB_OFFLINE",
         "somebody/tiny.ckpt": "there is no file or folder",
         "somebody/else": "HF_HUB_OFFLINE",
+        "control somebody/edges": str(edges / "diffusion_pytorch_model.fp16.safetensors"),
+        "control somebody/edges:plain.pth": str(edges / "plain.pth"),
+        "control somebody/tiny": "holds no control network at its top; name its file: somebody/tiny:FILE",
+        "control somebody/edges:missing.pth": "HF_HUB_OFFLINE",
     }
     command = [sys.executable, "-c", HUB, *asked]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom.config import from_dict
 from darkroom.errors import InputError, printable
+from darkroom.prompts.syntaxes import in_own_syntax
 from darkroom.requests.records.controls import described, fingerprint, recorded, written
 from darkroom.requests.records.found import Findings, Found
 from darkroom.requests.settings import SETTINGS, Setting
@@ -228,6 +229,7 @@ def _settings_place(lines: list[str]) -> int | None:
 
 
 def _joined(request: Request, settings: Mapping[str, object]) -> str:
+    request = in_own_syntax(request)  # as every tool reads prompts
     lines = [request.prompt]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from darkroom.prompts.comfy import translated
 from darkroom.prompts.grammar import MAX_LENGTH
 from darkroom.requests.records.comfy_graph import Graph, Link, Node
-from darkroom.requests.records.comfy_prompt import translated
 from darkroom.requests.records.found import Findings
 
 __all__ = ["Prompts"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from darkroom.prompts.compel import translated
 from darkroom.prompts.grammar import MAX_LENGTH
-from darkroom.requests.records.compel_prompt import translated
 from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read"]
@@ -27,7 +27,7 @@ def read(said: dict[str, Any]) -> Found:
     for field in ("positive_prompt", "negative_prompt"):
         text = said.get(field)
         if isinstance(text, str) and len(text) <= MAX_LENGTH:
-            text, loras = translated(text, found.unmapped)
+            text, loras = translated(text, found.unmapped, composed=field == "positive_prompt")
             tags += [found.lora(name, weight) for name, weight in loras]
         found.text(field.removeprefix("positive_"), text)
     if tags:

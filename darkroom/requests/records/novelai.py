@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from darkroom.prompts.grammar import MAX_LENGTH
+from darkroom.prompts.pieces import Piece, printed
 from darkroom.requests.records.found import Findings, Found
-from darkroom.requests.records.pieces import Piece, printed
 
 __all__ = ["read", "translated"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from darkroom.prompts.comfy import translated
 from darkroom.prompts.grammar import MAX_LENGTH
-from darkroom.requests.records.comfy_prompt import translated
 from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from darkroom.requests.records.pieces import MAX_DEPTH, Piece, printed
+from darkroom.prompts.pieces import MAX_DEPTH, Piece, printed
 
 __all__ = ["translated"]
 

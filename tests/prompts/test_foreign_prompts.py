@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from darkroom.prompts import comfy, compel
 from darkroom.prompts.grammar import parse
 from darkroom.prompts.schedule import flat
-from darkroom.requests.records import comfy_prompt, compel_prompt, novelai
+from darkroom.requests.records import novelai
 
 Pieces = list[tuple[str, float]]
 
 
 def from_compel(text: str, lost: list[str]) -> str:
-    return compel_prompt.translated(text, lost)[0]
+    return compel.translated(text, lost)[0]
 
 
 def read(translated: Callable[[str, list[str]], str], text: str) -> Pieces:
@@ -48,7 +49,7 @@ def read(translated: Callable[[str, list[str]], str], text: str) -> Pieces:
     ],
 )
 def test_comfyui(text: str, pieces: Pieces) -> None:
-    assert read(comfy_prompt.translated, text) == pieces
+    assert read(comfy.translated, text) == pieces
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_what_invokeai_says_and_this_project_cannot(text: str, prompt: str, said
 
 
 def test_loras_in_prompts_of_invokeai() -> None:
-    assert compel_prompt.translated("a cat withLora(ink,0.5) useLora(x)", []) == ("a cat", [("ink", 0.5), ("x", 1.0)])
+    assert compel.translated("a cat withLora(ink,0.5) useLora(x)", []) == ("a cat", [("ink", 0.5), ("x", 1.0)])
 
 
 @pytest.mark.parametrize(
@@ -122,21 +123,21 @@ def test_novelai(text: str, pieces: Pieces) -> None:
 
 def test_weights_that_are_no_numbers_are_said() -> None:
     lost: list[str] = []
-    assert comfy_prompt.translated("(a:nan) (b:inf) (c:1e9)", lost) == "a b c"
+    assert comfy.translated("(a:nan) (b:inf) (c:1e9)", lost) == "a b c"
     assert lost == ["the weight nan of 'a'", "the weight inf of 'b'", "the weight 1e+09 of 'c'"]
 
 
 signs = st.text(st.sampled_from('ab (){}[]":;,.+-=\\|<>12'), max_size=40)
 
 
-@given(signs, st.sampled_from([comfy_prompt.translated, from_compel, novelai.translated]))
+@given(signs, st.sampled_from([comfy.translated, from_compel, novelai.translated]))
 def test_any_text_becomes_a_prompt(text: str, translated: Callable[[str, list[str]], str]) -> None:
     parse(translated(text, []))
 
 
 @given(st.text(st.sampled_from('ab [|]:<>AND\\"'), max_size=30))
 def test_what_has_no_meaning_in_comfyui_is_text(text: str) -> None:
-    assert "".join(t for t, _ in read(comfy_prompt.translated, text)) == text.strip()
+    assert "".join(t for t, _ in read(comfy.translated, text)) == text.strip()
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,6 @@ def test_what_has_no_meaning_in_comfyui_is_text(text: str) -> None:
 )
 def test_long_prompts_are_read_at_once(text: str) -> None:
     began = time.process_time()
-    for translated in (comfy_prompt.translated, from_compel, novelai.translated):
+    for translated in (comfy.translated, from_compel, novelai.translated):
         translated(text, [])
     assert time.process_time() - began < 3  # it takes a tenth of that

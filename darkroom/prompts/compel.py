@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from darkroom.requests.records.pieces import MAX_DEPTH, Piece, printed
+from darkroom.prompts.pieces import MAX_DEPTH, Piece, printed
 
 __all__ = ["translated"]
 
@@ -27,11 +27,12 @@ _RUN = re.compile(r"\S+")
 _EMBEDDING = re.compile(r"<([\w.-]+)>")  # a textual inversion, by the name of its file
 
 
-def translated(text: str, lost: list[str]) -> tuple[str, list[tuple[str, float]]]:
+def translated(text: str, lost: list[str], *, composed: bool = True) -> tuple[str, list[tuple[str, float]]]:
     """(A prompt of InvokeAI in A1111's grammar, the LoRAs that it names with their weights).
 
     `.and()` becomes BREAK, which encodes the parts apart as well; `.blend()` becomes AND, which mixes estimates in
-    place of conditionings, and `.swap()` its first text: `lost` is told of these and of all that cannot be said.
+    place of conditionings, without `composed` BREAK too; `.swap()` becomes its first text. `lost` is told of the latter
+    two and of all that cannot be said.
     """
     reader = _Reader(_EMBEDDING.sub(r"embedding:\1", text), lost)
     parts, operator, weights = reader.listed()
@@ -42,7 +43,8 @@ def translated(text: str, lost: list[str]) -> tuple[str, list[tuple[str, float]]
         weights = []
     weights = weights or [1.0] * len(parts)
     if operator == "blend":
-        lost.append("the blend of prompts, of which AND is the nearest here")
+        lost.append(f"the blend of prompts, of which {'AND' if composed else 'BREAK'} is the nearest here")
+    if operator == "blend" and composed:
         total = sum(weights) or 1.0
         prompts = [printed(reader.prompt(*part, 1.0), lost) for part in parts]
         return " AND ".join(f"{p} :{w / total:.6g}" for p, w in zip(prompts, weights)), reader.loras
