@@ -1,8 +1,8 @@
 """The names of samplers, schedules, systems and their kin, without the parts of the house that define them.
 
-Those parts import PyTorch, which takes longer than any answer that needs names alone. `names.json` is made of them by
-`python -m darkroom.cli.names`; a test holds the two together. What a program adds to the tables at run time is not in
-it.
+Those parts import PyTorch, which takes longer than any answer that needs names alone. `names.json`, and the keys of
+recipes in `recipe-keys.txt`, are made of them by `python -m darkroom.cli.names`; tests hold them together. What a
+program adds to the tables at run time is not in them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from darkroom.registry import Registry
 
-__all__ = ["names_of", "split_name", "table"]
+__all__ = ["names_of", "recipe_keys_text", "split_name", "table"]
 
 
 @cache
@@ -24,9 +24,14 @@ def table() -> dict[str, Any]:
     return json.loads((files("darkroom") / "names.json").read_text(encoding="utf-8"))
 
 
+def recipe_keys_text() -> str:
+    """Every key of every recipe, for a terminal."""
+    return (files("darkroom") / "recipe-keys.txt").read_text(encoding="utf-8")
+
+
 @cache
 def names_of(sort: str) -> Registry[str]:
-    """The names of a sort (sampler, schedule, seed mode, prompt syntax, emphasis, system …), looked up as there."""
+    """The names of a sort (sampler, schedule, seed mode, prompt syntax, prediction, system …), looked up as there."""
     names: Registry[str] = Registry(sort)
     for name, aliases in table()["names"][sort].items():
         names.add(name, name, *aliases)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from darkroom.checkpoints.folders import CONTROLS, LORAS, find_file
 from darkroom.checkpoints.locate import place, place_file
@@ -17,6 +19,8 @@ from darkroom.requests.checks import (
     check_pictures,
     check_regions,
     check_seeds,
+    check_sides,
+    check_speed,
 )
 from darkroom.types import Request
 
@@ -29,8 +33,7 @@ def check_early(requests: Sequence[Request], models: Sequence[str], folders: Mod
         place(model, folders.checkpoints)
     for request in requests:
         _check(request, folders)
-        if models[0] in names_of("system"):
-            _check_limits(request, names_of("system").name(models[0]))
+        _check_limits(request, models[0], folders)
 
 
 def _check(request: Request, folders: ModelFolders) -> None:
@@ -50,6 +53,7 @@ def _check(request: Request, folders: ModelFolders) -> None:
     for unit in request.controls:
         place_file(CONTROLS, unit.model, folders.controlnet)
     check_seeds(request)
+    check_speed(request)
     if request.hires is not None:
         check_hires(request.hires)
     if request.strength is not None and not 0 <= request.strength <= 1:
@@ -59,8 +63,18 @@ def _check(request: Request, folders: ModelFolders) -> None:
     read_prompt(request.negative_prompt, request.prompt_syntax, [], composed=False)
 
 
-def _check_limits(request: Request, system: str) -> None:
-    """Of a system of the catalogue: what its model may say otherwise is checked against that later."""
-    limits = table()["limits"][system]
-    if request.steps is not None and not 1 <= request.steps <= limits["steps"]:
-        raise InputError(f"the number of steps is {request.steps}, expected is 1 to {limits['steps']}")
+def _check_limits(request: Request, model: str, folders: ModelFolders) -> None:
+    """Of a system of the catalogue its own; of another tool's file what all of those have in common."""
+    limits: Mapping[str, Mapping[str, int]] = table()["limits"]
+    if model in names_of("system"):
+        system = names_of("system").name(model)
+        side, steps = limits[system]["side"], limits[system]["steps"]
+    else:
+        found = place(model, folders.checkpoints)
+        own = isinstance(found, Path) and (found / "system.json").exists()  # a system that may be like no other
+        system = model
+        side = 1 if own else math.gcd(*(limit["side"] for limit in limits.values()))
+        steps = max(limit["steps"] for limit in limits.values())
+    check_sides(request.width, request.height, side, system)
+    if request.steps is not None and not 1 <= request.steps <= steps:
+        raise InputError(f"the number of steps is {request.steps}, expected is 1 to {steps}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from darkroom.checkpoints.folders import CHECKPOINTS, called
 from darkroom.cli.folders import completed
 from darkroom.cli.options import Also, Preferred
 from darkroom.errors import InputError, require
+from darkroom.names import names_of
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model import LoadedModel
@@ -21,6 +23,9 @@ __all__ = ["Additions", "Models", "known_models"]
 PANEL = "Models"
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 EMA = ("auto", "yes", "no")
+MEMORY = ("auto", "low")
+QUANTIZATIONS = ("int8", "fp8")
+DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 def known_models(context: typer.Context, incomplete: str) -> list[str]:
@@ -100,9 +105,20 @@ class Models:
     ] = False
 
     def __post_init__(self) -> None:
-        for what, value, known in (("dtype", self.dtype, DTYPES), ("choice of averaged weights", self.ema, EMA)):
+        for what, value, known in (
+            ("dtype", self.dtype, DTYPES),
+            ("choice of averaged weights", self.ema, EMA),
+            ("memory", self.memory, MEMORY),
+            ("quantization", self.quantize, (None, *QUANTIZATIONS)),
+        ):
             if value not in known:
-                raise InputError(f"unknown {what} {value!r}; known are: {', '.join(known)}")
+                raise InputError(f"unknown {what} {value!r}; known are: {', '.join(filter(None, known))}")
+        if not DEVICE.fullmatch(self.device):
+            raise InputError(f"unknown device {self.device!r}; known are: cpu, cuda, cuda:1 …, mps")
+        if self.prediction is not None:
+            names_of("prediction").name(self.prediction)
+        if self.compiled and self.memory == "low":
+            raise InputError("compiled kernels want their weights in place: take either --compile or --memory low")
         require(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
 
     def within(self, folders: ModelFolders) -> Models:

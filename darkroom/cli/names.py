@@ -1,4 +1,4 @@
-"""`names.json`, made of the tables themselves: `python -m darkroom.cli.names` writes it."""
+"""`names.json` and `recipe-keys.txt`, made of the tables themselves: `python -m darkroom.cli.names` writes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import darkroom
 from darkroom.conditioning.emphasis import EMPHASES
+from darkroom.diffusion.process import OTHER_WORDS
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.sigma_schedules import SCHEDULES
@@ -17,6 +18,7 @@ from darkroom.requests.plan import side_step
 from darkroom.requests.remarks import known_words
 from darkroom.systems import FIRST_STAGES, SYSTEMS, FirstStage, System
 from darkroom.systems.counts import parameters
+from darkroom.training.recipe_keys import all_keys_text
 
 __all__ = ["named"]
 
@@ -25,7 +27,10 @@ def named() -> dict[str, Any]:
     """What the file is to hold: the names with their aliases, and what `darkroom systems` shows."""
     tables = (SAMPLERS, SCHEDULES, SEED_MODES, SYNTAXES, EMPHASES, SYSTEMS, FIRST_STAGES)
     return {
-        "names": {table.sort: {name: table.aliases(name) for name in table} for table in tables},
+        "names": {
+            **{table.sort: {name: table.aliases(name) for name in table} for table in tables},
+            "prediction": {name: list(words) for name, words in OTHER_WORDS.items()},
+        },
         "systems": [_row(system) for system in SYSTEMS.values()],
         "first stages": [_stage_row(stage) for stage in FIRST_STAGES.values()],
         "about": {name: _about(system) for name, system in SYSTEMS.items()},
@@ -91,3 +96,4 @@ def _millions(count: int) -> str:
 if __name__ == "__main__":
     text = json.dumps(named(), indent=1, ensure_ascii=False)
     (Path(darkroom.__file__).parent / "names.json").write_text(text + "\n", encoding="utf-8")
+    (Path(darkroom.__file__).parent / "recipe-keys.txt").write_text(all_keys_text(), encoding="utf-8")

@@ -17,8 +17,9 @@ import typer
 from darkroom.checkpoints.folders import CHECKPOINTS, called
 from darkroom.cli.folders import Folders
 from darkroom.cli.models import Models, known_models
-from darkroom.cli.options import with_options
+from darkroom.cli.options import Preferred, with_options
 from darkroom.errors import InputError, require
+from darkroom.preferences import read_preferences
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model_folders import ModelFolders
@@ -133,13 +134,15 @@ class Serving:
             "-m",
             "--model",
             metavar="MODEL",
-            help="A checkpoint's file or folder, a hub id, or a name; several times for several.",
+            help="A checkpoint's file or folder, a hub id, or a name; several times for several; default: picturebook.",
             rich_help_panel=MODELS,
             autocompletion=known_models,
         ),
     ] = None
     device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=MODELS)
+        str,
+        typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 …", rich_help_panel=MODELS),
+        Preferred("device"),
     ] = "cpu"
     dtype: Annotated[
         str,
@@ -192,11 +195,15 @@ class Serving:
         require(self.lease >= 1, "--lease", self.lease, "at least 1")
         require(self.resident >= 1, "--resident", self.resident, "at least 1")
 
+    def named(self) -> list[str]:
+        """The models, as they are called on the line or else in config.toml."""
+        return self.models or [read_preferences().model]
+
     def loaders(self, folders: ModelFolders) -> Mapping[str, Load]:
         """What loads each model, by the name that clients use: a path's last part, else as given."""
         common = Models(device=self.device, dtype=self.dtype, threads=self.threads)
         found: dict[str, Load] = {}
-        for model in self.models or [common.name]:
+        for model in self.named():
             name = _name(model)
             if name in found:
                 raise InputError(f"two models are called {name!r}; clients could not tell them apart")
@@ -211,10 +218,7 @@ class Serving:
             address=address,
             token=token,
             process=os.getpid(),
-            models={
-                named(called(CHECKPOINTS, model, folders.checkpoints)): _name(model)
-                for model in self.models or [Models().name]
-            },
+            models={named(called(CHECKPOINTS, model, folders.checkpoints)): _name(model) for model in self.named()},
             lora_folders=tuple(named(folder) for folder in folders.loras),
             embedding_folders=tuple(named(folder) for folder in folders.embeddings),
             control_folders=tuple(named(folder) for folder in folders.controlnet),

@@ -35,13 +35,13 @@ class Recipes(TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         """The help of a run, the other commands, and every key of every recipe."""
-        from darkroom.training.recipe_keys import keys_text
+        from darkroom.names import recipe_keys_text
 
         run = self.commands[RUN]
         own = run.get_help(type(ctx)(run, info_name=ctx.info_name, parent=ctx.parent))
         others = "\n".join(f"  {n:9}{c.get_short_help_str(100)}" for n, c in self.commands.items() if n != RUN)
-        keys = "\n\n".join(keys_text().values())
-        return f"{own}\n\nMore commands (darkroom train COMMAND --help):\n{others}\n\nKeys of recipes:\n\n{keys}"
+        commands = f"More commands (darkroom train COMMAND --help):\n{others}"
+        return f"{own}\n\n{commands}\n\nKeys of recipes:\n\n{recipe_keys_text().rstrip()}"
 
 
 app = typer.Typer(cls=Recipes, no_args_is_help=True)
@@ -65,6 +65,7 @@ def train(
     """Train by a recipe. A run that was stopped or killed goes on when the same command is given again."""
     require(minutes is None or 0 <= minutes < math.inf, "minutes", minutes, "a number from 0 up")
     require(threads is None or threads >= 1, "threads", threads, "at least 1")
+    _require_recipe(recipe)
     import torch
 
     from darkroom.training.loop import train as run
@@ -137,6 +138,7 @@ def plan(
     for name, value in (("rate", rate), ("tflops", tflops), ("price", price)):
         require(value is None or 0 < value < math.inf, f"--{name}", value, "a number above 0")
     require(devices >= 1, "--devices", devices, "at least 1")
+    _require_recipe(recipe)
     size = None if memory is None else _bytes(memory)
     from darkroom.training.plan import plan_run, plan_text
     from darkroom.training.recipe import load_recipe
@@ -193,6 +195,12 @@ def keys(
         print(keys_page(), end="")
     else:
         print("\n\n".join(keys_text(None if kind is None else RECIPE_KINDS.name(kind)).values()))
+
+
+def _require_recipe(path: Path) -> None:
+    """`InputError` without PyTorch where there is no such file; what is in it is looked at later."""
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}")
 
 
 def _bytes(text: str) -> float:

@@ -14,9 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from darkroom.nn.blocks import SpatialTransformer, TransformerBlock
 
-__all__ = ["HIGHEST_SHARE", "Groups", "TokenMerging", "token_merging"]
+__all__ = ["Groups", "TokenMerging", "token_merging"]
 
-HIGHEST_SHARE = 0.75  # one token of each cell of 2 × 2 stays
 PIECE = 2048  # tokens that are compared with all destinations at once
 
 

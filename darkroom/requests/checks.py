@@ -25,10 +25,14 @@ __all__ = [
     "check_pictures",
     "check_regions",
     "check_seeds",
+    "check_sides",
+    "check_speed",
     "remarks_on",
 ]
 
 MAX_SEED = 2**64 - 1
+MAX_SIDE = 8192
+MAX_MERGED = 0.75  # of the tokens: one of each cell of 2 × 2 stays
 MAX_SCALE = 1000.0
 MAX_CONTROL = 100.0
 
@@ -117,6 +121,20 @@ def check_seeds(request: Request) -> None:
             raise InputError(f"the {name} is {seed}, expected is 0 to {MAX_SEED} (or -1 on the command line for any)")
     if not 0 <= request.variation_strength <= 1:
         raise InputError(f"the variation strength is {request.variation_strength}, expected is 0 to 1")
+
+
+def check_sides(width: int | None, height: int | None, step: int, system: str) -> None:
+    """Those that are given: `system` makes multiples of `step`."""
+    for name, side in (("width", width), ("height", height)):
+        if side is not None and (side % step or not step <= side <= MAX_SIDE):
+            raise InputError(f"{name} is {side}; {system} makes sides of {step} to {MAX_SIDE} in multiples of {step}")
+
+
+def check_speed(request: Request) -> None:
+    if request.deepcache_interval < 1:
+        raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
+    if not 0 <= request.tome_ratio <= MAX_MERGED:
+        raise InputError(f"the share of tokens to merge is {request.tome_ratio}, expected is 0 to {MAX_MERGED}")
 
 
 def check_guidance(scale: float, target_strength: float, guidance: Guidance) -> None:

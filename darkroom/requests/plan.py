@@ -20,7 +20,6 @@ from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.names import split_name
-from darkroom.nn.token_merging import HIGHEST_SHARE
 from darkroom.pixels import resized, sides
 from darkroom.prompts.syntaxes import SYNTAXES, read_prompt
 from darkroom.prompts.tree import Prompt
@@ -32,14 +31,14 @@ from darkroom.requests.checks import (
     check_pictures,
     check_regions,
     check_seeds,
+    check_sides,
+    check_speed,
     remarks_on,
 )
 from darkroom.systems.system import System
 from darkroom.types import HighResolution, Request, Sampler
 
 __all__ = ["Plan", "plan", "side_step"]
-
-MAX_SIDE = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,10 +137,7 @@ def plan(request: Request, system: System) -> Plan:
     starts, strength = _strength(request, system)
     syntax = SYNTAXES[request.prompt_syntax]
     emphasis = EMPHASES.name(syntax.emphasis if request.emphasis is None else request.emphasis)
-    if request.deepcache_interval < 1:
-        raise InputError(f"the DeepCache interval is {request.deepcache_interval}, expected is at least 1")
-    if not 0 <= request.tome_ratio <= HIGHEST_SHARE:
-        raise InputError(f"the share of tokens to merge is {request.tome_ratio}, expected is 0 to {HIGHEST_SHARE}")
+    check_speed(request)
     if request.tome_ratio and system.unet.merging_level is None:
         raise InputError(f"{system.name} has no transformers whose tokens could be merged")
     process = _process(system)
@@ -271,11 +267,7 @@ def _size(request: Request, system: System) -> tuple[int, int]:
         height, width = (max(step, s - s % step) for s in astuple(sides(request.image)))
     width = width if request.width is None else request.width
     height = height if request.height is None else request.height
-    for name, value in (("width", width), ("height", height)):
-        if value % step or not step <= value <= MAX_SIDE:
-            raise InputError(
-                f"{name} is {value}; {system.name} makes sides of {step} to {MAX_SIDE} in multiples of {step}"
-            )
+    check_sides(width, height, step, system.name)
     return width, height
 
 

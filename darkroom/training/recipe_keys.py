@@ -19,7 +19,7 @@ from darkroom.config import to_dict
 from darkroom.data.catalog import DatasetConfig
 from darkroom.training.recipe import RECIPE_KINDS, recipe_class
 
-__all__ = ["RecipeKey", "keys_page", "keys_text", "recipe_keys"]
+__all__ = ["RecipeKey", "all_keys_text", "keys_page", "keys_text", "recipe_keys"]
 
 TYPES = {int: "integer", float: "number", str: "text", bool: "true/false", Path: "path"}
 SHARED = ("loop", "data", "buckets")  # tables that all kinds of recipes have alike
@@ -61,6 +61,11 @@ def keys_text(kind: str | None = None) -> dict[str, str]:
     if kind is not None:
         return {kind: _lines(f'kind = "{kind}"', list(recipe_keys(recipe_class(kind))))}
     return {name: _lines(name, keys) for name, keys in _sections().items()}
+
+
+def all_keys_text() -> str:
+    """What `recipe-keys.txt` holds, which `darkroom train --help` shows without reading the recipes' code."""
+    return "\n\n".join(keys_text().values()) + "\n"
 
 
 def _lines(title: str, keys: list[RecipeKey]) -> str:

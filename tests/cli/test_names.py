@@ -39,6 +39,7 @@ def test_the_file_says_what_the_tables_say() -> None:
         (["generate", "--list", "samplers"], "DPM++ 2M SDE"),
         (["config"], "models_dirs"),
         (["inspect", "told.png"], "Darkroom"),
+        (["train", "--help"], "loop.batch_size  integer, required"),
     ],
 )
 def test_questions_are_answered_without_pytorch(arguments: list[str], said: str, tmp_path: Path) -> None:
@@ -58,15 +59,23 @@ def test_questions_are_answered_without_pytorch(arguments: list[str], said: str,
         (["--lora", "ink"], "the LoRA 'ink' is no file"),
         (["--steps", "0"], "the number of steps is 0, expected is 1 to 1000"),
         (["--cfg-scale", "inf"], "--cfg-scale: 'inf' is wrong, expected a number"),
-        (["--strength", "2", "--init-image", "told.png"], "there is no picture told.png"),
+        (["--strength", "2", "--init-image", "lost.png"], "there is no picture lost.png"),
         (["--seed", "-7"], "the seed is -7"),
         (["--hires", "0.5"], "the second pass enlarges by 0.5"),
         (["--negative-prompt", "(x:inf)"], "the weight in '(x:inf)' is out of range"),
         (["--frames", "0"], "0"),
         (["--seed-mode", "nai"], "unknown seed mode 'nai'"),
+        (["--prompt-syntax", "sd"], "unknown prompt syntax 'sd'; known are: "),
+        (["-W", "100"], "width is 100; picturebook makes sides of "),
+        (["-m", "other.safetensors", "-H", "1000"], "height is 1000; other.safetensors makes sides of 16 to 8192"),
+        (["--control", "owner", "--hint", "told.png"], "the control network 'owner' is no file"),
+        (["--device", "gpu"], "unknown device 'gpu'; known are: cpu, cuda"),
+        (["--prediction", "velo"], "unknown prediction 'velo'; known are: v, "),
     ],
 )
 def test_mistakes_are_said_without_pytorch(arguments: list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "other.safetensors").touch()
+    write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), "")
     done = run_quick(tmp_path, "generate", "a cat", *arguments)
     assert message in done.stderr
     assert done.stderr.splitlines()[-1] == "False"

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from darkroom.names import recipe_keys_text
 from darkroom.training.recipe import RECIPE_KINDS
-from darkroom.training.recipe_keys import RecipeKey, keys_page, keys_text, recipe_keys
+from darkroom.training.recipe_keys import RecipeKey, all_keys_text, keys_page, keys_text, recipe_keys
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipe-keys.md"
 
@@ -41,3 +42,4 @@ def test_every_kind_has_its_keys() -> None:
 
 def test_the_page_is_that_of_the_code() -> None:
     assert PAGE.read_text(encoding="utf-8") == keys_page(), "darkroom train keys --page > docs/recipe-keys.md"
+    assert recipe_keys_text() == all_keys_text(), "python -m darkroom.cli.names"
