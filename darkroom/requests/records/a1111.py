@@ -25,8 +25,9 @@ __all__ = ["parameters_text", "parse_parameters"]
 OWN = "Darkroom"  # the setting that holds, as JSON, what the other words cannot
 PICTURES = ("image", "mask", "latent", "target")  # of a request; files hold their hashes only
 
-# Keys are bounded, or else a long line without a colon would take time with the square of its length.
-_PAIR = re.compile(r'(\w[\w \-/]{1,60}): {0,9}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+# Values are quoted, or a list or a table as JSON has them (Civitai's), or go to the next comma. Keys, lists and tables
+# are bounded, or else a long line without their ends would take time with the square of its length.
+_PAIR = re.compile(r'(\w[\w \-/]{1,60}): {0,9}("(?:\\.|[^\\"])+"|\[[^\]]{0,4000}\]|\{[^}]{0,4000}\}|[^,]*)(?:,|$)')
 NEGATIVE = "Negative prompt:"
 _NAMES = {setting.path: setting.a1111 for setting in SETTINGS if setting.a1111 is not None}
 # A1111's spelling of schedules, which it knows by exactly that.
@@ -112,7 +113,7 @@ def parameters_text(
 
 def parse_parameters(text: str) -> Found:
     """The request that a `parameters` text describes. `InputError` where a setting is no number."""
-    lines = text.strip().split("\n")
+    lines = text.strip().replace("\r\n", "\n").split("\n")
     place = _settings_place(lines)
     settings = {} if place is None else _settings(lines[place])
     behind = [] if place is None else [line.strip() for line in lines[place + 1 :] if line.strip()]

@@ -127,6 +127,16 @@ def test_emphasis_without_norm_is_a_setting_of_a1111() -> None:
     assert parse_parameters(text).request.emphasis == "no_norm"
 
 
+def test_lists_and_tables_in_settings_and_the_line_ends_of_windows() -> None:
+    listed = '[{"type":"checkpoint","id":1},{"type":"lora","id":2}]'
+    text = "a cat\r\nNegative prompt: a dog\r\nSteps: 2, Sampler: Euler, Seed: 1, Size: 8x8, "
+    found = parse_parameters(
+        f'{text}Hashes: {{"model": "ab", "lora:x": "cd"}}, Civitai resources: {listed}, Version: v1.7'
+    )
+    assert (found.request.prompt, found.request.negative_prompt) == ("a cat", "a dog")
+    assert found.unmapped == (f"Civitai resources: {listed}",)
+
+
 def test_noise_of_the_cpu_is_that_of_the_tool_that_says_so() -> None:
     settings = "x\nSteps: 1, Seed: 1, Size: 8x8, RNG: CPU, Version: "
     assert parse_parameters(settings + "v1.10.1").request.seed_mode == "a1111_cpu"
