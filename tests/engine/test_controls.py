@@ -320,12 +320,14 @@ def test_a_model_of_nine_channels_takes_the_networks_of_its_family() -> None:
         assert np.abs(pixels.astype(int) - plain).max() > 1
 
 
-def test_a_picture_of_another_shape_is_cut_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_picture_of_another_shape_is_cut_and_said() -> None:
     unit = units()["net"]
     wide = replace(unit, image=np.concatenate([HINT[:, :8], HINT, HINT[:, :8]], axis=1))
     pictures = [pipeline_of("sd-v1-5").generate([replace(of_units(), controls=(u,))])[0] for u in (unit, wide)]
     assert np.array_equal(pictures[0].pixels, pictures[1].pixels)
-    assert "is 80x64: it is scaled to cover 64x64, and what sticks out is cut" in caplog.text
+    assert pictures[0].plan.remarks == ()
+    (said,) = pictures[1].plan.remarks
+    assert said.endswith("is 80x64, the drawing 64x64: a hint is scaled to cover that, and what sticks out is cut")
 
 
 @pytest.mark.parametrize(
