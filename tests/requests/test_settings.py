@@ -119,8 +119,10 @@ def test_the_table_is_read_without_heavy_imports() -> None:
 
 
 def test_defaults_are_those_of_an_empty_request() -> None:
-    assert {s.path: s.default for s in SETTINGS if s.path in ("emphasis", "hires.strength", "guidance.interval")} == {
-        "emphasis": "a1111",
+    assert {
+        s.path: s.default for s in SETTINGS if s.path in ("prompt_syntax", "hires.strength", "guidance.interval")
+    } == {
+        "prompt_syntax": "a1111",
         "hires.strength": 0.6,
         "guidance.interval": None,
     }
