@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "inspect"]
 
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff")
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 Ema = Annotated[str, typer.Option("--ema", help="Use the running average: auto, yes or no.")]
 PredictionOption = Annotated[
@@ -39,7 +40,7 @@ def inspect(
 
     darkroom inspect v1-5-pruned-emaonly.safetensors
     """
-    if Path(model).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".avif") and Path(model).is_file():
+    if Path(model).suffix.lower() in PICTURES and Path(model).is_file():
         _print(_of_picture(Path(model)), as_json=as_json)
         return
     from darkroom.checkpoints.inspect import inspect as look
@@ -47,7 +48,7 @@ def inspect(
 
     kept = kept_folders()
     facts = look(
-        locate(model, kept.checkpoints + kept.loras + kept.embeddings),
+        locate(model, kept.checkpoints + kept.loras + kept.embeddings + kept.vae + kept.controlnet),
         ema=ema,
         prediction=_prediction(prediction),
         hashed=hash,

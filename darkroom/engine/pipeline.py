@@ -14,6 +14,7 @@ from darkroom.engine.loras import LoraShelf
 from darkroom.engine.memory import check_memory
 from darkroom.engine.run import Desk, Picture, Progress, Run
 from darkroom.prompts.embeddings import with_embeddings
+from darkroom.prompts.syntaxes import SYNTAXES
 from darkroom.requests.plan import Plan, plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Request, Step
@@ -72,7 +73,8 @@ class Pipeline:
         """The plan of `request`; `InputError` where it is wrong or does not fit memory."""
         p = plan(request, self.model.system)
         embeddings = self.embeddings.also(self.shelf.embeddings(p.prompt.loras, self.model))
-        p = p.read(lambda prompt: with_embeddings(prompt, embeddings))
+        bare = SYNTAXES[request.prompt_syntax].bare_names
+        p = p.read(lambda prompt: with_embeddings(prompt, embeddings, bare=bare))
         check_memory(self.model, p)
         return p
 

@@ -19,13 +19,14 @@ MARK = re.compile(r"\bembedding:(?=\S)", re.IGNORECASE)
 NAMED = re.compile(r"[^\s,()\[\]|]+")  # what may be a name behind the mark
 
 
-def with_embeddings(prompt: Prompt, folders: EmbeddingFolders) -> Prompt:
+def with_embeddings(prompt: Prompt, folders: EmbeddingFolders, *, bare: bool = True) -> Prompt:
     """`prompt` with the embeddings in `folders` in the places of their names, of any case; the longest name counts.
 
-    A bare name counts where no letter or digit stands right before or behind it, in systems with a text encoder.
+    A bare name counts where no letter or digit stands right before or behind it, in systems with a text encoder; without
+    `bare` only `embedding:name` does.
     Raises `InputError` where `embedding:` names none, and for files that do not fit the system.
     """
-    reader = _Names(folders)
+    reader = _Names(folders, bare)
     parts = tuple(replace(p, prompt=Sentence(reader.nodes(p.prompt.nodes))) for p in prompt.parts)
     return replace(prompt, parts=parts)
 
@@ -49,8 +50,8 @@ def _within(nodes: Sequence[Node]) -> Iterator[Embedding]:
 
 
 class _Names:
-    def __init__(self, folders: EmbeddingFolders) -> None:
-        self.folders = folders
+    def __init__(self, folders: EmbeddingFolders, bare: bool) -> None:
+        self.folders, self.bare = folders, bare
         self.reads = any(isinstance(e, CaptionConfig) for e in folders.system.embedders)
         self.by_start: dict[str, list[str]] = {}  # the first letter of names → names, the longest first
         for name in sorted(folders.names, key=len, reverse=True):
@@ -81,7 +82,7 @@ class _Names:
         while at < len(text):
             mark = MARK.match(text, at)
             start = at if mark is None else mark.end()
-            name = self.name_at(lowered, start) if mark is not None or self.reads else None
+            name = self.name_at(lowered, start) if mark is not None or (self.reads and self.bare) else None
             if mark is not None and (name is None or not self.reads):
                 raise self.unknown(text[start:])
             if name is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from darkroom.prompts import comfy, compel
 from darkroom.prompts.grammar import check_text, parse, take_loras
-from darkroom.prompts.tree import Prompt, Sentence, Text
+from darkroom.prompts.tree import LoraTag, Prompt, Sentence, Text
 from darkroom.registry import Registry
 from darkroom.types import Request
 
@@ -16,23 +16,28 @@ __all__ = ["SYNTAXES", "Syntax", "in_own_syntax", "read_prompt"]
 
 @dataclass(frozen=True)
 class Syntax:
-    """`translated`: from (a prompt, where to tell what is not taken over, whether it may have several parts) to the
-    prompt in A1111's grammar. `emphasis`: how the weights of words act in the tool that the syntax is of."""
+    """How one tool reads prompts.
+
+    `translated`: from (a prompt, where to tell what is not taken over, whether it may have several parts) to the prompt
+    in A1111's grammar. `emphasis`: how the tool lets weights of words act. `bare_names`: whether it finds embeddings by
+    their names alone.
+    """
 
     translated: Callable[[str, list[str], bool], str]
     emphasis: str
+    bare_names: bool
 
 
 def _of_compel(text: str, lost: list[str], composed: bool) -> str:
     prompt, loras = compel.translated(text, lost, composed=composed)
-    return "".join(f"<lora:{name}:{weight:.6g}>" for name, weight in loras) + prompt
+    return "".join(str(LoraTag(name, weight, weight)) for name, weight in loras) + prompt
 
 
 SYNTAXES: Registry[Syntax] = Registry("prompt syntax")
-SYNTAXES.add("a1111", Syntax(lambda text, lost, composed: text, "a1111"))
-SYNTAXES.add("comfy", Syntax(lambda text, lost, composed: comfy.translated(text, lost), "comfy"), "comfyui")
-SYNTAXES.add("compel", Syntax(_of_compel, "compel"), "invokeai")
-SYNTAXES.add("plain", Syntax(lambda text, lost, composed: str(Sentence((Text(text),))), "a1111"), "diffusers")
+SYNTAXES.add("a1111", Syntax(lambda text, lost, composed: text, "a1111", True))
+SYNTAXES.add("comfy", Syntax(lambda text, lost, composed: comfy.translated(text, lost), "comfy", False), "comfyui")
+SYNTAXES.add("compel", Syntax(_of_compel, "compel", False), "invokeai")
+SYNTAXES.add("plain", Syntax(lambda text, lost, composed: str(Sentence((Text(text),))), "a1111", True), "diffusers")
 
 
 def read_prompt(text: str, syntax: str, lost: list[str], *, composed: bool = True) -> Prompt:

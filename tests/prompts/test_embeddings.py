@@ -41,6 +41,12 @@ def test_names_stand_for_vectors_as_a1111_and_comfyui_write_them(folders: Embedd
     assert read("mine mine", folders) == [("mine", 1, 2), (" ", 1, 0), ("mine", 1, 2)]
 
 
+def test_where_only_the_mark_counts(folders: EmbeddingFolders) -> None:
+    prompt = with_embeddings(parse("mine embedding:mine"), folders, bare=False)
+    seen = [_seen(p) for p in flat(prompt.parts[0].prompt, 0, 4).pieces]
+    assert seen == [("mine ", 1, 0), ("embedding:mine", 1, 2)]
+
+
 def test_parts_of_words_are_words(folders: EmbeddingFolders) -> None:
     for text in ("mines", "undermine", "mine2", "mine_", "İmine"):
         assert read(text, folders) == [(text, 1, 0)]

@@ -86,8 +86,9 @@ def _a1111(texts: Texts) -> Found | None:
     if table(texts["parameters"]) is not None:
         return None
     found = a1111.parse_parameters(texts["parameters"])
-    if texts.get("fooocus_scheme") == "a1111":  # A1111's words, but the noise is ComfyUI's
-        return replace(found, dialect="Fooocus", request=replace(found.request, seed_mode="comfy"))
+    if texts.get("fooocus_scheme") == "a1111":  # A1111's words and weights, but ComfyUI's prompts and noise
+        told = replace(found.request, seed_mode="comfy", prompt_syntax="comfy", emphasis="a1111")
+        return replace(found, dialect="Fooocus", request=told)
     return found
 
 

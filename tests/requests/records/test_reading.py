@@ -119,9 +119,10 @@ def test_samplers_of_invokeai(theirs: str, sampler: str, schedule: str | None) -
 
 
 def test_fooocus_in_the_words_of_a1111(tmp_path: Path) -> None:
-    text = "a castle\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 7, Size: 64x64"
+    text = "a [castle]\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 7, Size: 64x64"
     found = read_picture(png(tmp_path, parameters=text, fooocus_scheme="a1111"))
     assert (found.dialect, found.request.seed_mode, found.request.seed) == ("Fooocus", "comfy", 7)
+    assert (found.request.prompt_syntax, found.request.emphasis) == ("comfy", "a1111")
 
 
 def test_jpeg_refuses_more_text_than_it_holds(tmp_path: Path) -> None:
