@@ -152,6 +152,8 @@ def place(model: str, folders: Sequence[Path] = ()) -> Path | str:
     path = _path(model)
     if (path / "export").is_dir() and not (path / "model_index.json").exists():
         return path / "export"  # what a recipe made of the run in this folder
+    if (path / "recipe.json").is_file() and not (path / "system.json").is_file():
+        raise InputError(f"{model} is a run without an export: darkroom train export {model} makes one of it so far")
     if path.exists():
         return path
     kept = named_files(CHECKPOINTS, folders)

@@ -165,6 +165,18 @@ def report(run: Annotated[Path, typer.Argument(help="The folder of a run, also w
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, also before its end.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder; default RUN/export.")] = None,
+) -> None:
+    """Export what a run has learned so far, as its newest checkpoint has it; `-m RUN` then takes it."""
+    from darkroom.training.rebuild import export_newest
+
+    folder = output or run / "export"
+    print(f"{folder}: step {export_newest(run, folder)}")
+
+
+@app.command()
 def ema(
     run: Annotated[Path, typer.Argument(help="The folder of a run whose recipe has loop.ema_lengths.")],
     length: Annotated[float, typer.Option(help="Of the mean, as a share of the run: 0.005 to 0.28.")],

@@ -89,6 +89,8 @@ def test_a_run_stops_goes_on_and_keeps_its_precision(tmp_path: Path, monkeypatch
     monkeypatch.setattr("darkroom.training.run_folder.fast_half", lambda device: None)
     command = ("train", RECIPES / "classifier.toml", *TINY, "-o", tmp_path / "run")
     assert "stopped at step 1 of 2; the same command goes on from" in run(*command, "--minutes", 0)
+    assert run("train", "export", tmp_path / "run").strip() == f"{tmp_path / 'run' / 'export'}: step 1"
+    so_far = (tmp_path / "run" / "export" / "classifier.safetensors").read_bytes()
     recorded = tmp_path / "run" / "recipe.json"
     assert '"precision": "fp32"' in recorded.read_text()
     monkeypatch.undo()
@@ -98,4 +100,4 @@ def test_a_run_stops_goes_on_and_keeps_its_precision(tmp_path: Path, monkeypatch
     assert "a new run would take bf16 here" in said
     assert "done:" in said
     assert '"precision": "fp32"' in recorded.read_text()
-    assert (tmp_path / "run" / "export" / "classifier.safetensors").exists()
+    assert (tmp_path / "run" / "export" / "classifier.safetensors").read_bytes() != so_far
