@@ -22,8 +22,8 @@ NAMED = re.compile(r"[^\s,()\[\]|]+")  # what may be a name behind the mark
 def with_embeddings(prompt: Prompt, folders: EmbeddingFolders, *, bare: bool = True) -> Prompt:
     """`prompt` with the embeddings in `folders` in the places of their names, of any case; the longest name counts.
 
-    A bare name counts where no letter or digit stands right before or behind it, in systems with a text encoder; without
-    `bare` only `embedding:name` does.
+    A bare name counts where no letter or digit stands right before or behind it, in systems with a text encoder;
+    without `bare` only `embedding:name` does.
     Raises `InputError` where `embedding:` names none, and for files that do not fit the system.
     """
     reader = _Names(folders, bare)
