@@ -45,17 +45,7 @@ HOMES = {
 
 _HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?(?P<file>:[\w./ +-]+)?")
 
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is fetched of a repository: names without the endings of weights. `needed`: what there must be some of."""
-
-    texts: tuple[str, ...]
-    weights: tuple[str, ...]
-    needed: tuple[str, ...]
-
-
-# What a folder needs, or a first stage alone, which lies at the top. Whole models at the top of a repository would
+# Endings of weights, and what is left out. Whole models at the top of a repository would
 # double the download, and so would a second precision: half precision is fetched only where there is nothing else,
 # pickles after that.
 HALVES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (

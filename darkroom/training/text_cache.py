@@ -19,7 +19,7 @@ from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.weighted_text import WeightedText
 from darkroom.errors import InputError
-from darkroom.requests.plan import plan
+from darkroom.requests.plan import Plan, plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Guides
 from darkroom.training.row_cache import require_same, weights_digest
@@ -173,13 +173,13 @@ def _foresee(model: LatentDiffusion, kept: KeptText, request: Request) -> None:
     first = plan(request, model.system)
     for p in (first, first.second):
         if p is not None:
-            guides = Guides(p, {}, model.conditioner.unconditional, partial(_condition, kept, p.request), (1, 1))
+            guides = Guides(p, {}, model.conditioner.unconditional, partial(_condition, kept, p), (1, 1))
             for step, sigma in enumerate(p.whole[:-1]):
                 guides.at(step, float(sigma))
 
 
-def _condition(kept: KeptText, request: Request, rows: Sequence[Mapping[str, Any]]) -> Conditioning:
+def _condition(kept: KeptText, drawn: Plan, rows: Sequence[Mapping[str, Any]]) -> Conditioning:
     captions = [row["caption"] for row in rows]
     cpu = torch.device("cpu")
-    found = kept.condition(captions, emphasis=request.emphasis, clip_skip=request.clip_skip, device=cpu)
+    found = kept.condition(captions, emphasis=drawn.emphasis, clip_skip=drawn.request.clip_skip, device=cpu)
     return Conditioning.cat(found)
