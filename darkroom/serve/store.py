@@ -234,8 +234,8 @@ class Store:
 
     def used_uploads(self) -> set[str]:
         """The ids of uploads that a job or a picture names."""
-        rows = self._run("SELECT images FROM jobs UNION SELECT images FROM pictures")
-        return {id for row in rows for id in json.loads(row["images"]).values()}
+        rows = self._run("SELECT id, images FROM jobs UNION SELECT id, images FROM pictures")
+        return {id for row in rows for id in _table(row, "images").values()}
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state that some are in."""
@@ -264,10 +264,15 @@ def _picture(row: Mapping[str, Any]) -> PictureRecord:
 
 
 def _tables(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _table(row, name) for name in ("request", "images")}
+
+
+def _table(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The JSON object in column `name`; that of images holds ids by the paths of settings."""
     try:
-        found = {name: json.loads(row[name]) for name in ("request", "images")}
+        table = json.loads(row[name])
     except (ValueError, TypeError, RecursionError):
-        found = {}
-    if not found or not all(isinstance(table, dict) for table in found.values()):
-        raise InputError(f"the store is damaged: the request of {printable(row['id'])} cannot be read")
-    return found
+        table = None
+    if not isinstance(table, dict) or (name == "images" and not all(isinstance(id, str) for id in table.values())):
+        raise InputError(f"the store is damaged: the {name} of {printable(row['id'])} cannot be read")
+    return table

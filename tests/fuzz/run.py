@@ -37,7 +37,7 @@ class Report:
     cases: int = 0
     taken: int = 0
     refused: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of processor time
     faults: dict[str, int] = field(default_factory=dict)
     traces: dict[str, str] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Report:
 def try_reader(reader: Reader, folder: Path, first: int, until: Callable[[int], bool]) -> Report:
     """Cases of the seeds from `first` on until `until` says of a count that it is enough."""
     case, report = reader.prepare(folder), Report()
-    started = time.monotonic()
+    started = time.process_time()
     while not until(report.cases):
         seed = first + report.cases
         report.cases += 1
@@ -73,7 +73,7 @@ def try_reader(reader: Reader, folder: Path, first: int, until: Callable[[int], 
         if left := next(folder.rglob(".darkroom-*"), None):
             report.fault(f"{left.name} is left", seed)
             left.unlink()
-    report.seconds = time.monotonic() - started
+    report.seconds = time.process_time() - started
     return report
 
 
