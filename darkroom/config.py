@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from darkroom.errors import InputError, printable
+from darkroom.input_file import read_text
 from darkroom.registry import nearest
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "read_toml",
     "to_dict",
 ]
+
+MAX_TOML = 4 << 20  # bytes
 
 T = TypeVar("T")
 
@@ -49,12 +52,7 @@ def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
     """The TOML file at `path` as plain data; `InputError` if it cannot be read."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"there is no file {str(path)!r}") from None
-    except (OSError, ValueError) as error:  # also a name that no file can have
-        raise InputError(f"{path} cannot be read: {error}") from None
+    text = read_text(Path(path), MAX_TOML)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import InputError, printable
+from darkroom.input_file import read_bytes
 
 __all__ = ["parse_table", "read_json", "real", "whole"]
 
@@ -20,16 +21,7 @@ MAX_BYTES = 4 << 20  # of a configuration; the largest public one has some kilob
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The table in the file `path`. Raises `InputError` naming the file and the cause."""
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise InputError(f"{path} has {size} bytes, accepted are at most {max_bytes}")
-        raw = path.read_bytes()
-    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: {error}") from None
-    return parse_table(raw, str(path))
+    return parse_table(read_bytes(path, max_bytes), str(path))
 
 
 def parse_table(text: str | bytes, where: str, *, unique: bool = False) -> dict[str, Any]:

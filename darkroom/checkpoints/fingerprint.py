@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from darkroom.errors import InputError
+from darkroom.input_file import open_input
 from darkroom.whole_file import whole_file
 
 __all__ = ["lora_hash", "model_hash", "sha256"]
@@ -23,7 +24,7 @@ def lora_hash(path: Path) -> str:
     """The first twelve hex digits of what A1111 tells LoRAs by: the sha256 of what lies behind a
     safetensors header, of other containers that of the whole file."""
     try:
-        with open(path, "rb") as file:
+        with open_input(path) as file:
             head = file.read(9)
         start = 8 + int.from_bytes(head[:8], "little")
         is_safetensors = head[8:] == b"{" and start <= path.stat().st_size
@@ -48,7 +49,7 @@ def sha256(path: Path, start: int = 0) -> str:
 
 def _compute(path: Path, start: int) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_input(path) as file:
         file.seek(start)
         while chunk := file.read(1 << 22):
             digest.update(chunk)

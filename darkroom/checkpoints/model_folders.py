@@ -16,6 +16,7 @@ import yaml
 
 from darkroom.checkpoints.folders import CHECKPOINTS, named_files
 from darkroom.errors import InputError, printable
+from darkroom.input_file import read_text
 
 __all__ = ["ModelFolders", "read_extra_model_paths", "tree_folders"]
 
@@ -77,13 +78,10 @@ def read_extra_model_paths(path: Path) -> ModelFolders:
 
     Raises `InputError` naming the file and the key. Folders that are not there are left out, as ComfyUI does.
     """
+    text = read_text(path, MAX_BYTES)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} has {path.stat().st_size} bytes, accepted are at most {MAX_BYTES}")
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        table = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read: {printable(' '.join(str(error).split()))}") from None
     if not isinstance(table, dict):
         raise InputError(f"{path} is not a table of programs and their folders")

@@ -9,6 +9,7 @@ from pathlib import Path
 from darkroom.checkpoints.source import Source
 from darkroom.diffusion.process import Prediction, known_prediction
 from darkroom.errors import InputError, printable
+from darkroom.input_file import read_bytes
 from darkroom.json_file import read_json
 
 __all__ = ["Told", "tell_prediction"]
@@ -77,10 +78,8 @@ def _by_sidecar(path: Path) -> Told | None:
     for ending in (".yaml", ".yml"):
         beside = path.with_suffix(ending)
         try:
-            if not beside.is_file() or beside.stat().st_size > MAX_SIDECAR:
-                continue
-            text = beside.read_text("utf-8", "replace")
-        except OSError:
+            text = read_bytes(beside, MAX_SIDECAR).decode("utf-8", "replace")
+        except InputError:
             continue
         said = re.search(r"^[ \t]*parameterization:[ \t]*[\"']?(\w+)", text, re.MULTILINE)
         return Told((said and known_prediction(said[1])) or Prediction.EPS, f"{beside.name} beside it")

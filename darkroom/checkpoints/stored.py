@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import mmap
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from darkroom.errors import InputError
+from darkroom.input_file import open_input
 
 __all__ = ["MappedFile", "Stored", "Weights", "all_finite", "is_proportioned"]
 
@@ -31,21 +31,14 @@ class MappedFile:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        try:
-            if not stat.S_ISREG(os.stat(self.path).st_mode):  # opening a pipe would wait for ever
-                what = "a folder" if self.path.is_dir() else "a pipe or a device"
-                raise InputError(f"{path} is {what}, expected is a file")
-            with open(self.path, "rb") as file:
-                self.size = os.fstat(file.fileno()).st_size
-                if self.size == 0:
-                    raise InputError(f"{self.path} is empty (0 bytes): an interrupted download?")
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except InputError:
-            raise
-        except FileNotFoundError:
-            raise InputError(f"there is no file {str(path)!r}") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
+        with open_input(self.path) as file:
+            self.size = os.fstat(file.fileno()).st_size
+            if self.size == 0:
+                raise InputError(f"{self.path} is empty (0 bytes): an interrupted download?")
+            try:
+                self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_COPY)
+            except (OSError, ValueError) as error:  # a file system that maps nothing, or a file that shrinks meanwhile
+                raise InputError(f"{path} cannot be read: {error}") from None
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> MappedFile:

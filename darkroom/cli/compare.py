@@ -12,6 +12,7 @@ import typer
 
 from darkroom.cli.options import with_options
 from darkroom.errors import InputError, require
+from darkroom.input_file import read_text
 
 if TYPE_CHECKING:
     from darkroom.evaluation.drawn import Draws
@@ -183,11 +184,7 @@ def prompt_items(path: Path) -> list[Item]:
     from darkroom.data.picturebook.caption import Facts
     from darkroom.evaluation.study.design import Item
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"prompts cannot be read from {path}: {reason}") from None
+    text = read_text(path)
     entries = parse_lines(text, str(path))
     if not entries:
         raise InputError(f"{path} holds no prompts")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from darkroom.errors import InputError, require
+from darkroom.input_file import read_text
 from darkroom.requests.settings import DRAWING
 
 __all__ = ["Prompts", "parse_lines"]
@@ -91,9 +92,4 @@ def _line(line: str, where: str) -> dict[str, Any]:
 def _text(file: str) -> str:
     if file == "-":
         return sys.stdin.read()
-    try:
-        return Path(file).expanduser().read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"prompts cannot be read from {file}: it is not UTF-8 text") from None
-    except OSError as error:
-        raise InputError(f"prompts cannot be read from {file}: {error.strerror}") from None
+    return read_text(Path(file).expanduser())

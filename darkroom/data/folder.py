@@ -14,6 +14,7 @@ from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.data.coco import read_coco
 from darkroom.data.metadata import FILE_COLUMN, find_table, read_table
 from darkroom.errors import InputError, require
+from darkroom.input_file import read_text
 from darkroom.json_file import real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
@@ -22,6 +23,7 @@ from darkroom.types import Sample, Size
 __all__ = ["Folder", "FolderConfig"]
 
 CAPTION_COLUMNS = ("caption", "text", "prompt")  # of a table, the first that it has
+MAX_CAPTION = 1 << 20  # bytes of a file beside a picture
 TWINS = (".txt", ".caption")
 LONGEST_NUMBER = 9  # digits of a class; longer ones are names
 MAPS = ("segmentation", "depth", "mask", "loss_mask")  # keys whose folders hold a picture for each picture
@@ -183,10 +185,7 @@ class Folder:
         if len(twins) > 1:
             raise InputError(f"{name} has two captions: {twins[0].name} and {twins[1].name}")
         if twins:
-            try:
-                return twins[0].read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{twins[0]} cannot be read: {error}") from None
+            return read_text(twins[0], MAX_CAPTION)
         row = self.rows.get(name, {})
         column = self.config.caption_column or next((c for c in CAPTION_COLUMNS if c in row), None)
         text = None if column is None else row.get(column)
@@ -271,10 +270,7 @@ def _pictures(config: FolderConfig, passed_over: set[Path]) -> list[str]:
 
 def _listed(path: Path, names: list[str]) -> list[str]:
     """Those of `names` that the file at `path` lists."""
-    try:
-        listed = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+    listed = {line.strip() for line in read_text(path).splitlines() if line.strip()}
     absent = sorted(listed - set(names))
     if absent:
         raise InputError(f"{path} lists {len(absent)} pictures that are not there, the first is {absent[0]}")

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.errors import InputError
+from darkroom.input_file import read_text
 from darkroom.registry import nearest
 
 __all__ = ["FILE_COLUMN", "TABLES", "find_table", "read_table"]
 
 FILE_COLUMN = "file_name"  # Hugging Face's imagefolder
+MAX_BYTES = 1 << 30  # of a table; a few hundred for a picture
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
@@ -45,15 +47,8 @@ def read_table(path: Path) -> dict[str, Mapping[str, Any]]:
 Rows = Iterable[tuple[str, Mapping[str, Any]]]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-
-
 def _json_lines(path: Path) -> Rows:
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, MAX_BYTES).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -67,7 +62,7 @@ def _json_lines(path: Path) -> Rows:
 
 def _csv(path: Path) -> Rows:
     try:
-        for number, row in enumerate(csv.DictReader(io.StringIO(_text(path), newline=""), strict=True), start=2):
+        for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, MAX_BYTES), newline=""), strict=True), start=2):
             if None in row or None in row.values():
                 raise InputError(f"{path} line {number} has another number of columns than the first line")
             yield f"line {number}", row

@@ -16,6 +16,7 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.errors import InputError
+from darkroom.input_file import open_input
 from darkroom.pictures.reading import ENDINGS, read_pixels, read_size
 from darkroom.types import Sample, Size
 
@@ -119,7 +120,7 @@ class Shards:
             raise InputError(f"{where} has {member.length} bytes, {most} at most expected")
         path = self.paths[member.shard]
         try:
-            with path.open("rb") as file:
+            with open_input(path) as file:
                 file.seek(member.offset)
                 data = file.read(member.length)
         except OSError as error:
@@ -137,7 +138,8 @@ def _groups(shard: int, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
     """(name, files by ending) of each sample with a picture; neighbors of one name belong together."""
     name, group = "", {}
     try:
-        with tarfile.open(path, "r:") as tar:  # never compressed: what lies where must be found without unpacking
+        with open_input(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
+            # Never compressed: what lies where must be found without unpacking.
             for member in tar:
                 if not member.isfile():
                     continue

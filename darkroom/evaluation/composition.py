@@ -19,6 +19,7 @@ from darkroom.data.picturebook import COLOURS, KINDS, Scene, sample_scene
 from darkroom.data.picturebook.caption import NUMBERS
 from darkroom.data.picturebook.relations import relations
 from darkroom.errors import InputError, require
+from darkroom.input_file import read_text
 from darkroom.models.judge import Detection
 
 __all__ = ["TAGS", "Group", "Task", "read_tasks", "relative_position", "verdict", "world_tasks"]
@@ -80,10 +81,7 @@ def read_tasks(path: Path) -> list[Task]:
 
     `InputError` names the line that is wrong.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"tasks cannot be read from {path}: {error}") from None
+    lines = read_text(path).splitlines()
     if path.suffix == ".txt":
         tasks = [Task(path.stem, line.strip()) for line in lines if line.strip()]
     else:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from darkroom.errors import InputError, printable
+from darkroom.input_file import open_input
 
 __all__ = ["checked", "files_in", "find_bert_vocabulary", "find_clip_vocabulary", "hub_cache", "read_bytes"]
 
@@ -103,7 +104,7 @@ def _holds(path: Path, text: str) -> bool:
 def read_bytes(path: Path) -> bytes:
     """The content of a vocabulary's file, unpacked if it is compressed. Raises `InputError` naming the file."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with open_input(path) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be read: {error}") from None

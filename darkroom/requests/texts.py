@@ -9,9 +9,12 @@ from typing import Any
 
 from darkroom.config import from_text, guessed
 from darkroom.errors import InputError
+from darkroom.input_file import read_text
 from darkroom.types import Region
 
 __all__ = ["READERS"]
+
+MAX_BOXES = 4 << 20  # bytes
 
 
 def _picture(text: str) -> Any:
@@ -41,8 +44,10 @@ def _depth(text: str) -> Any:
 def _boxes(text: str) -> list[Any]:
     """The list in a JSON file; what its entries must be is the embedder's matter."""
     try:
-        found = json.loads(Path(text).expanduser().read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(read_text(Path(text).expanduser(), MAX_BOXES))
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{text} cannot be read as boxes: {error}") from None
     if not isinstance(found, list):
         raise InputError(f"{text} holds no list of boxes")

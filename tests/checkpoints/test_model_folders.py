@@ -77,7 +77,7 @@ def test_the_file_of_extra_paths(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (b"a: [", "cannot be read"),
-        (b"\xff", "cannot be read"),
+        (b"\xff", r"is not UTF-8 text \(byte 0\)"),
         (b"- 1", "is not a table of programs"),
         (b"a: 1", "a is 1, expected is a table of folders"),
         (b"a: {checkpoints: [x]}", "a.checkpoints is .* expected is a path on each line"),

@@ -202,7 +202,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--format", "jpg", "-o", "one.png"), "--format jpg is another format than that of one.png"),
         (("-o", "one.bmp"), "unknown format 'bmp'; known are: png, jpg, jpeg, webp"),
         (("-o", "one.gif"), "unknown format 'gif'; known are: png, jpg, jpeg, webp"),
-        (("--prompts", "absent.txt"), "prompts cannot be read from absent.txt: No such file"),
+        (("--prompts", "absent.txt"), "there is no file 'absent.txt'"),
         (("--prompts", "bad.jsonl"), "unknown setting 'stepz'; known are: steps"),
         (("--list", "smaplers"), "unknown list 'smaplers'; known are: samplers, schedules, systems"),
         (("--class", 5), "the input 'class' is given, which tiny does not read"),

@@ -29,7 +29,7 @@ def run(*arguments: object) -> str:
         (["judge", "--count", 0], "the number of renders is 0, expected is at least 1"),
         (["judge", "--weights", "text"], "text is not a safetensors file"),
         (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
-        (["picturebook", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
+        (["picturebook", "--prompts", "absent"], "there is no file 'absent'"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
         (["picturebook", "--prompts", "one"], "the list holds 1 prompt, expected are at least 2"),

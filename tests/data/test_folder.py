@@ -150,7 +150,7 @@ def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
         ({}, {"class_column": "sort"}, r"has no table with the column 'sort'"),
         ({}, {"folder_classes": True, "caption": ""}, r"a.png has no class"),
         ({"clean": "a.png\nz.png\n"}, {"list": Path("clean")}, r"clean lists 1 pictures that are not there, .* z.png"),
-        ({"a.txt": b"\xff\xfe\xff"}, {"caption": ""}, r"a.txt cannot be read"),
+        ({"a.txt": b"\xff\xfe\xff"}, {"caption": ""}, r"a.txt is not UTF-8 text"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_at_once(

@@ -101,7 +101,7 @@ def test_texts_become_values(tmp_path: Path) -> None:
         ("regions", "0,0,1:x", "the region '0,0,1:x' is wrong, expected LEFT,TOP,RIGHT,BOTTOM[,WEIGHT]:PROMPT"),
         ("sampler_options", "eta", "the sampler option 'eta' is wrong, expected KEY=VALUE"),
         ("image", "absent.png", "there is no picture absent.png"),
-        ("inputs.boxes", "absent.json", "absent.json cannot be read as boxes"),
+        ("inputs.boxes", "absent.json", "there is no file 'absent.json'"),
         ("inputs.class", "cat", "--x: 'cat' is wrong, expected a whole number"),
     ],
 )

@@ -19,6 +19,7 @@ from darkroom.data.picturebook.relations import RELATIONS
 from darkroom.data.picturebook.scene import held_out_pairs, sample_scene
 from darkroom.data.picturebook.things import KINDS
 from darkroom.errors import InputError
+from darkroom.input_file import read_text
 from darkroom.registry import nearest
 
 __all__ = ["Prompt", "read_prompts", "sample_prompts", "write_prompts"]
@@ -99,14 +100,8 @@ def write_prompts(file: BinaryIO, prompts: Iterable[Prompt]) -> None:
 
 def read_prompts(path: Path) -> list[Prompt]:
     """The prompts of a file; `InputError` names the line that is wrong, or says that there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"prompts cannot be read from {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"prompts cannot be read from {path}: it is not UTF-8 text") from None
     prompts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -170,7 +170,7 @@ def test_folders_are_paired_by_name_and_kept_without_a_word_of_their_makers(fold
         (["dark", "gray", "--questions", "beauty"], "unknown question 'beauty'"),
         (["dark", "gray", "--attention", "0.9"], "the share of attention is 0.9, expected is 0 to 0.5"),
         (["dark", "gray", "--prompts", "two"], "there are 2 prompts for 4 pictures"),
-        (["dark", "gray", "--prompts", "absent"], "prompts cannot be read from absent: No such file"),
+        (["dark", "gray", "--prompts", "absent"], "there is no file 'absent'"),
         (["picturebook,steps", "picturebook", "--prompts", "two"], "there is no model 'picturebook,steps'"),
         (["picturebook,steps=4,x", "picturebook", "--prompts", "two"], "'x' is no setting"),
         (["picturebook,stps=4", "picturebook", "--prompts", "two"], "unknown setting 'stps'"),

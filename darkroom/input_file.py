@@ -1,0 +1,56 @@
+"""Files that others wrote, the one door to them: opened only if they are files, read whole only up to a stated size.
+
+A pipe would be waited for, a device may have no end, and a file of any size would fill the memory.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from darkroom.errors import InputError
+
+__all__ = ["open_input", "read_bytes", "read_text"]
+
+MAX_TEXT = 64 << 20  # bytes; a million prompts
+
+
+def open_input(path: Path | str) -> BinaryIO:
+    """The file at `path`, open for reading. `InputError` if it is not there, cannot be read or is no file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is opened without waiting
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or os.path.samefile(descriptor, os.devnull):  # which stands for an empty file
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise InputError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'a pipe or a device'}, expected is a file")
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of the file at `path`. `InputError` also if it has more than `max_bytes`, or changes meanwhile."""
+    with open_input(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise InputError(f"{path} has {size} bytes, accepted are at most {max_bytes}")
+        try:
+            content = file.read(size + 1)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    if len(content) != size:
+        raise InputError(f"{path} changes while it is read")
+    return content
+
+
+def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
+    """The same as text in UTF-8, without a byte order mark; lines end in `\\n`, however the file ends them."""
+    try:
+        text = read_bytes(path, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")  # as files that are opened as text have them
