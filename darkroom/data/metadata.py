@@ -62,7 +62,8 @@ def _json_lines(path: Path) -> Rows:
 
 def _csv(path: Path) -> Rows:
     try:
-        for number, row in enumerate(csv.DictReader(io.StringIO(read_text(path, MAX_BYTES), newline=""), strict=True), start=2):
+        file = io.StringIO(read_text(path, MAX_BYTES), newline="")
+        for number, row in enumerate(csv.DictReader(file, strict=True), start=2):
             if None in row or None in row.values():
                 raise InputError(f"{path} line {number} has another number of columns than the first line")
             yield f"line {number}", row
