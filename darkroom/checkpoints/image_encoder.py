@@ -37,7 +37,7 @@ def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path],
     Raises `InputError` naming what was looked for.
     """
     if name is not None:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         is_folder = paths and os.path.isdir(path)
         return [weights_of(path)] if is_folder else [locate_file(CONTROLS, name, folders, paths=paths)]
     homes = (adapter.parent / USUAL, adapter.parent.parent / USUAL, adapter.parent.parent / "models" / USUAL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +41,7 @@ def inspect(
 
     darkroom inspect v1-5-pruned-emaonly.safetensors
     """
-    if Path(model).suffix.lower() in PICTURES and Path(model).is_file():
+    if Path(model).suffix.lower() in PICTURES and os.path.isfile(model):
         _print(_of_picture(Path(model)), as_json=as_json)
         return
     from darkroom.checkpoints.inspect import inspect as look
@@ -97,7 +98,7 @@ def convert(
         raise InputError(f"unknown dtype {dtype!r}; known are: {', '.join(DTYPES)}")
     if layout == "original" and target.suffix != ".safetensors":
         raise InputError(f"{target} is to be one file; its name must end in .safetensors")
-    if layout == "original" and target.exists() and not force:
+    if layout == "original" and os.path.exists(target) and not force:
         raise InputError(f"{target} exists already; --force replaces it")
 
     import torch

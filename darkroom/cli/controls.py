@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -105,7 +106,7 @@ class Controls:
             "controls": tuple(
                 ControlUnit(
                     model,
-                    read_pixels(path := Path(hint).expanduser()),
+                    read_pixels(path := Path(os.path.expanduser(hint))),
                     weight=weight,
                     start=start,
                     end=end,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -44,7 +45,7 @@ class Output:
     @property
     def is_file(self) -> bool:
         """Whether the path is a picture's name."""
-        return self.path.suffix[1:].lower() in ENDINGS and not self.path.is_dir()
+        return self.path.suffix[1:].lower() in ENDINGS and not os.path.isdir(self.path)
 
     @property
     def folder(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,4 +93,4 @@ def _line(line: str, where: str) -> dict[str, Any]:
 def _text(file: str) -> str:
     if file == "-":
         return sys.stdin.read()
-    return read_text(Path(file).expanduser())
+    return read_text(Path(os.path.expanduser(file)))

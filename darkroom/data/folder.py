@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.data.coco import read_coco
 from darkroom.data.metadata import FILE_COLUMN, find_table, read_table
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, printable, require
 from darkroom.input_file import read_text
 from darkroom.json_file import real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
@@ -57,6 +58,9 @@ class FolderConfig:
     def __post_init__(self) -> None:
         require(0 <= self.unmasked_weight <= 1, "unmasked_weight", self.unmasked_weight, "a share from 0 to 1")
         both = self.folder_classes and self.class_column is not None
+        ending = self.caption_extension
+        named = ending is None or (re.fullmatch(r"\.?\w[\w.+-]{0,30}", ending) is not None and ending[-1] != ".")
+        require(named, "caption_extension", printable(ending), "an ending such as .txt")
         require(not both, "class_column", self.class_column, "nothing beside folder_classes = true")
 
 

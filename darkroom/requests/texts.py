@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,31 +21,31 @@ MAX_BOXES = 4 << 20  # bytes
 def _picture(text: str) -> Any:
     from darkroom.pictures.reading import read_pixels
 
-    return read_pixels(Path(text).expanduser())
+    return read_pixels(Path(os.path.expanduser(text)))
 
 
 def _mask(text: str) -> Any:
     from darkroom.pictures.reading import read_mask
 
-    return read_mask(Path(text).expanduser())
+    return read_mask(Path(os.path.expanduser(text)))
 
 
 def _classes(text: str) -> Any:
     from darkroom.pictures.reading import read_classes
 
-    return read_classes(Path(text).expanduser())
+    return read_classes(Path(os.path.expanduser(text)))
 
 
 def _depth(text: str) -> Any:
     from darkroom.pictures.reading import read_depth
 
-    return read_depth(Path(text).expanduser())
+    return read_depth(Path(os.path.expanduser(text)))
 
 
 def _boxes(text: str) -> list[Any]:
     """The list in a JSON file; what its entries must be is the embedder's matter."""
     try:
-        found = json.loads(read_text(Path(text).expanduser(), MAX_BOXES))
+        found = json.loads(read_text(Path(os.path.expanduser(text)), MAX_BOXES))
     except InputError:
         raise
     except (ValueError, RecursionError) as error:

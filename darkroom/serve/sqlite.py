@@ -30,6 +30,7 @@ class Sqlite:
         try:
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
             self._connection.row_factory = sqlite3.Row
+            self._connection.text_factory = _text
             self._connection.execute("PRAGMA journal_mode = WAL")
             if (found := self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
@@ -49,8 +50,8 @@ class Sqlite:
                 return [dict(row) for row in self._connection.execute(sql, values).fetchall()]
             except UnicodeEncodeError:
                 raise InputError("a text holds characters that cannot be stored") from None
-            except sqlite3.DatabaseError as error:
-                if error.sqlite_errorcode & 0xFF in WITHOUT_ROOM:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # also a message that quotes what is there
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in WITHOUT_ROOM:
                     raise Unreachable(f"the jobs cannot be written now: {error}") from None
                 if isinstance(error, (sqlite3.OperationalError, sqlite3.IntegrityError)):
                     raise
@@ -66,3 +67,8 @@ class Sqlite:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def _text(raw: bytes) -> str:
+    """SQLite hands on what stands in the file, whether or not it is UTF-8."""
+    return raw.decode(errors="replace")

@@ -66,6 +66,7 @@ class LoopConfig:
         every = [f"{what}_every" for what in ("log", "sample", "save", "snapshot")]
         for name in ("steps", "batch_size", "grad_accumulation", *every):
             require(1 <= getattr(self, name) < 2**31, name, getattr(self, name), "at least 1 and below 2³¹")
+        require(self.batch_size <= 65_536, "batch_size", self.batch_size, "at most 65536")
         require(self.grad_accumulation <= 4096, "grad_accumulation", self.grad_accumulation, "at most 4096")
         require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         require(0 <= self.seed < 2**63, "seed", self.seed, "0 or more and below 2⁶³")

@@ -82,6 +82,12 @@ def test_a_file_is_read_as_it_is(root: Path) -> None:
         ("[[datasets]]", "[[dataset]]", r"unknown key dataset; known are: datasets"),
         ("num_repeats = 3", "num_repeats = []", r"num_repeats is \[\], expected is a whole number"),
         ("num_repeats = 3", "num_repeats = -1", r"num_repeats is -1, expected is 1 to 999999"),
+        (
+            "num_repeats = 3",
+            'num_repeats = 3\ncaption_extension = "."',
+            r"caption_extension is ., expected is an ending",
+        ),
+        ("num_repeats = 3", f'num_repeats = 3\ncaption_extension = "{"a" * 300}"', r"caption_extension is aaa"),
         ("_weight = 0.5", "_weight = nan", r"prior_loss_weight is nan, expected is a finite number"),
         ('"10_sks cat"', f'"{"a" * 300}"', r"there is no folder .*aaa"),
         ("[general]", "general = 3\n[x]", r"general is not a table"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from darkroom.errors import InputError
 from darkroom.serve import postgres as postgres_module
 from darkroom.serve.database import Unreachable
 from darkroom.serve.jobs import Job, PictureRecord
-from darkroom.serve.store import UsedKey, open_store
+from darkroom.serve.store import Store, UsedKey, open_store
 
 
 def test_jobs_come_back_as_they_were(store_place: Path | str) -> None:
@@ -35,6 +36,29 @@ def test_jobs_come_back_as_they_were(store_place: Path | str) -> None:
     assert store.jobs(["queued"]) == [other]
     assert store.jobs(before=other.id) == [running]
     store.close()
+
+
+def test_a_damaged_file_is_read_or_named(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "server.db")
+    job = store.add(Job("model", {}))
+    store.add_picture(PictureRecord(job.id, 0, "model", "h", {}, {"image": "x"}, 8, 8, 100))
+    store.close()
+
+    def changed(sql: str) -> Store:
+        base = sqlite3.connect(tmp_path / "server.db")
+        base.execute(sql)
+        base.commit()
+        base.close()
+        return open_store(tmp_path / "server.db")
+
+    store = changed("UPDATE jobs SET model = CAST(x'61ff' AS TEXT)")
+    assert [j.model for j in store.jobs()] == ["a\ufffd"]
+    store.close()
+    for images in ("[", "[]", '{"image": {}}'):
+        store = changed(f"UPDATE pictures SET images = '{images}'")
+        with pytest.raises(InputError, match="the store is damaged: the images of"):
+            store.used_uploads()
+        store.close()
 
 
 def test_pictures_come_back_and_the_oldest_go(store_place: Path | str) -> None:

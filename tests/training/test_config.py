@@ -31,6 +31,8 @@ def test_lr_rises_and_falls() -> None:
     [
         {"steps": 0},
         {"batch_size": 0},
+        {"batch_size": 65_537},
+        {"grad_accumulation": 4097},
         {"lr": 0.0},
         {"lr": float("nan")},
         {"lr": float("inf")},

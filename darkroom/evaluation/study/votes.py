@@ -78,7 +78,7 @@ class Votes:
             self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")
             self._base.executescript(SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be used for votes: {error}") from None
 
     def __enter__(self) -> Votes:
@@ -131,7 +131,7 @@ class Votes:
         try:
             with self._lock:
                 rows = self._base.execute(f"SELECT {columns} FROM trials {where}", values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # also a message that quotes what is there
             raise InputError(f"the votes in {self._path} cannot be read: {error}") from None
         return (self._vote(row) for row in rows)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from darkroom.errors import InputError
 from darkroom.requests.records.found import listed
@@ -35,8 +35,7 @@ class Node:
     inputs: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """Output number `slot` of `node`."""
 
     node: Node
@@ -53,11 +52,8 @@ class Graph:
 
     def link(self, node: Node | None, *names: str) -> Link | None:
         """The output behind the first of the inputs `names` that is linked."""
-        for name in names:
-            value = None if node is None else node.inputs.get(name)
-            if (link := self._link(value)) is not None:
-                return link
-        return None
+        inputs = {} if node is None else node.inputs
+        return next((link for name in names if name in inputs and (link := self._link(inputs[name])) is not None), None)
 
     def _link(self, value: object) -> Link | None:
         if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int))):
@@ -119,9 +115,11 @@ class Graph:
 
     def text(self, node: Node | None, *names: str) -> str | None:
         """The text of the first of the inputs `names` that has one, joined from several nodes where it was."""
+        inputs = {} if node is None else node.inputs
         for name in names:
-            value = None if node is None else node.inputs.get(name)
-            if isinstance(value, str):
+            if name not in inputs:
+                continue
+            if isinstance(value := inputs[name], str):
                 return value
             if (link := self._link(value)) is not None and (text := self._text_of(link.node)) is not None:
                 return text
