@@ -70,7 +70,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
     Entered before the work, so that a path that cannot be written is an `InputError` before any time is spent.
     """
-    target = path.resolve()  # what a link points at is written, not the link
+    target = Path(os.path.realpath(path))  # what a link points at is written, not the link
     if os.path.exists(target) and not os.path.isfile(target):
         raise InputError(f"{path} cannot be written: it is not a regular file")
     with _temporary(target, path) as (file, written):
@@ -87,7 +87,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Unless `replace` is said, only an empty folder may be there already. Folders above are made. Entered before the
     work, so that a path that cannot be written is an `InputError` before any time is spent.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     if os.path.exists(target) and (not os.path.isdir(target) or (not replace and any(target.iterdir()))):
         raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
     try:

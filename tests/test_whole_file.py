@@ -37,6 +37,15 @@ def test_what_was_there_stays_when_it_did_not(tmp_path: Path, error: type[BaseEx
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with whole_file(loop) as file:
+        file.write(b"new")
+    assert loop.read_bytes() == b"new"
+    assert not loop.is_symlink()
+
+
 def test_a_link_and_its_rights_stay(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     real.write_bytes(b"old")

@@ -89,8 +89,8 @@ def tower_config(path: Path, tensors: Mapping[str, Stored]) -> VisionConfig:
         )
     )
     patches, layers, inner, positions, projection = names
-    needed = (patches, f"{layers}0.{inner}", positions, projection)
-    if any(name not in tensors for name in needed) or len(tensors[patches].shape) != 4:
+    needed = {patches: 4, f"{layers}0.{inner}": 2, positions: 2, projection: 2}  # axes
+    if any(n not in tensors or len(tensors[n].shape) != axes or not tensors[n].numel for n, axes in needed.items()):
         raise InputError(f"{path} is no image encoder with a projection, as IP-Adapters need one")
     width, _, _, patch = tensors[patches].shape
     told: Mapping[str, Any] = read_json(beside) if (beside := path.with_name("config.json")).is_file() else {}

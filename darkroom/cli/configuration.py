@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import fields
 
 from darkroom.checkpoints.folders import CHECKPOINTS, named_files
@@ -19,7 +20,7 @@ def config() -> None:
     What it prints is itself a config.toml.
     """
     path, read = preferences_path(), read_preferences()
-    print(f"# {path}{'' if path.exists() else ' (not there; these are the defaults)'}")
+    print(f"# {path}{'' if os.path.exists(path) else ' (not there; these are the defaults)'}")
     for f in fields(Preferences):
         value = getattr(read, f.name)
         line = f"{f.name} = {_toml(value)}" if value is not None else f"# {f.name} ="

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -75,7 +76,7 @@ def pictures(
     from darkroom.whole_file import whole_file
 
     specs, cache = networks or ["judge"], cache or default_cache()
-    if Path(folder).resolve() == Path(reference).resolve():
+    if os.path.realpath(folder) == os.path.realpath(reference):
         raise InputError(f"both sets are {folder}: a set against itself says nothing")
     if save_statistics is not None and len(specs) > 1:
         raise InputError(f"--save-statistics takes one network, given are {len(specs)}")
@@ -318,7 +319,7 @@ def copies(
     from darkroom.nn.device import find_device
     from darkroom.whole_file import whole_file
 
-    if folder.resolve() == training.resolve():
+    if os.path.realpath(folder) == os.path.realpath(training):
         raise InputError(f"both sets are {folder}: a set is no copy of itself")
     find_device(device)
     network, kept = open_features(features, device), cache or default_cache()

@@ -247,17 +247,17 @@ def _columns(config: FolderConfig) -> list[str]:
     return [c for c in (config.caption_column, config.class_column, config.aesthetic_column) if c is not None]
 
 
-def _map_folders(config: FolderConfig) -> set[Path]:
+def _map_folders(config: FolderConfig) -> set[str]:
     """Folders of maps within the folder of pictures hold no pictures to train on."""
     given: list[Path | None] = [getattr(config, key) for key in MAPS]
-    return {path.resolve() for path in given if path is not None}
+    return {os.path.realpath(path) for path in given if path is not None}
 
 
 def _twin_endings(config: FolderConfig) -> tuple[str, ...]:
     return TWINS if config.caption_extension is None else (f".{config.caption_extension.lstrip('.')}",)
 
 
-def _pictures(config: FolderConfig, passed_over: set[Path]) -> list[str]:
+def _pictures(config: FolderConfig, passed_over: set[str]) -> list[str]:
     """Names of the pictures in the folder and below, hidden files aside; two that share a twin are refused."""
     folder = config.path
     if not os.path.isdir(folder):
@@ -281,10 +281,10 @@ def _listed(path: Path, names: list[str]) -> list[str]:
     return [name for name in names if name in listed]
 
 
-def _walk(folder: Path, passed_over: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, passed_over: set[str]) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, onerror=_refuse):
         here = Path(root)
-        folders[:] = [f for f in folders if not f.startswith(".") and (here / f).resolve() not in passed_over]
+        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in passed_over]
         for file in files:
             if not file.startswith(".") and Path(file).suffix.lower() in ENDINGS:
                 yield here / file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -78,7 +79,7 @@ class PairNumbers:
 
 def paired(pictures: PictureSet, truth: PictureSet) -> list[tuple[int, int]]:
     """The numbers of pictures of one name in two sets, their endings aside. `InputError` for one without its twin."""
-    if pictures.path.resolve() == truth.path.resolve():
+    if os.path.realpath(pictures.path) == os.path.realpath(truth.path):
         raise InputError(f"both sets are {pictures.path}: pictures against themselves say nothing")
     ours, theirs = ({s.dataset.name(i).rpartition(".")[0]: i for i in range(len(s))} for s in (pictures, truth))
     if alone := sorted(ours.keys() ^ theirs.keys()):

@@ -38,8 +38,8 @@ class Announcement:
 
 def named(model: str | Path) -> str:
     """What stands for a model, or a folder, in any folder that a command is called from."""
-    path = Path(model).expanduser()
-    return str(path.resolve()) if path.exists() else str(model)
+    path = os.path.expanduser(model)
+    return os.path.realpath(path) if os.path.exists(path) else str(model)
 
 
 @contextmanager
