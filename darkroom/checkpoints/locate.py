@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,11 +141,11 @@ def place(model: str, folders: Sequence[Path] = ()) -> Path | str:
     the catalogue whose home on the hub is known, or `owner/name[@revision][:file]` there.
     """
     path = _path(model)
-    if (path / "export").is_dir() and not (path / "model_index.json").exists():
+    if os.path.isdir(path / "export") and not os.path.exists(path / "model_index.json"):
         return path / "export"  # what a recipe made of the run in this folder
-    if (path / "recipe.json").is_file() and not (path / "system.json").is_file():
+    if os.path.isfile(path / "recipe.json") and not os.path.isfile(path / "system.json"):
         raise InputError(f"{model} is a run without an export: darkroom train export {model} makes one of it so far")
-    if path.exists():
+    if os.path.exists(path):
         return path
     kept = named_files(CHECKPOINTS, folders)
     if model in kept:
