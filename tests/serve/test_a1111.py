@@ -80,7 +80,7 @@ def test_a_second_pass_enlarges(shared_client: httpx.Client) -> None:
     answer = shared_client.post("/sdapi/v1/txt2img", json={**body, "hr_second_pass_steps": 2}).json()
     assert opened(answer["images"][0]).size == (48, 48)
     sides = {"width": 32, "height": 32, "hr_resize_x": 48, "hr_resize_y": 48, "hr_scale": 2.0}
-    answer = shared_client.post("/sdapi/v1/txt2img", json={**body, "hr_second_pass_steps": 1, **sides}).json()
+    answer = shared_client.post("/sdapi/v1/txt2img", json={**body, "hr_second_pass_steps": 2, **sides}).json()
     assert opened(answer["images"][0]).size == (48, 48)
 
 
