@@ -126,7 +126,7 @@ def _text(model: LatentDiffusion) -> WordText:
 def _tokens(model: LatentDiffusion, captions: Sequence[tuple[str, Facts]]) -> Tensor:
     """What the text transformer makes of them, (N, L, width)."""
     text = _text(model)
-    return torch.cat([text.features(part) for part in text.prepare([c for c, _ in captions]).split(200)])
+    return torch.cat([text(part) for part in text.prepare([c for c, _ in captions]).split(200)])
 
 
 def _answers(model: LatentDiffusion, captions: Sequence[tuple[str, Facts]]) -> Iterator[tuple[int, int, str, int]]:

@@ -46,7 +46,7 @@ def test_cells_on_the_left_look_for_words_that_say_left(
     text: Any = model.conditioner.embedders["caption"]
     words: dict[str, list[torch.Tensor]] = {"left of": [], "right of": []}
     for caption, facts in captions:
-        tokens = text.features(text.prepare([caption]))[0]
+        tokens = text(text.prepare([caption]))[0]
         for a in answers(text.tokenizer.split(caption), facts):
             if a.question == "relation" and (side := QUESTIONS["relation"][a.answer]) in words:
                 words[side].append(tokens[a.place])
