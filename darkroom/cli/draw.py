@@ -95,15 +95,13 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     """What happens while the requests are drawn."""
     from darkroom.engine.pipeline import Pipeline, drawn
     from darkroom.engine.planned import planned
-    from darkroom.requests.plan import plan
     from darkroom.requests.remarks import remarks
 
-    system = base.model.system
-    plans = [plan(request, system) for request in requests]
-    for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, system))):
-        print(remark, file=sys.stderr)
     folders = (job.folders.loras, job.folders.embeddings, job.folders.controlnet)
     pipeline = Pipeline(base.model, *folders)
+    plans = [pipeline.planned(request) for request in requests]
+    for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, base.model.system))):
+        print(remark, file=sys.stderr)
     refiner = None
     if job.additions.refiner is not None:
         from dataclasses import replace

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from darkroom.conditioning.embedding import Embedding
 
@@ -29,6 +29,12 @@ class WeightedText:
     @property
     def text(self) -> str:
         return "".join((" " if p.breaks else "") + p.text for p in self.pieces)
+
+    @property
+    def said(self) -> str:
+        """The text without the names of embeddings."""
+        pieces = (p if p.embedding is None else replace(p, text=" ") for p in self.pieces)
+        return WeightedText(tuple(pieces)).text
 
     @property
     def embeddings(self) -> tuple[Embedding, ...]:

@@ -92,7 +92,8 @@ def check_dataset(
         if min(size.height, size.width) < least:
             note(name, "too small", f"{size} pixels, at least {least} a side expected")
         if not text or not text.strip():
-            note(name, "no caption", "neither a text file beside it nor a row of a table")
+            missing = "neither a text file beside it nor a row of a table"
+            note(name, "no caption", missing if text is None else "its caption is empty")
         elif (fault := caption_fault(text)) is not None:
             note(name, "caption", fault)
         bucket = bucketing.size(size)

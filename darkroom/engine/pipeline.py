@@ -71,12 +71,16 @@ class Pipeline:
 
     def checked(self, request: Request) -> Plan:
         """The plan of `request`; `InputError` where it is wrong or does not fit memory."""
+        p = self.planned(request)
+        check_memory(self.model, p)
+        return p
+
+    def planned(self, request: Request) -> Plan:
+        """The plan of `request` with embeddings in the places of their names; `InputError` where it is wrong."""
         p = plan(request, self.model.system)
         embeddings = self.embeddings.also(self.shelf.embeddings(p.prompt.loras, self.model))
         bare = SYNTAXES[request.prompt_syntax].bare_names
-        p = p.read(lambda prompt: with_embeddings(prompt, embeddings, bare=bare))
-        check_memory(self.model, p)
-        return p
+        return p.read(lambda prompt: with_embeddings(prompt, embeddings, bare=bare))
 
     def draw(self, p: Plan, desk: Desk) -> Picture:
         """The work of one picture."""

@@ -9,6 +9,7 @@ from itertools import islice
 from darkroom.conditioning.word_text import WordTextConfig
 from darkroom.models.tokenizer import WordTokenizer
 from darkroom.prompts.schedule import Wording
+from darkroom.registry import nearest
 from darkroom.requests.plan import Plan
 from darkroom.systems.system import System
 
@@ -17,6 +18,7 @@ __all__ = ["known_words", "remarks"]
 FAR = 2.0  # times a system's own side, or that part of it, from which pictures fall apart
 LOOKED = 200  # texts of a prompt that changes over the steps whose words are looked up
 SHOWN = 8  # unknown words in one sentence
+MANY, NEAR = 150, 3  # known words that are too many to be listed; then so many for each unknown one
 
 
 def remarks(plan: Plan, system: System) -> Iterator[str]:
@@ -26,8 +28,7 @@ def remarks(plan: Plan, system: System) -> Iterator[str]:
         yield f"{system.name} reads no prompt: what is said there changes nothing"
     if unknown := _unknown(plan, system):
         words = ", ".join(unknown[:SHOWN]) + (" …" if len(unknown) > SHOWN else "")
-        known = ", ".join(w for w in known_words(system) if len(w) > 2)
-        yield f"{system.name} does not know: {words}; it knows: {known}"
+        yield f"{system.name} does not know: {words}; it knows: {_shown(known_words(system), unknown[:SHOWN])}"
     d, request = system.defaults, plan.request
     enlarges = any(e.enlarges for e in system.embedders)
     if enlarges or plan.starts_from_image or request.latent is not None:
@@ -51,6 +52,15 @@ def known_words(system: System) -> list[str]:
     return sorted(w for w in words if w.removesuffix("s") not in words or not w.endswith("s"))
 
 
+def _shown(known: list[str], unknown: list[str]) -> str:
+    """All words that are known, or where they are many those most like the unknown ones."""
+    known = [word for word in known if len(word) > 2]
+    if len(known) <= MANY:
+        return ", ".join(known)
+    near = dict.fromkeys(like for word in unknown for like in nearest(word, known)[:NEAR])
+    return f"{len(known)} words, such as {', '.join(near)}"
+
+
 def _unknown(plan: Plan, system: System) -> list[str]:
     tokenizers = [WordTokenizer(e.words, e.length) for e in system.embedders if isinstance(e, WordTextConfig)]
     texts = dict.fromkeys(islice(_texts(plan), LOOKED if tokenizers else 0))
@@ -62,4 +72,5 @@ def _texts(plan: Plan) -> Iterator[str]:
     for prompt in (plan.prompt, plan.negative, *plan.region_prompts):
         for part in prompt.parts:
             wording = Wording(part.prompt, plan.steps)
-            yield from (wording.at(step).text for step in (0, *wording.changes()))
+            for step in (0, *wording.changes()):
+                yield wording.at(step).said

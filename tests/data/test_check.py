@@ -35,6 +35,8 @@ def folder(tmp_path: Path) -> Folder:
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "cut.txt").write_text("cut")
     drawing(9).save(tmp_path / "mute.png")
+    drawing(10).save(tmp_path / "silent.png")
+    (tmp_path / "silent.txt").write_text("\n")
     return Folder(FolderConfig(tmp_path))
 
 
@@ -45,20 +47,21 @@ def test_everything_is_found(folder: Folder) -> None:
     )  # fmt: skip
     found = {(f.name, f.fault) for f in report.findings}
     assert found == {
-        ("cut.png", "unreadable"), ("mute.png", "no caption"), ("tiny.png", "too small"),
+        ("cut.png", "unreadable"), ("mute.png", "no caption"), ("silent.png", "no caption"), ("tiny.png", "too small"),
         ("twin of a.jpg", "near-duplicate"), ("twin of a.jpg", "caption"),
     }  # fmt: skip
     assert report.clean == ["a.png", "b.png", "c.png"]
-    assert sum(report.buckets.values()) == 6
+    assert sum(report.buckets.values()) == 7
     assert report.enlarged == 2
     # 4:3 goes to 64 × 64 · 1.25 or thereabouts: what is cut is the difference of the ratios.
     bucket = Bucketing(BucketConfig(64, "aspect", step=16)).size(Size(96, 128))
     ratio = bucket.width / bucket.height * 96 / 128
     assert report.lost[bucket] == pytest.approx(1 - min(ratio, 1 / ratio), abs=0.02)
     text = "\n".join(report.lines())
-    assert "7 pictures, 3 without a fault" in text
+    assert "8 pictures, 3 without a fault" in text
     assert "twin of a.jpg: of a.png" in text
     assert "% cut away" in text
+    assert "silent.png: its caption is empty" in text
 
 
 def pixels(seed: int, *size: int) -> np.ndarray:

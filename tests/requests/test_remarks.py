@@ -1,8 +1,13 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from darkroom.checkpoints.embeddings import EmbeddingFolders
+from darkroom.prompts.embeddings import with_embeddings
 from darkroom.requests.plan import plan
 from darkroom.requests.remarks import known_words, remarks
 from darkroom.systems import SYSTEMS
@@ -24,6 +29,23 @@ def test_words_that_a_small_vocabulary_lacks_are_named() -> None:
     assert {"cat", "butterfly"} < set(known_words(PICTUREBOOK))
     assert "cats" not in known_words(PICTUREBOOK)
     assert known_words(SD1) == []
+
+
+def test_learned_words_are_known(tmp_path: Path) -> None:
+    save_file({"emb_params": torch.zeros(1, 256)}, tmp_path / "felix.safetensors")
+    folders = EmbeddingFolders([tmp_path], PICTUREBOOK)
+    read = plan(Request("a cat(s:1.1), felix, foxy"), PICTUREBOOK).read(lambda p: with_embeddings(p, folders))
+    (sentence,) = remarks(read, PICTUREBOOK)
+    assert sentence.startswith("picturebook does not know: foxy; it knows: ")
+
+
+def test_of_many_words_the_nearest_are_named() -> None:
+    text = replace(
+        PICTUREBOOK.embedders[0], words=("panda", "an", *(f"{a}{b}x" for a in "bcdfghjklmnpq" for b in "bcdfghjklmnpq"))
+    )  # type: ignore[call-arg]
+    large = replace(PICTUREBOOK, embedders=(text, *PICTUREBOOK.embedders[1:]))
+    (sentence,) = remarks(plan(Request("pandas"), large), large)
+    assert sentence.startswith("picturebook does not know: pandas; it knows: 170 words, such as panda, ")
 
 
 @pytest.mark.parametrize(
