@@ -11,7 +11,7 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,6 +23,7 @@ WAITING = 500  # events that one listener may be behind before the line is cut
 KEEP_ALIVE = 15.0  # seconds without an event
 
 Kind = Literal["job", "progress", "preview", "queue"]
+KINDS: tuple[Kind, ...] = ("job", "progress", "preview", "queue")
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class Event:
 
 
 class Listener:
-    """Who hears what happens to `job`, or to all jobs."""
+    """Who hears what of `kinds` happens to `job`, or to all jobs."""
 
-    def __init__(self, job: str | None) -> None:
-        self.job = job
+    def __init__(self, job: str | None, kinds: Sequence[Kind]) -> None:
+        self.job, self.kinds = job, kinds
         self.loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[Event | None] = asyncio.Queue()
+
+    def hears(self, kind: Kind, job: str) -> bool:
+        return self.job in (None, job) and kind in self.kinds
 
     def put(self, event: Event) -> None:
         """On the loop. Who is far behind is cut off, and comes back with the id of the last event that arrived."""
@@ -79,16 +83,16 @@ class Events:
             if kind == "job":
                 self._kept.append((self._count, event))
             for listener in self._listeners:
-                if listener.job in (None, job):
+                if listener.hears(kind, job):
                     with suppress(RuntimeError):  # its loop has ended
                         listener.loop.call_soon_threadsafe(listener.put, event)
         if self._relay is not None and not elsewhere:
             self._relay(event)
 
-    def heard(self, job: str) -> bool:
-        """Whether anybody listens to `job`, so that a preview is worth making."""
+    def heard(self, kind: Kind, job: str) -> bool:
+        """Whether anybody hears that of `job`, so that a preview is worth making."""
         with self._lock:
-            return any(listener.job in (None, job) for listener in self._listeners)
+            return any(listener.hears(kind, job) for listener in self._listeners)
 
     def close(self) -> None:
         """End every stream."""
@@ -97,13 +101,13 @@ class Events:
             for listener in self._listeners:
                 listener.loop.call_soon_threadsafe(listener.queue.put_nowait, None)
 
-    def listening(self, job: str | None = None, last: str | None = None) -> Listener:
+    def listening(self, job: str | None = None, last: str | None = None, kinds: Sequence[Kind] = KINDS) -> Listener:
         """A listener that hears from now on; after `last`, the id of an event, first what was missed since. `heard_by`
         gives what it heard and ends it."""
-        listener = Listener(job)
+        listener = Listener(job, kinds)
         with self._lock:
             for number, event in self._kept:
-                if number > self._after(last) and job in (None, event.job):
+                if number > self._after(last) and listener.hears(event.kind, event.job):
                     listener.put(event)
             if self._closed:
                 listener.queue.put_nowait(None)

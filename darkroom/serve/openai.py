@@ -206,9 +206,9 @@ def _usage(job: Job, records: list[PictureRecord]) -> dict[str, Any]:
 
 async def _stream(request: Request, service: Service, body: ImageBody, job: Job, kind: str) -> AsyncIterator[str]:
     """`partial_images` previews at most, then each picture whole; an error as an event of that name."""
-    listener = service.events.listening(job.id)
     complete = False
     partial, most = 0, body.partial_images or 0
+    listener = service.events.listening(job.id, kinds=("job", "preview") if most else ("job",))
     try:
         now = await asyncio.to_thread(service.store.job, job.id) or job
         if not now.is_over:

@@ -231,12 +231,12 @@ class Service:
 
     async def wait(self, job: Job) -> Job:
         """The job once it is over."""
-        listener = self.events.listening(job.id)
+        listener = self.events.listening(job.id, kinds=("job",))
         if (now := self.store.job(job.id) or job).is_over:
             self.events.drop(listener)
             return now
         async for event in self.events.heard_by(listener):
-            if event is None or event.kind == "job":
+            if event is None or event.data["finished"] is not None:
                 now = self.store.job(job.id) or job
                 if now.is_over:
                     break

@@ -256,7 +256,7 @@ class Worker:
         live.latest[number] = (resident, step.x0)
         id, now = live.job.id, time.monotonic()
         self.events.tell("progress", id, {"id": id, "step": live.step, "steps": max(live.steps or 0, live.step)})
-        if now - live.previewed.get(number, 0.0) > PREVIEW_EVERY and self.events.heard(id):
+        if now - live.previewed.get(number, 0.0) > PREVIEW_EVERY and self.events.heard("preview", id):
             live.previewed[number] = now
             self._previewer.submit(self._preview, live, number)
 
