@@ -249,9 +249,9 @@ def sharpness(pictures: Tensor) -> np.ndarray:
     return (across.mean(dim=(1, 2, 3)) + down.mean(dim=(1, 2, 3))).numpy()
 
 
-def tiles(pictures: Tensor, side: int = 64) -> np.ndarray:
+def tiles(pictures: Tensor, side: int = 64) -> list[np.ndarray]:
     """Pictures (N, 3, H, W) as bytes, enlarged to be looked at."""
-    return to_bytes(F.interpolate(pictures, scale_factor=max(1.0, side / pictures.shape[2]), mode="nearest"))
+    return list(to_bytes(F.interpolate(pictures, scale_factor=max(1.0, side / pictures.shape[2]), mode="nearest")))
 
 
 def point(measured: Measured) -> tuple[float, tuple[float, float] | None]:

@@ -95,8 +95,9 @@ def run(scale: Scale, seed: int) -> Outcome:
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     small, given = small_versions(pictures), small_versions(truth)
     how = loop(size.steps, seed, batch=size.batch)
+    learned = regression(pictures, small, how)
     with torch.no_grad():
-        regressed = _regressed(regression(pictures, small, how), given)
+        regressed = _regressed(learned, given)
     unet = learned_denoiser(Narrow(told=3), [Group(pictures - small, Conditioning(channels=small))], how)
     told = Conditioning(channels=given)
     draw = given + drawn(unet, tuple(truth.shape), told, seed=seed, steps=20)
