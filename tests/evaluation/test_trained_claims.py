@@ -1,4 +1,4 @@
-"""Claims that train their own small networks: the cheaper ones whole, narrow; and what they measure, where it is known."""
+"""Claims that train small networks: the cheaper ones whole, narrow; and what they measure, where it is known."""
 
 from __future__ import annotations
 
