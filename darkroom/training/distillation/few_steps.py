@@ -16,8 +16,8 @@ from darkroom.types import Network
 __all__ = ["FewSteps", "few_step_system"]
 
 
-def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True) -> System:
-    """`system` as its student is used: few steps of trailing times, no guidance.
+def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True, sampler: str = "Euler a") -> System:
+    """`system` as its student is used: few steps of `sampler` on trailing times, no guidance.
 
     Trained from pure noise, a student that predicts v or x0 gets a schedule of zero terminal SNR. One that predicts
     noise keeps its own: at the last level it is given pure noise, and its estimate is read with the ordinary
@@ -26,7 +26,7 @@ def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True)
     schedule = system.schedule
     if from_pure_noise and system.prediction is not Prediction.EPS:
         schedule = replace(schedule, zero_terminal_snr=True)
-    defaults = replace(system.defaults, steps=steps, sampler="Euler a", schedule="trailing", guidance_scale=1.0)
+    defaults = replace(system.defaults, steps=steps, sampler=sampler, schedule="trailing", guidance_scale=1.0)
     name = system.name if system.name.endswith("turbo") else f"{system.name}-turbo"
     return replace(
         system, name=name, title=f"{system.title}, in 1 to {steps} steps", schedule=schedule, defaults=defaults

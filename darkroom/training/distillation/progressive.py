@@ -40,6 +40,7 @@ class ProgressiveObjective(Student):
     """One player."""
 
     from_pure_noise = False
+    sampler = "DDIM"  # an estimate is where two steps lead, which noise would break off
 
     def __init__(self, recipe: ProgressiveRecipe) -> None:
         super().__init__(recipe)

@@ -113,6 +113,7 @@ class Student:
 
     reads_pixels = False  # whether losses read the pictures themselves
     from_pure_noise = True  # whether the student's last level holds noise alone
+    sampler = "Euler a"  # of the export: each step's estimate is a picture, which is noised again
     ema = ("student",)
 
     def __init__(self, recipe: DistillationRecipe) -> None:
@@ -127,7 +128,11 @@ class Student:
         check_sizes(recipe.data, buckets_of(recipe.data, recipe.buckets), step, step)
         self.reader, held = open_readers(recipe.data, recipe.buckets, loop, recipe.validation)
         self.teacher = self._load_teacher()
-        self.model.become(few_step_system(self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise))
+        self.model.become(
+            few_step_system(
+                self.model.system, len(recipe.times), from_pure_noise=self.from_pure_noise, sampler=self.sampler
+            )
+        )
         self.steps = FewSteps(self.model.process, recipe.times, recipe.time_shares)
         self._share_out()
         self.model.autoencoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -111,6 +111,7 @@ def test_one_step_of_the_progressive_student_ends_where_two_of_the_teacher_do(ti
     batch = o.batch(places)
     told: Told = o.told(batch, o.rows.conditioning(batch, context(places), drop=False))
     sigmas = o.teacher.process.sigmas
+    assert o.model.system.defaults.sampler == "DDIM"  # whose step this is
 
     def sigma(times: Tensor) -> Tensor:
         return torch.where(times < 0, 0.0, sigmas[times.clamp(min=0)]).view(-1, 1, 1, 1).float()
