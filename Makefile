@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Python 3.11+ and a package index:
-#   make demo   pictures from sentences with the model that ships
+#   make demo   pictures from sentences with the models that ship
 #   make test   lint, types, import order and all tests
 # PYTHON chooses the interpreter; `make install` alone makes the environment in .venv.
 
@@ -31,6 +31,12 @@ demo: $(VENV)/.core
 		"three blue balloons above a meadow" \
 		"a white cat on a beach at sunset" \
 		--seed 2 --output out/demo
+	$(BIN)/darkroom generate -m picturebook-turbo \
+		"a red house left of a yellow tree, at night" \
+		"a red house with a green roof" \
+		"a white snowman with a green hat and a red scarf" \
+		"a purple boat with a yellow sail on the sea" \
+		--seed 2 --output out/demo-turbo
 
 lint: install
 	$(BIN)/ruff check .

@@ -36,7 +36,11 @@ def test_several_prompts_are_no_such_words() -> None:
 def test_what_cannot_be_read(tmp_path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "empty").write_text("\n")
-    for name, message in (("bytes", "not UTF-8"), ("empty", "holds no prompts"), (".", "Is a directory")):
+    for name, message in (
+        ("bytes", "not UTF-8"),
+        ("empty", "holds no prompts"),
+        (".", "is a folder, expected is a file"),
+    ):
         with pytest.raises(InputError, match=message):
             Prompts(file=str(tmp_path / name)).read()
     with pytest.raises(InputError, match="the batch count is 0"):

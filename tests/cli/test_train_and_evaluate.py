@@ -28,7 +28,7 @@ def run(*arguments: object) -> str:
     [
         (["judge", "--count", 0], "the number of renders is 0, expected is at least 1"),
         (["judge", "--weights", "text"], "text is not a safetensors file"),
-        (["picturebook", "--device", "abacus"], "there is no device 'abacus' here"),
+        (["picturebook", "--device", "abacus"], "unknown device 'abacus'; known are: cpu"),
         (["picturebook", "--prompts", "absent"], "there is no file 'absent'"),
         (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
