@@ -1,4 +1,4 @@
-"""Files that others wrote, the one door to them: opened only if they are files, read whole only up to a stated size.
+"""The one door to files and folders that others made: only files are opened, and read whole only up to a stated size.
 
 A pipe would be waited for, a device may have no end, and a file of any size would fill the memory.
 """
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["open_input", "read_bytes", "read_text"]
+__all__ = ["entries", "open_input", "read_bytes", "read_text"]
 
 MAX_TEXT = 64 << 20  # bytes; a million prompts
 
@@ -54,3 +54,11 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")  # as files that are opened as text have them
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in the folder, in the order of names. `InputError` if it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} cannot be read: {getattr(error, 'strerror', None) or error}") from None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.errors import InputError
+from darkroom.input_file import entries
 
 __all__ = ["NewFile", "new_file", "sweep", "temporary_prefix", "whole_file", "whole_folder"]
 
@@ -88,7 +89,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     work, so that a path that cannot be written is an `InputError` before any time is spent.
     """
     target = Path(os.path.realpath(path))
-    if os.path.exists(target) and (not os.path.isdir(target) or (not replace and any(target.iterdir()))):
+    if os.path.exists(target) and (not os.path.isdir(target) or (not replace and entries(target))):
         raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import InputError
-from darkroom.input_file import open_input, read_bytes, read_text
+from darkroom.input_file import entries, open_input, read_bytes, read_text
 
 
 def test_text_is_read_as_other_tools_write_it(tmp_path: Path) -> None:
@@ -53,3 +53,12 @@ def test_what_is_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"ab\xff")
     with pytest.raises(InputError, match=r"a is not UTF-8 text \(byte 2\)"):
         read_text(tmp_path / "a")
+
+
+def test_entries_of_folders_that_are_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "b").touch()
+    (tmp_path / "a").touch()
+    assert [p.name for p in entries(tmp_path)] == ["a", "b"]
+    for name in ("a", "absent", "nul\0", "n" * 256):
+        with pytest.raises(InputError, match="cannot be read"):
+            entries(tmp_path / name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import InputError
-from darkroom.whole_file import temporary_prefix, whole_file, whole_folder
+from darkroom.whole_file import new_file, temporary_prefix, whole_file, whole_folder
 
 
 def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:
@@ -125,3 +125,16 @@ with whole_folder(Path({str(tmp_path)!r}) / "folder") as made, whole_file(Path({
     with whole_file(tmp_path / "next.png") as file:
         file.write(b"whole")
     assert {p.name for p in tmp_path.iterdir()} == {"next.png", *(p.name for p in others)}
+
+
+def test_a_new_file_takes_the_first_name_that_is_free(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a", "b", "c")]
+    names[0].write_bytes(b"mine")
+    with new_file(names) as first, new_file(names) as second:  # neither knows of the other before it ends
+        first.file.write(b"1")
+        second.file.write(b"2")
+    assert [first.path, second.path] == [names[2], names[1]]
+    assert [path.read_bytes() for path in names] == [b"mine", b"2", b"1"]
+    with pytest.raises(InputError, match="a file of that name is there"), new_file(names) as third:
+        third.file.write(b"3")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -173,7 +174,7 @@ def _controlnet_config(path: Path, tensors: Tensors, model: LatentDiffusion, *, 
     shapes = [tensors[name].shape for name in takewhile(tensors.__contains__, names)]
     if any(len(shape) != 4 for shape in shapes):
         raise InputError(f"{path}: the layers that read the hint are no convolutions")
-    told = read_json(beside) if (beside := path.with_name("config.json")).is_file() and of_diffusers else {}
+    told = read_json(beside) if os.path.isfile(beside := path.with_name("config.json")) and of_diffusers else {}
     # The original of version 1.1 that pools says so in its name alone.
     pools = told.get("global_pool_conditions") is True or (not of_diffusers and "shuffle" in path.stem.lower())
     return ControlNetConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _unused(source: Source, identity: Identity) -> dict[str, Stored]:
         copies = ("model_ema.", original.UNET, "loss.")
         return {n: source.tensors[n] for n in identity.fit.unused if n in small or not n.startswith(copies)}
     path = source.path / UNUSED
-    return dict(open_weights(path)) if path.is_file() else {}
+    return dict(open_weights(path)) if os.path.isfile(path) else {}
 
 
 def _notes(source: Source) -> dict[str, str]:
@@ -133,4 +134,4 @@ def _notes(source: Source) -> dict[str, str]:
     if source.layout == "original":
         return dict(source.metadata)
     path = source.path / UNUSED
-    return {k: v for k, v in open_weights(path).metadata.items() if k != "format"} if path.is_file() else {}
+    return {k: v for k, v in open_weights(path).metadata.items() if k != "format"} if os.path.isfile(path) else {}

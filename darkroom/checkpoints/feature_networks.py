@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class Clip:
 
 def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
     """From a folder of transformers' CLIPModel (config.json beside the weights), as the hub has OpenAI's."""
-    if folder.is_file():
+    if os.path.isfile(folder):
         folder = folder.parent
     config = read_json(folder / "config.json")
     weights = weights_of(folder)

@@ -61,7 +61,7 @@ def _tensors(path: Path) -> dict[str, Stored]:
     if is_native(path):
         return dict(open_weights(path / "autoencoder.safetensors"))
     if os.path.isdir(path):
-        inner = next((path / c for c in ("vae", "vqvae") if (path / c).is_dir()), path)
+        inner = next((path / c for c in ("vae", "vqvae") if os.path.isdir(path / c)), path)
         return dict(open_weights(weights_of(inner)))
     weights = dict(open_weights(path))
     inside = {n.removeprefix(PREFIX): t for n, t in weights.items() if n.startswith(PREFIX)}

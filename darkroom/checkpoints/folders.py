@@ -85,7 +85,7 @@ def named_files(kept: Kept, folders: Sequence[Path]) -> dict[str, Path]:
     longer: dict[str, Path] = {}
     for folder in folders:
         for path in _files(folder, kept.marks):
-            whole = kept.marks is not None and path.is_dir()
+            whole = kept.marks is not None and os.path.isdir(path)
             if whole or path.suffix.lower() in kept.endings:
                 named = path if whole else path.parent if path.name in kept.single else path.with_suffix("")
                 known.setdefault(named.name, path)

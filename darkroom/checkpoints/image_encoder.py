@@ -41,7 +41,7 @@ def find_image_encoder(name: str | None, adapter: Path, folders: Sequence[Path],
         is_folder = paths and os.path.isdir(path)
         return [weights_of(path)] if is_folder else [locate_file(CONTROLS, name, folders, paths=paths)]
     homes = (adapter.parent / USUAL, adapter.parent.parent / USUAL, adapter.parent.parent / "models" / USUAL)
-    found = [weights_of(home) for home in dict.fromkeys(homes) if home.is_dir()]
+    found = [weights_of(home) for home in dict.fromkeys(homes) if os.path.isdir(home)]
     if not found:
         looked = ", ".join(map(str, dict.fromkeys(homes)))
         raise InputError(f"{adapter} is an IP-Adapter and needs an image encoder: none is named, nor is there {looked}")
@@ -93,7 +93,7 @@ def tower_config(path: Path, tensors: Mapping[str, Stored]) -> VisionConfig:
     if any(n not in tensors or len(tensors[n].shape) != axes or not tensors[n].numel for n, axes in needed.items()):
         raise InputError(f"{path} is no image encoder with a projection, as IP-Adapters need one")
     width, _, _, patch = tensors[patches].shape
-    told: Mapping[str, Any] = read_json(beside) if (beside := path.with_name("config.json")).is_file() else {}
+    told: Mapping[str, Any] = read_json(beside) if os.path.isfile(beside := path.with_name("config.json")) else {}
     wide = tensors[f"{layers}0.{inner}"].shape[0]
     usual = "quick_gelu" if width in OPENAI else "gelu"
     return VisionConfig(

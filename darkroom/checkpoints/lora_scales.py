@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,7 @@ class _Part:
 def stated_scales(weights: Weights) -> StatedScales:
     """The table that speaks for `weights`; an empty one if there is none."""
     beside = weights.path.with_name("adapter_config.json")
-    if weights.path.name in PEFT_FILES and beside.is_file():
+    if weights.path.name in PEFT_FILES and os.path.isfile(beside):
         return StatedScales(read_json(beside), str(beside))
     where = f"{weights.path}: {METADATA}"
     return StatedScales(parse_table(weights.metadata[METADATA], where) if METADATA in weights.metadata else {}, where)

@@ -52,7 +52,7 @@ class ModelFolders:
 def tree_folders(root: Path) -> ModelFolders:
     """The folders below `root`: the program's folder of A1111 or ComfyUI, the models inside it, or a plain folder of
     models and LoRAs. Raises `InputError` if it is none of these."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"there is no folder {root}")
     found = {kind: _unlike(root / name for name in names) for kind, names in TREE.items()}
     if not any(found.values()):

@@ -50,7 +50,7 @@ C = TypeVar("C")
 
 def is_native(folder: Path) -> bool:
     """Whether `folder` holds a system as `save_system` writes it."""
-    return (folder / "system.json").is_file()
+    return os.path.isfile(folder / "system.json")
 
 
 def save_system(
@@ -113,7 +113,7 @@ def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.d
 def describe_system(folder: Path) -> LatentDiffusion:
     """The system that `folder` describes, without weights (on the device "meta")."""
     path = folder / "system.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{folder} is no system: it holds no system.json")
     system = from_dict(System, _renamed(read_json(path).get("system")), str(path))
     require_bounded(system, str(path))

@@ -13,6 +13,7 @@ from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
+from darkroom.input_file import entries
 from darkroom.json_file import read_json
 
 __all__ = ["Source", "open_source", "weights_of"]
@@ -71,10 +72,10 @@ def _open_single(path: Path) -> Source:
 
 
 def _open_folder(path: Path) -> Source:
-    if (path / "system.json").is_file():
+    if os.path.isfile(path / "system.json"):
         raise InputError(f"{path} is a folder of this project, whose systems other layouts cannot hold")
-    if not (path / "model_index.json").is_file():
-        inside = sorted(p.name for p in path.iterdir() if p.suffix in WEIGHT_FILES)
+    if not os.path.isfile(path / "model_index.json"):
+        inside = [p.name for p in entries(path) if p.suffix in WEIGHT_FILES]
         hint = f"; to use one of its files, name it: {', '.join(inside[:5])}" if inside else ""
         raise InputError(f"the folder {path} holds no model_index.json (nor a system.json){hint}")
     configs: dict[str, Mapping[str, Any]] = {"model_index": read_json(path / "model_index.json")}
@@ -82,18 +83,18 @@ def _open_folder(path: Path) -> Source:
     files: list[Weights] = []
     for component in COMPONENTS:
         folder = path / component
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             continue
         weights = open_weights(weights_of(folder))
         files.append(weights)
         tensors.update({diffusers.modern_name(f"{component}/{name}"): stored for name, stored in weights.items()})
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             configs[component] = read_json(folder / "config.json")
     if not files:
         raise InputError(
             f"the folder {path} holds a model_index.json but none of the components it needs (unet, vae …)"
         )
-    if (path / "scheduler" / "scheduler_config.json").is_file():
+    if os.path.isfile(path / "scheduler" / "scheduler_config.json"):
         configs["scheduler"] = read_json(path / "scheduler" / "scheduler_config.json")
     return Source(path, "diffusers", tensors, files[0].metadata, configs, tuple(files))
 
@@ -101,7 +102,9 @@ def _open_folder(path: Path) -> Source:
 def weights_of(folder: Path) -> Path:
     """The weights in a component's folder, or the table of their shards: safetensors before pickles, no variant before
     half precision before any other."""
-    found = {p.name: match for p in folder.iterdir() if (match := _COMPONENT_FILE.fullmatch(p.name)) and p.is_file()}
+    found = {
+        p.name: match for p in entries(folder) if (match := _COMPONENT_FILE.fullmatch(p.name)) and os.path.isfile(p)
+    }
     if not found:
         raise InputError(
             f"the folder {folder} holds no weights; expected is {STEMS[0]}.safetensors, model.safetensors or .bin"

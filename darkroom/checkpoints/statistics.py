@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -28,7 +29,7 @@ def embedding_statistic(name: str, width: int, folder: Path) -> Tensor:
 def statistics_beside(folder: Path, width: int) -> Path | None:
     """The file of statistics in the checkpoint's `folder`; None if there is none of embeddings of `width`. `InputError`
     if it is damaged."""
-    path = next((p for p in (folder / STATISTICS, folder / "karlo_models" / STATISTICS) if p.is_file()), None)
+    path = next((p for p in (folder / STATISTICS, folder / "karlo_models" / STATISTICS) if os.path.isfile(p)), None)
     if path is None:
         return None
     found = open_weights(path)

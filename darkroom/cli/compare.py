@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -123,7 +124,7 @@ def _design(compared: Compared, collection: Collection) -> Design:
     from darkroom.evaluation.study.collection import candidate, is_folder
     from darkroom.evaluation.study.design import load_design, save_design
 
-    there = (compared.folder / "study.json").is_file()
+    there = os.path.isfile(compared.folder / "study.json")
     if not compared.candidates or there:
         design = load_design(compared.folder)
         if compared.candidates and tuple(compared.candidates) != design.candidates:

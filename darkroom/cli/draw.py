@@ -5,6 +5,7 @@ Paths of pictures stand alone on standard output, each when its file is whole; a
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -195,7 +196,7 @@ def files_of(job: Job, refiner: LoadedModel | None) -> dict[str, object]:
     files: dict[str, object] = {}
     if job.models.vae is not None:
         path = Path(job.models.vae)
-        files |= {"VAE hash": model_hash(path)} if path.is_file() else {}
+        files |= {"VAE hash": model_hash(path)} if os.path.isfile(path) else {}
         files["VAE"] = path.name
     if refiner is not None:
         from darkroom.engine.refine import refiner_files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ class Folders:
             controlnet=tuple(self.controls or ()),
         )
         for folder in (*own.loras, *own.embeddings, *own.controlnet):
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise InputError(f"there is no folder {folder}")
         for root in self.models or ():
             own = own + tree_folders(root)

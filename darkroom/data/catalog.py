@@ -12,6 +12,7 @@ from darkroom.data.hub import Hub, HubConfig, is_saved
 from darkroom.data.kohya import KohyaConfig, open_kohya
 from darkroom.data.shards import Shards, ShardsConfig
 from darkroom.data.source import PictureBook, PictureBookConfig
+from darkroom.input_file import entries
 
 __all__ = ["DatasetConfig", "open_dataset", "open_unchecked"]
 
@@ -43,7 +44,7 @@ def open_unchecked(path: Path) -> tuple[Dataset, list[str | None]]:
     if is_saved(path):
         rows = Hub(HubConfig(str(path), caption=""))
         return rows, [rows.text(i) or None for i in range(len(rows))]
-    numbered = [p for p in path.iterdir() if p.is_dir()] if os.path.isdir(path) else []
+    numbered = [p for p in entries(path) if os.path.isdir(p)] if os.path.isdir(path) else []
     if path.suffix == ".toml" or (numbered and all(re.match(r"\d+_", p.name) for p in numbered)):
         joined = open_kohya(KohyaConfig(path), once=True)
         folders = [part for part in joined.parts if isinstance(part, Folder)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json, real
 
 __all__ = ["CocoBoxes", "read_coco"]
@@ -15,6 +15,7 @@ __all__ = ["CocoBoxes", "read_coco"]
 LEAST_AREA = 1e-4  # of the picture: smaller objects cannot be seen (papers D.2)
 
 MAX_BYTES = 4 << 30  # COCO's own has half a gigabyte
+MAX_SIDE = 1 << 30  # pixels
 
 Box = tuple[int, float, float, float, float]
 
@@ -72,8 +73,8 @@ def _whole(entry: Mapping[str, Any], key: str, where: str) -> int:
 def _size(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
     where = f"{path}: the picture {image.get('file_name')!r}"
     width, height = _whole(image, "width", where), _whole(image, "height", where)
-    if min(width, height) < 1:
-        raise InputError(f"{where} is {width}x{height}, sides of at least 1 expected")
+    if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
+        raise InputError(f"{where} is {printable(f'{width}x{height}')}, sides of 1 to {MAX_SIDE} expected")
     return width, height
 
 

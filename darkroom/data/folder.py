@@ -185,7 +185,7 @@ class Folder:
 
     def _text(self, name: str) -> str | None:
         picture = self.config.path / name
-        twins = [t for ending in _twin_endings(self.config) if (t := picture.with_suffix(ending)).is_file()]
+        twins = [t for ending in _twin_endings(self.config) if os.path.isfile(t := picture.with_suffix(ending))]
         if len(twins) > 1:
             raise InputError(f"{name} has two captions: {twins[0].name} and {twins[1].name}")
         if twins:
@@ -266,7 +266,7 @@ def _pictures(config: FolderConfig, passed_over: set[str]) -> list[str]:
     stems: dict[str, str] = {}
     for name in names:
         stem = name.rpartition(".")[0]
-        if stem in stems and any((folder / f"{stem}{t}").is_file() for t in _twin_endings(config)):
+        if stem in stems and any(os.path.isfile(folder / f"{stem}{t}") for t in _twin_endings(config)):
             raise InputError(f"{stems[stem]} and {name} in {folder} share one caption file: rename one of them")
         stems[stem] = name
     return names

@@ -16,6 +16,7 @@ from darkroom.data.captions import CaptionConfig
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.errors import InputError, require
+from darkroom.input_file import entries
 from darkroom.registry import nearest
 
 __all__ = ["KohyaConfig", "kohya_buckets", "open_kohya"]
@@ -84,7 +85,7 @@ def kohya_buckets(path: Path) -> BucketConfig | None:
 
 def _folders(config: KohyaConfig, once: bool) -> Joined:
     parts, repeats = [], []
-    for folder in sorted(p for p in config.path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+    for folder in (p for p in entries(config.path) if os.path.isdir(p) and not p.name.startswith(".")):
         match = re.fullmatch(r"(\d{1,6})_(.*)", folder.name)
         if match is None or int(match[1]) == 0:
             raise InputError(

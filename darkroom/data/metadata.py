@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 def find_table(folder: Path) -> Path | None:
     """The table in `folder`; `InputError` if there are several."""
-    found = [folder / name for name in TABLES if (folder / name).is_file()]
+    found = [folder / name for name in TABLES if os.path.isfile(folder / name)]
     if len(found) > 1:
         raise InputError(f"{folder} holds {' and '.join(p.name for p in found)}: one table expected")
     return found[0] if found else None
@@ -78,7 +79,7 @@ def _parquet(path: Path) -> Rows:
         raise InputError(f"{path} needs the package pyarrow: pip install 'darkroom-diffusion[data]'") from None
     try:
         rows = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:  # also texts and times of columns
         raise InputError(f"{path} cannot be read as a parquet table: {' '.join(str(error).split())}") from None
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row

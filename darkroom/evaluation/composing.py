@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from darkroom.errors import InputError, require
 from darkroom.evaluation.composition import Task, verdict
 from darkroom.evaluation.judging import look
 from darkroom.evaluation.share import Share
+from darkroom.input_file import entries
 from darkroom.json_file import read_json
 from darkroom.models.judge import Judge
 from darkroom.pictures.picture_file import write_picture
@@ -73,7 +75,7 @@ def compose(
         work = [(i, task, s) for i, task in enumerate(tasks) for s in range(samples)]
     paths = [folder / place(i, task, s) for i, task, s in work]
     _claim(folder, made)
-    left = [n for n, path in enumerate(paths) if not path.is_file()]
+    left = [n for n, path in enumerate(paths) if not os.path.isfile(path)]
     requests = [replace(settings, prompt=work[n][1].prompt, seed=settings.seed + work[n][2]) for n in left]
     for path in {p.parent for p in paths}:
         path.mkdir(parents=True, exist_ok=True)
@@ -90,12 +92,12 @@ def compose(
 def _claim(folder: Path, made: Mapping) -> None:
     """Make the folder, or make sure that what is in it was drawn in the same way."""
     note = folder / "drawn.json"
-    if note.is_file():
+    if os.path.isfile(note):
         if (found := read_json(note)) != made:
             names = [k for k in {**found, **made} if found.get(k) != made.get(k)]
             raise InputError(f"{folder} holds pictures drawn with another {', '.join(names)}; give another folder")
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not os.path.isdir(folder) or entries(folder)):
         raise InputError(f"{folder} exists already and was not drawn by this command; give an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(note) as file:

@@ -9,6 +9,7 @@ import math
 import tokenize
 import zipfile
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +62,16 @@ def read_statistics(path: Path) -> Statistics:
     count, network = held.get("count"), held.get("network")
     if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count < 1):
         raise InputError(f"{path}: count is {count}, expected is a whole number of at least 1")
-    if network is not None and (network.shape != () or network.dtype.kind != "U"):
-        raise InputError(f"{path}: network is {network}, expected is a text")
-    return Statistics(
-        mean, covariance, None if count is None else int(count), None if network is None else str(network)
-    )
+    named = None if network is None else _named(network, path)
+    return Statistics(mean, covariance, None if count is None else int(count), named)
+
+
+def _named(network: np.ndarray, path: Path) -> str:
+    """The text in the array; NumPy takes any number for a character."""
+    if network.shape == () and network.dtype.kind == "U":
+        with suppress(SystemError, ValueError):
+            return str(network)
+    raise InputError(f"{path}: network is no text")
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:

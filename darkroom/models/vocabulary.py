@@ -37,7 +37,7 @@ def find_clip_vocabulary(folder: Path | None) -> Path:
     for place in (*places, *_snapshots((*CLIP_REPOSITORIES, "*"), CLIP_FOLDERS), *_packages(CLIP_PACKAGES)):
         for name in CLIP_FILES:
             path = place / name
-            if path.is_file() and _is_clip(path):
+            if os.path.isfile(path) and _is_clip(path):
                 return path
     raise _missing("CLIP", folder, "vocab.json and merges.txt (or bpe_simple_vocab_16e6.txt.gz)")
 
@@ -48,7 +48,7 @@ def find_bert_vocabulary(folder: Path | None) -> Path:
     for place in (*places, *_snapshots(BERT_REPOSITORIES, BERT_FOLDERS)):
         for name in BERT_FILES:
             path = place / name
-            if path.is_file() and (name == "vocab.txt" or _holds(path, '"WordPiece"')):
+            if os.path.isfile(path) and (name == "vocab.txt" or _holds(path, '"WordPiece"')):
                 return path
     raise _missing("BERT", folder, "vocab.txt of bert-base-uncased")
 
@@ -61,7 +61,7 @@ def files_in(folder: Path | None, find: Callable[[Path | None], Path]) -> list[P
         return []
     if folder is None or found is None or not found.is_relative_to(folder):
         return []
-    return [p for name in (found.name, "merges.txt") if (p := found.parent / name).is_file()]
+    return [p for name in (found.name, "merges.txt") if os.path.isfile(p := found.parent / name)]
 
 
 def hub_cache() -> Path:
@@ -90,7 +90,7 @@ def _packages(names: tuple[str, ...]) -> Iterator[Path]:
 def _is_clip(path: Path) -> bool:
     """Other models have files of the same names: only a byte-pair vocabulary whose words end in </w> will do."""
     if path.name == "vocab.json":
-        return (path.parent / "merges.txt").is_file() and _holds(path, "<|startoftext|>")
+        return os.path.isfile(path.parent / "merges.txt") and _holds(path, "<|startoftext|>")
     return path.suffix != ".json" or _holds(path, "<|startoftext|>")
 
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
@@ -48,6 +48,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it finds wron
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # theirs, in lower case
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own bound of what it takes for an attack
+DENSEST = 1032 * 8  # pixels in a byte of a PNG: deflate packs 1032 bytes into one, a byte holds 8 pixels at most
 MAX_METADATA = 16 << 20  # bytes of texts, profiles and EXIF in one file
 
 # What Pillow raises at damaged and hostile files: its readers unpack, index and look up what they find.
@@ -145,12 +146,23 @@ def _header(source: Path | BinaryIO, name: str | None) -> Iterator[Image.Image]:
             raise OSError("it is no regular file")
         image = Image.open(source, formats=FORMATS)
     with image:
-        if image.width * image.height > MAX_PIXELS:
+        claimed = image.width * image.height
+        if claimed > MAX_PIXELS:
             raise InputError(f"{name} claims {image.width}x{image.height} pixels, at most {MAX_PIXELS} are read")
+        if image.format == "PNG" and image.fp is not None and claimed > DENSEST * (size := _bytes_of(image.fp)):
+            raise InputError(f"{name} claims {image.width}x{image.height} pixels, which its {size} bytes cannot hold")
         held = sum(len(v) for v in image.info.values() if isinstance(v, (str, bytes)))
         if held > MAX_METADATA:
             raise InputError(f"{name} holds {held} bytes of metadata, at most {MAX_METADATA} are read")
         yield image
+
+
+def _bytes_of(file: IO[bytes]) -> int:
+    """How many `file` has; where it is being read stays."""
+    at = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(at)
+    return size
 
 
 @contextmanager
@@ -263,10 +275,11 @@ def _gray(image: Image.Image, name: str, expected: str) -> np.ndarray:
     color, _ = _layers(image, name)
     if color.mode == "L":
         return np.asarray(image if image.mode == "1" else color).astype(np.int32)
-    pixels = np.asarray(_rgb(color)).astype(np.int32)
-    if np.ptp(pixels, axis=2).max() > COLOR_NOISE:
+    red, green, blue = np.moveaxis(np.asarray(_rgb(color)), 2, 0)
+    lowest = np.minimum(np.minimum(red, green), blue)
+    if (np.maximum(np.maximum(red, green), blue) - lowest).max() > COLOR_NOISE:
         raise InputError(f"{name} is a colored picture, expected is {expected}")
-    return pixels[..., 1]
+    return green.astype(np.int32)
 
 
 COLOR_NOISE = 8  # of 255: what JPEG adds to gray

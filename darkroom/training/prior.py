@@ -4,6 +4,7 @@ own, so that the class does not become the subject."""
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def with_prior(own: Dataset, config: PriorConfig, model: LatentDiffusion, size: 
     if folder is None:
         raise InputError("prior.folder is missing: where the pictures of the class are kept")
     paths = [folder / f"{i:05d}.png" for i in range(config.count)]
-    absent = [(i, path) for i, path in enumerate(paths) if not path.is_file()]
+    absent = [(i, path) for i, path in enumerate(paths) if not os.path.isfile(path)]
     if absent:
         folder.mkdir(parents=True, exist_ok=True)
         pipeline = Pipeline(model)

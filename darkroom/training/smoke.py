@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from darkroom.config import to_dict
 from darkroom.data.buckets import BucketConfig
 from darkroom.engine.pipeline import Pipeline
 from darkroom.errors import InputError
+from darkroom.input_file import entries
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
-from darkroom.pictures.picture_file import write_picture
+from darkroom.pictures.picture_file import check_writable, write_picture
 from darkroom.pixels import to_bytes
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import LatentDiffusion, build
@@ -55,7 +57,8 @@ LEAST_SIDE = 64
 
 def smoke(loaded: LoadedRecipe, folder: Path) -> Path:
     """Run the recipe so in `folder`, which must be empty. Returns the path of the picture."""
-    if folder.is_dir() and any(folder.iterdir()):
+    check_writable(folder)
+    if os.path.isdir(folder) and entries(folder):
         raise InputError(f"{folder} is not empty: --smoke makes a run of its own")
     folder.mkdir(parents=True, exist_ok=True)
     recipe = loaded.recipe

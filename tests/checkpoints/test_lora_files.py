@@ -254,6 +254,9 @@ def test_shapes_are_computed_not_formed(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match="LoRA for a model that reads tokens of width 20000"):
         read_lora(path, SYSTEMS["sd-v1-5"])
+    own = pair(TO_K.replace("attn2", "attn1"), n, n, rank=1)  # no width of tokens to be refused by
+    with pytest.raises(InputError, match=r"change of \[20000, 20000\]"):
+        read_lora(save(tmp_path / "own.safetensors", own), SYSTEMS["sd-v1-5"])
     huge = {f"{TO_K}.lokr_w{i}": torch.ones(300, 300) for i in (1, 2)}
     with pytest.raises(InputError, match=r"change of \[90000, 90000\]"):
         read_lora(save(tmp_path / "huge.safetensors", huge), SYSTEMS["sd-v1-5"])

@@ -57,3 +57,12 @@ def test_hostile_expressions_end(pattern: str) -> None:
         found = [str(error)]
     assert time.process_time() - started < 10
     assert found == [None] * 300 or "table: its patterns take more than" in str(found[0])
+
+
+def test_comparing_has_a_budget() -> None:
+    table = PatternTable({"(a+b)+": 1}, "table")
+    table.steps = 100
+    with pytest.raises(InputError, match="table: its patterns take more than"):
+        table.first("ab" * 20)
+    with pytest.raises(InputError, match="table: its patterns take more than"):
+        PatternTable({f"{i}(((.*a)*b)*x)*": 1 for i in range(20_000)}, "table")

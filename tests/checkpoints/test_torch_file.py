@@ -299,6 +299,10 @@ def test_zip_files_that_lie(tmp_path: Path) -> None:
         path.write_bytes(good[:keep])
         with pytest.raises(InputError, match="damaged or truncated"):
             open_weights(path)
+    directory = good.rindex(b"PK\x01\x02")  # of the last record: the sizes stand 20 bytes behind
+    path.write_bytes(good[: directory + 20] + struct.pack("<II", 1 << 30, 1 << 30) + good[directory + 28 :])
+    with pytest.raises(InputError, match=r"of 1073741824 bytes reaches beyond its end"):
+        open_weights(path)
     packed = zip_with(tmp_path / "p.ckpt", b"N." * 50, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(InputError, match="compressed"):
         open_weights(packed)

@@ -69,6 +69,7 @@ def test_a_folder_s_boxes_go_with_the_crop(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 5, "category_id": 3, "bbox": [0, 1]}]}, r"annotations\[0\].bbox is \[0, 1\]"),
         ({"categories": [{"id": "3"}]}, r"categories\[0\].id is '3', a whole number expected"),
         ({"images": [{"id": 5, "file_name": "a.png", "width": 0, "height": 2}]}, r"the picture 'a.png' is 0x2"),
+        ({"images": [{"id": 5, "file_name": "a.png", "width": 10**400, "height": 2}]}, r"the picture 'a.png' is 1000"),
     ],
 )
 def test_annotations_that_cannot_be_read(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

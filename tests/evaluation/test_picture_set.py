@@ -110,6 +110,10 @@ def test_statistics_go_through_files_and_are_refused_where_they_do_not_belong(
     for name, message in (("bad.npz", "expected are finite"), ("none.npz", "there is no file")):
         with pytest.raises(InputError, match=message):
             read_statistics(tmp_path / name)
+    beyond = np.array("x").view(np.uint32) + 0x110000  # no character of Unicode
+    np.savez(tmp_path / "name.npz", mu=stored.mean, sigma=stored.covariance, network=beyond.view("U1").reshape(()))
+    with pytest.raises(InputError, match="network is no text"):
+        read_statistics(tmp_path / "name.npz")
     (tmp_path / "text.npz").write_text("mu")
     with pytest.raises(InputError, match="cannot be read as statistics"):
         read_statistics(tmp_path / "text.npz")

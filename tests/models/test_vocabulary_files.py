@@ -68,6 +68,12 @@ def test_tables_of_the_wrong_kind(tmp_path: Path, model: object) -> None:
         ClipTokenizer(folder=tmp_path).tokens("cat")
 
 
+def test_more_words_than_any_vocabulary_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabulary_module, "MAX_WORDS", 2)
+    with pytest.raises(ValueError, match="a table of at most 2"):
+        vocabulary_module.checked({"a": 0, "b": 1, "c": 2}, ())
+
+
 def test_a_small_file_that_unpacks_to_a_huge_one(tmp_path: Path) -> None:
     (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes(gzip.compress(bytes(33 << 20), 1))
     with pytest.raises(InputError, match="holds more than"):

@@ -264,6 +264,13 @@ def test_bombs_are_refused_by_their_size(size: tuple[int, int]) -> None:
             read(BytesIO(huge_png(*size)), "x")
 
 
+def test_pixels_that_its_bytes_cannot_hold_are_refused() -> None:
+    with pytest.raises(InputError, match=r"x claims 20x4194328 pixels, which its \d+ bytes cannot hold"):
+        read_pixels(BytesIO(huge_png(20, 4_194_328)), "x")
+    white = Image.new("1", (8000, 8000), 1)  # as densely as a PNG can be packed
+    assert read_size(stored(white, "PNG", optimize=True), "x") == Size(8000, 8000)
+
+
 def test_metadata_has_a_limit() -> None:
     info = PngInfo()
     for i in range(20):

@@ -57,7 +57,7 @@ def candidate(text: str) -> Candidate:
 def is_folder(entry: Candidate) -> bool:
     """Whether it is a folder of pictures, not of a model or a run."""
     folder = Path(entry.source)
-    return os.path.isdir(folder) and not any((folder / name).exists() for name in OF_MODELS)
+    return os.path.isdir(folder) and not any(os.path.exists(folder / name) for name in OF_MODELS)
 
 
 def named_pictures(folder: Path) -> dict[str, Path]:
@@ -99,7 +99,7 @@ class Collection:
 
     def missing(self, candidate: int, items: int) -> list[int]:
         """The items that have no picture of `candidate` yet."""
-        return [i for i in range(items) if not self.path(candidate, i).is_file()]
+        return [i for i in range(items) if not os.path.isfile(self.path(candidate, i))]
 
     def put(self, candidate: int, item: int, pixels: np.ndarray) -> None:
         """Keep uint8 (H, W, 3) as PNG, without any text."""
@@ -163,7 +163,7 @@ def requests_of(entry: Candidate, items: Sequence[Item], numbers: Sequence[int])
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    return (p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    return (p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and os.path.isfile(p))
 
 
 def _prompt(paths: Sequence[Path]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -101,6 +102,6 @@ def save_design(folder: Path, design: Design) -> None:
 def load_design(folder: Path) -> Design:
     """The study in `folder`; `InputError` where there is none."""
     path = folder / "study.json"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{folder} holds no study: name the candidates to make one")
     return from_dict(Design, read_json(path, MAX_BYTES), str(path))

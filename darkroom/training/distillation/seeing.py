@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -95,7 +96,7 @@ class ConvolutionSight(nn.Module):
 
 def load_sight(path: Path, side: int | None, device: str, *, checkpointing: bool) -> DinoSight | ConvolutionSight:
     """The frozen network in the file: a classifier that the classifier recipe exported, else DINOv2 in any layout."""
-    if path.is_file() and "config" in open_weights(path).metadata:
+    if os.path.isfile(path) and "config" in open_weights(path).metadata:
         config, state = read_network(path, ClassifierConfig)
         classifier = Classifier(config)
         load_strict(classifier, state, path)
