@@ -110,8 +110,8 @@ def test_statistics_go_through_files_and_are_refused_where_they_do_not_belong(
     for name, message in (("bad.npz", "expected are finite"), ("none.npz", "there is no file")):
         with pytest.raises(InputError, match=message):
             read_statistics(tmp_path / name)
-    beyond = np.array("x").view(np.uint32) + 0x110000  # no character of Unicode
-    np.savez(tmp_path / "name.npz", mu=stored.mean, sigma=stored.covariance, network=beyond.view("U1").reshape(()))
+    beyond = np.array([0x110000], np.uint32).view("U1").reshape(())  # no character of Unicode
+    np.savez(tmp_path / "name.npz", mu=stored.mean, sigma=stored.covariance, network=beyond)
     with pytest.raises(InputError, match="network is no text"):
         read_statistics(tmp_path / "name.npz")
     (tmp_path / "text.npz").write_text("mu")
