@@ -77,7 +77,7 @@ def main() -> None:
         Drawing,
         fn_constructor_args=(a.model, a.device),
         batch_size=8,
-        concurrency=a.processes,
+        compute=ray.data.ActorPoolStrategy(size=a.processes),
         num_cpus=a.cpus,
         num_gpus=a.gpus,
     )
