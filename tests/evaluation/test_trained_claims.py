@@ -20,10 +20,12 @@ from darkroom.evaluation.replications import (
     size_conditioning,
     super_resolution,
 )
+from darkroom.evaluation.replications.claim import Verdict
 from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
     Narrow,
+    decided,
     drawn,
     learned_denoiser,
     loop,
@@ -172,3 +174,11 @@ def test_boxes_are_where_things_are() -> None:
     assert (told - untold)[:, 0].any(dim=1).all()
     assert layout.overlap((0, 0, 2, 2), (0, 1, 2, 3)) == pytest.approx(1 / 3)
     assert layout.overlap((0, 0, 1, 1), (1, 1, 2, 2)) == 0
+
+
+def test_nothing_is_decided_by_noise() -> None:
+    true = painted(scenes(0, 8), 16, 16)
+    verdicts = [Verdict("this is better", True), Verdict("that is worse", False)]
+    noise = torch.randn(true.shape, generator=torch.Generator().manual_seed(0))
+    assert decided(verdicts, true, true, true.flip(3)) == verdicts
+    assert [v.holds for v in decided(verdicts, true, true, noise)] == [None, None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.metric import Measured
@@ -12,6 +13,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     features_of,
     learned_denoiser,
@@ -53,20 +55,25 @@ def run(scale: Scale, seed: int) -> Outcome:
     square = learned_denoiser(Narrow(), [Group(train[1.0])], how)
     groups = [Group(x, _told(shapes[r], size, len(x))) for r, x in train.items()]
     buckets = learned_denoiser(Narrow(vector=2), groups, how)
+    squares: tuple[Tensor, ...] = ()
     found: dict[str, list[Measured]] = {"squares alone": [], "buckets, shape told": []}
     for r in RATIOS:
         width, height = shapes[r]
         seen = features_of(painted(scenes(seed, size.measured, first=size.pictures, aspect=r), width, height))
         shape = (size.measured, 3, height, width)
         told = _told(shapes[r], size, size.measured)
-        found["squares alone"].append(kernel_between(features_of(drawn(square, shape, seed=seed)), seen))
-        found["buckets, shape told"].append(kernel_between(features_of(drawn(buckets, shape, told, seed=seed)), seen))
+        made = drawn(square, shape, seed=seed), drawn(buckets, shape, told, seed=seed)
+        for distances, x in zip(found.values(), made):
+            distances.append(kernel_between(features_of(x), seen))
+        if r == 1:
+            squares = made
     names = [f"{w} × {h}" for w, h in shapes.values()]
     table = [["kernel distance × 1000, trained on", *names]]
     table += [[name, *(shown(m, 1000) for m in row)] for name, row in found.items()]
     plot = curves("width × height", names, {name: [point(m) for m in row] for name, row in found.items()})
     notes = f"{size.steps} steps of {size.batch}, {size.pictures} pictures of each shape, {size.measured} measured."
-    return Outcome(table, verdicts_of(*found.values()), plot, notes=notes)
+    verdicts = decided(verdicts_of(*found.values()), train[1.0], *squares)
+    return Outcome(table, verdicts, plot, notes=notes)
 
 
 def _told(shape: tuple[int, int], size: Size, count: int) -> Conditioning:

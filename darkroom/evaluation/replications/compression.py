@@ -13,6 +13,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     features_of,
     learned_denoiser,
@@ -95,7 +96,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     pictures = painted(scenes(seed, size.pictures), size.side, size.side)
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     seen = features_of(painted(scenes(seed, size.measured, first=size.pictures + size.measured), size.side, size.side))
-    arms, rows = [], [*tiles(truth[:SHOWN])]
+    arms, rows, last = [], [*tiles(truth[:SHOWN])], []
     for factor, channels in size.factors:
         stage = Patches(pictures, factor, channels)
         group = Group(stage.encode(pictures))
@@ -107,6 +108,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         floor = stage.decode(stage.encode(truth))
         arms.append(Arm(factor, *(kernel_between(features_of(x), seen) for x in (floor, *found))))
         rows += tiles(found[-1][:SHOWN])
+        last.append(found[-1])
     names = [f"f = {a.factor}" for a in arms]
     early, late = round(EARLY * size.steps), size.steps
     table = [["kernel distance × 1000", "first stage alone", f"after {early} steps", f"after {late} steps"]]
@@ -118,7 +120,8 @@ def run(scale: Scale, seed: int) -> Outcome:
     }
     picture = labeled_sheet(rows, [""] * SHOWN, ["truth", *names], [""])
     notes = f"{size.side} pixels, batches of {size.batch}, networks of about one size; {size.measured} pictures."
-    return Outcome(table, verdicts_of(arms), curves("factor", [str(a.factor) for a in arms], panels), picture, notes)
+    verdicts = decided(verdicts_of(arms), truth, *last)
+    return Outcome(table, verdicts, curves("factor", [str(a.factor) for a in arms], panels), picture, notes)
 
 
 def verdicts_of(arms: list[Arm]) -> list[Verdict]:

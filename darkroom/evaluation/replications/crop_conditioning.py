@@ -14,6 +14,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     learned_denoiser,
     loop,
@@ -111,7 +112,8 @@ def run(scale: Scale, seed: int) -> Outcome:
         f"Crops of {size.side} pixels of scenes {height} high, {size.steps} steps of {size.batch}; {size.measured} "
         "pictures each."
     )
-    return Outcome(table, verdicts_of(means[0], means[1], means[2], found), plot, picture, notes)
+    verdicts = decided(verdicts_of(means[0], means[1], means[2], found), uncropped, plain, *by_top.values())
+    return Outcome(table, verdicts, plot, picture, notes)
 
 
 def verdicts_of(true: Measured, plain: Measured, at_zero: Measured, found: Measured) -> list[Verdict]:

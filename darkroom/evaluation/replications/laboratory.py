@@ -21,6 +21,7 @@ from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.evaluation.drawn import look_at
 from darkroom.evaluation.judging import load_judge
 from darkroom.evaluation.metric import Measured, mean_of
+from darkroom.evaluation.replications.claim import Verdict
 from darkroom.evaluation.replications.shipped import rows
 from darkroom.models.unet import UNet, UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
@@ -56,6 +57,7 @@ PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012, zero_t
 NOTHING = Conditioning()  # is told to a denoiser without conditions
 SEEN_SIDE = 64  # pixels that the judge is shown at least along the shorter side
 BATCH = 50  # pictures drawn at once
+NOISE = 1.5  # times as sharp as true pictures
 
 
 def scenes(seed: int, count: int, *, first: int = 0, aspect: float = 1.0, most: int = 1) -> list[Scene]:
@@ -247,6 +249,15 @@ def sharpness(pictures: Tensor) -> np.ndarray:
     """Mean absolute difference of neighbors in each of (N, 3, H, W): (N,)."""
     across, down = pictures.diff(dim=3).abs(), pictures.diff(dim=2).abs()
     return (across.mean(dim=(1, 2, 3)) + down.mean(dim=(1, 2, 3))).numpy()
+
+
+def decided(verdicts: Sequence[Verdict], true: Tensor, *drawn: Tensor) -> list[Verdict]:
+    """`verdicts`, and none of them where some of what was `drawn` is still noise, which is far sharper than `true`
+    pictures of its size: numbers of that tell how short the training was and nothing of the claim."""
+    limit = NOISE * sharpness(true).mean()
+    if all(sharpness(x.clamp(-1, 1)).mean() <= limit for x in drawn):
+        return list(verdicts)
+    return [Verdict(f"{v.said} (what is drawn is still noise)", None) for v in verdicts]
 
 
 def tiles(pictures: Tensor, side: int = 64) -> list[np.ndarray]:

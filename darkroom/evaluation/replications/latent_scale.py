@@ -17,6 +17,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     features_of,
     learned_denoiser,
@@ -93,7 +94,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     }
     told = Conditioning(channels=maps(found, size.side, size.side))
     seen = {"square": features_of(given["square"][1]), "wide": features_of(_middle(given["wide"][1]))}
-    arms, shown_pictures = [], [*tiles(given["wide"][1][:SHOWN])]
+    arms, shown_pictures, squares = [], [*tiles(given["wide"][1][:SHOWN])], []
     for name, spread in (("raw", RAW), ("scaled", 1.0)):
         scaled = (latents - mean) / deviation * spread
         unet = learned_denoiser(
@@ -110,6 +111,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         )
         arms.append(Arm(name, *distances, sides_apart(made["wide"])))
         shown_pictures += tiles(made["wide"][:SHOWN])
+        squares.append(made["square"])
     true = sides_apart(given["wide"][1])
     table = [["latents", "kernel distance × 1000, as trained", "four times as wide", "left and right of the sky apart"]]
     table += [[a.name, shown(a.square, 1000), shown(a.wide, 1000), shown(a.apart)] for a in arms]
@@ -124,7 +126,8 @@ def run(scale: Scale, seed: int) -> Outcome:
         f"{size.side} pixels trained on, {size.steps} steps of {size.batch}; {size.measured} pictures each. Latents "
         f"are the pixels of squares of {FACTOR}, of deviation {RAW} and 1."
     )
-    return Outcome(table, verdicts_of(arms[0], arms[1], true), curves("", ["raw", "scaled"], panels), picture, notes)
+    verdicts = decided(verdicts_of(arms[0], arms[1], true), given["square"][1], *squares)
+    return Outcome(table, verdicts, curves("", ["raw", "scaled"], panels), picture, notes)
 
 
 def _middle(pictures: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     enlarged,
     learned_denoiser,
@@ -118,7 +119,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     latents, truth = (painted(s, size.side, size.side) for s in (known, unseen))
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)
     judge, true = load_judge(), box_colors(truth, unseen)
-    arms, pictures = [], [*tiles(truth[:SHOWN])]
+    arms, pictures, made = [], [*tiles(truth[:SHOWN])], []
     for name, boxes in (("what is there", False), ("and where", True)):
         told, asked = (things_told(s, boxes=boxes) for s in (known, unseen))
         assert told.tokens is not None, "made above"
@@ -128,6 +129,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         share = _found(look_at(judge, to_bytes(large)), unseen, large.shape[2])
         arms.append(Arm(name, np.abs(box_colors(samples, unseen) - true).mean(axis=1), share))
         pictures += tiles(samples[:SHOWN])
+        made.append(samples)
     large = enlarged(truth)
     ceiling = _found(look_at(judge, to_bytes(large)), unseen, large.shape[2])
     table = [["told", "colors in boxes away from the true ones", "things found in their boxes"]]
@@ -139,7 +141,8 @@ def run(scale: Scale, seed: int) -> Outcome:
     }
     picture = labeled_sheet(pictures, [""] * SHOWN, ["truth", *(a.name for a in arms)], [""])
     notes = f"{size.side} pixels, {size.steps} steps of {size.batch}; {size.measured} scenes of up to {MOST} things."
-    return Outcome(table, verdicts_of(*arms), curves("", [a.name for a in arms], panels), picture, notes)
+    verdicts = decided(verdicts_of(*arms), truth, *made)
+    return Outcome(table, verdicts, curves("", [a.name for a in arms], panels), picture, notes)
 
 
 def verdicts_of(what: Arm, where: Arm) -> list[Verdict]:

@@ -13,6 +13,7 @@ from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
     Narrow,
+    decided,
     drawn,
     features_of,
     learned_denoiser,
@@ -87,7 +88,9 @@ def run(scale: Scale, seed: int) -> Outcome:
         f"{size.side} pixels, {size.steps} steps of {size.batch} and as many again, the same seeds; the refiner takes "
         f"over at timestep {LAST}. {size.measured} pictures each."
     )
-    return Outcome(table, verdicts_of(*arms), curves("", names, panels), picture, notes)
+    return Outcome(
+        table, decided(verdicts_of(*arms), truth, *samples.values()), curves("", names, panels), picture, notes
+    )
 
 
 def verdicts_of(base: Arm, longer: Arm, refined: Arm) -> list[Verdict]:

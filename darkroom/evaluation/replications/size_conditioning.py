@@ -16,6 +16,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
+    decided,
     drawn,
     features_of,
     learned_denoiser,
@@ -117,7 +118,8 @@ def run(scale: Scale, seed: int) -> Outcome:
         f"{size.side} pixels, {size.steps} steps of {size.batch}, one network of each kind, {size.measured} pictures "
         "measured."
     )
-    return Outcome(table, verdicts_of(arms, true, told), plot, picture, notes)
+    verdicts = decided(verdicts_of(arms, true, told), truth, *samples.values())
+    return Outcome(table, verdicts, plot, picture, notes)
 
 
 def verdicts_of(arms: list[Arm], true: np.ndarray, told: list[Measured]) -> list[Verdict]:

@@ -18,6 +18,7 @@ from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
     NarrowDenoiser,
+    decided,
     drawn,
     features_of,
     learn,
@@ -118,7 +119,8 @@ def run(scale: Scale, seed: int) -> Outcome:
     picture = labeled_sheet(columns, [""] * SHOWN, ["truth", "given", "regression", "diffusion"], [""])
     small_side = size.side // FACTOR
     notes = f"{small_side} to {size.side} pixels, {size.steps} steps of {size.batch}; {size.measured} pictures."
-    return Outcome(table, verdicts_of(*arms[1:]), curves("", [a.name for a in arms], panels), picture, notes)
+    verdicts = decided(verdicts_of(*arms[1:]), truth, draw)
+    return Outcome(table, verdicts, curves("", [a.name for a in arms], panels), picture, notes)
 
 
 def verdicts_of(regressed: Arm, diffused: Arm) -> list[Verdict]:
