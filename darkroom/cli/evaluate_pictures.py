@@ -14,6 +14,7 @@ import typer
 from darkroom.errors import InputError
 
 if TYPE_CHECKING:
+    from darkroom.evaluation.compare import Comparison
     from darkroom.evaluation.features import FeatureNetwork
     from darkroom.evaluation.metric import Measured
 
@@ -67,7 +68,7 @@ def pictures(
     A model is named as `-m` takes it, with settings: picturebook,steps=8. An interrupted command goes on where it was.
     Processes on several machines that share a cache take a share each.
     """
-    from darkroom.evaluation.compare import compare, published_name
+    from darkroom.evaluation.compare import compare
     from darkroom.evaluation.drawn_set import is_data
     from darkroom.evaluation.features import open_features
     from darkroom.evaluation.picture_set import default_cache, open_pictures
@@ -99,24 +100,30 @@ def pictures(
         for spec in specs:
             network = open_features(spec, device)
             found, seen = compare(open_pictures(sets[0]), known or open_pictures(sets[1]), network, wanted, cache)
-            print_numbers(found.numbers, {n: published_name(n, network.name) for n in found.numbers})
-            against = "statistics" if found.reference is None else str(found.reference)
-            print(f"{found.pictures} pictures against {against}; {network.name} [{network.digest}], {network.law}")
-            for note in found.notes:
-                print(f"note: {note}")
             if save_statistics is not None:
                 write_statistics(save_statistics, seen.moments, network.identity)
-            report.append(
-                {
-                    **_seen_by(network),
-                    "pictures": found.pictures,
-                    "reference": found.reference,
-                    "notes": found.notes,
-                    "numbers": as_json(found.numbers),
-                }
-            )
+            report.append(_told(found))
         if file is not None:
             file.write((json.dumps(report, indent=1) + "\n").encode())
+
+
+def _told(found: Comparison) -> dict[str, Any]:
+    """Print what one network sees of the two sets; returns it for the report."""
+    from darkroom.evaluation.compare import published_name
+
+    network = found.network
+    print_numbers(found.numbers, {n: published_name(n, network.name) for n in found.numbers})
+    against = "statistics" if found.reference is None else str(found.reference)
+    print(f"{found.pictures} pictures against {against}; {network.name} [{network.digest}], {network.law}")
+    for note in found.notes:
+        print(f"note: {note}")
+    return {
+        **_seen_by(network),
+        "pictures": found.pictures,
+        "reference": found.reference,
+        "notes": found.notes,
+        "numbers": as_json(found.numbers),
+    }
 
 
 def _pictures_of(name: str, prompts: Path | None, device: str, cache: Path) -> Path:

@@ -11,8 +11,9 @@ looked for "house" and "roof" alike, at the cells of either. So one dimension of
 Sides: in three heads of each cross-attention columns and "left", in a fourth rows and "above". 20,000 pictures that
 named sides had moved the estimate at the last level by 0.05 of its spread when "left" became "right"; 7,700 more moved
 it by 0.80. Parts: in the heads that look for things' words already, which also read a part's color as a thing's. After
-450,000 pictures a word for a part had drawn the estimate 3 % of the way; 20,000 more did 17 %, a roof's 40 %, which is
-as far as a house's own color does. For both, most pictures then named what had to be learned (`data.chances`).
+450,000 pictures a word for a part had drawn the estimate 3 % of the way, and did so with these heads at first; 20,000
+pictures more did 17 %, a roof's 40 %, which is as far as a house's own color does. For both, most pictures then named
+what had to be learned (`data.chances`), and for parts what features are held to told them (`PictureBook.things_map`).
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True,
         schedule = replace(schedule, zero_terminal_snr=True)
     defaults = replace(system.defaults, steps=steps, sampler=sampler, schedule="trailing", guidance_scale=1.0)
     name = system.name if system.name.endswith("turbo") else f"{system.name}-turbo"
-    return replace(
-        system, name=name, title=f"{system.title}, in 1 to {steps} steps", schedule=schedule, defaults=defaults
-    )
+    return replace(system, name=name, title=f"{system.title}, in {steps} steps", schedule=schedule, defaults=defaults)
 
 
 class FewSteps:
