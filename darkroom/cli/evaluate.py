@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from darkroom.cli import evaluate_composition, evaluate_few_steps, evaluate_metrics, evaluate_pictures
+from darkroom.cli import (
+    evaluate_composition,
+    evaluate_few_steps,
+    evaluate_inputs,
+    evaluate_metrics,
+    evaluate_pictures,
+)
 from darkroom.cli.models import Models
 from darkroom.cli.options import Panels, with_options
 from darkroom.errors import InputError
@@ -101,6 +107,9 @@ app.command("composition", cls=Panels)(
         evaluate_composition.composition, Models, evaluate_composition.Composition, settings=(*DRAWN_BY, *SIZED_BY)
     )
 )
+app.command("inputs", cls=Panels)(
+    with_options(evaluate_inputs.inputs, Models, evaluate_inputs.Inputs, settings=DRAWN_BY)
+)
 
 
 @dataclass(frozen=True)
@@ -159,5 +168,6 @@ for command in (
     evaluate_pictures.autoencoder,
     evaluate_metrics.metrics,
     evaluate_few_steps.few_steps,
+    evaluate_inputs.denoising,
 ):
     app.command()(command)

@@ -81,6 +81,7 @@ def measure_stage(
     """Encode (the posterior's mean) and decode each of `pictures`, uint8 (H, W, 3); what is compared is rounded to
     bytes, as files are. `InputError` for fewer than two pictures."""
     pairs, codes, before, now = PairNumbers(distance), _Codes(model), Frechet(), Frechet()
+    bicubic, factor = PairNumbers(), model.autoencoder.config.factor
     kept: list[tuple[float, np.ndarray, np.ndarray]] = []  # PSNR, before, after; of the first and the worst
     for batch in _batches(pictures):
         images = to_tensor(batch)
@@ -88,6 +89,7 @@ def measure_stage(
         codes.update(latents)
         decoded = to_bytes(model.decode_latents(latents))
         pairs.update(to_tensor(decoded), images)
+        bicubic.update(to_tensor(np.stack([_shrunk(p, factor) for p in batch])), images)
         before.update(network(images))
         now.update(network(to_tensor(decoded)))
         kept += zip(pairs.values["psnr"][-len(batch) :], batch, decoded)
@@ -95,7 +97,15 @@ def measure_stage(
     if len(pairs) < 2:
         raise InputError(f"a first stage is measured on at least 2 pictures, there are {len(pairs)}")
     distances = {"rFID" if network.name == "inception" else "frechet": now.result(before)["frechet"]}
-    return StageReport({**pairs.result(), **distances}, codes.use, len(pairs), network, _sheet(kept))
+    baseline = {f"psnr, {factor} times smaller": bicubic.result()["psnr"]}
+    return StageReport({**pairs.result(), **baseline, **distances}, codes.use, len(pairs), network, _sheet(kept))
+
+
+def _shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
+    """`picture` made `factor` times smaller and enlarged again, bicubic: three numbers for each latent position."""
+    height, width = picture.shape[:2]
+    small = Image.fromarray(picture).resize((width // factor, height // factor), Image.Resampling.BICUBIC)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _batches(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -19,7 +19,7 @@ from darkroom.evaluation.verdict import holds
 from darkroom.models.judge import Detection, Judge, JudgeConfig
 from darkroom.pixels import to_tensor
 
-__all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look"]
+__all__ = ["Accuracy", "Findings", "judge_accuracy", "load_judge", "look", "overlap"]
 
 # Scenes that grade the judge, from a stream that neither training nor prompts draw from.
 STREAM = 2_000_003
@@ -65,6 +65,14 @@ def look(judge: Judge, images: Tensor) -> Iterator[Findings]:
         output = judge(part)
         for things, surroundings, row in zip(judge.detect(output), judge.describe(output), output.features.numpy()):
             yield Findings(things, surroundings, row)
+
+
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes (top, left, bottom, right)."""
+    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(0.0, height) * max(0.0, width)
+    union = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)) - shared
+    return shared / union if union > 0 else 0.0
 
 
 def judge_accuracy(

@@ -21,13 +21,19 @@ def find_system(name: str) -> System:
 
 def read_system(path: Path) -> System:
     """The system that the file at `path` describes: every field of `System`, or `base = "NAME"` of the catalogue and
-    what differs. `autoencoder` may be the name of a published first stage. Raises `InputError` naming file and key."""
+    what differs; `more_embedders` stand behind those of the base. `autoencoder` may be the name of a published first
+    stage. Raises `InputError` naming file and key."""
     data: dict[str, Any] = read_json(path) if path.suffix == ".json" else read_toml(path)
     data = data.get("system", data)
     if not isinstance(data, dict):
         raise InputError(f"{path}: system is not a table")
     base = data.pop("base", None)
+    more = data.pop("more_embedders", [])
+    if not isinstance(more, list):
+        raise InputError(f"{path}: more_embedders is {more!r}, a list of tables expected")
     described = merged(to_dict(_named(SYSTEMS, base, path, "base")), data) if base is not None else data
+    if more:
+        described["embedders"] = [*described.get("embedders", []), *more]
     if isinstance(stage := described.get("autoencoder"), str):
         described["autoencoder"] = to_dict(_named(FIRST_STAGES, stage, path, "autoencoder").autoencoder)
     return from_dict(System, described, str(path))

@@ -6,7 +6,7 @@ import pytest
 from darkroom.data.picturebook.relations import part_silhouette
 from darkroom.data.picturebook.render import render
 from darkroom.data.picturebook.truth import ground_truth
-from darkroom.data.source import COLOUR_NAMES, MAP_NAMES, PictureBook, PictureBookConfig
+from darkroom.data.source import COLOUR_NAMES, KIND_NAMES, MAP_NAMES, PictureBook, PictureBookConfig
 from darkroom.errors import InputError
 
 
@@ -48,3 +48,33 @@ def test_scenes_hold_at_most_so_many_things() -> None:
     assert max(len(everything.scene(i).things) for i in range(100)) == 4
     with pytest.raises(InputError, match="most_things is 7, expected is 1 to 4"):
         PictureBook(PictureBookConfig(64, 100, most_things=7)).scene(0)
+
+
+def test_a_sample_tells_what_is_where() -> None:
+    source = PictureBook(PictureBookConfig(size=64, count=20, seed=5, maps=("segmentation", "depth", "mask")))
+    masks = set()
+    for index in range(20):
+        sample, scene = source.sample(index, np.random.default_rng(index)), source.scene(index)
+        truth, given = ground_truth(scene, 64, 64), sample.conditions
+        assert [KIND_NAMES[b[0]] for b in given["boxes"]] == [t.kind for t in scene.things]
+        assert KIND_NAMES[given["class"]] == scene.things[-1].kind
+        for (_, x0, y0, x1, _), thing in zip(given["boxes"], scene.things):
+            assert 0 <= x0 < x1 <= 1
+            assert (x0, y0) == pytest.approx((max(thing.box.left, 0), max(thing.box.top, 0)))
+        assert np.array_equal(given["segmentation"], truth.semantic)
+        assert np.array_equal(given["depth"], truth.depth)
+        (masked,) = (i for i in range(len(scene.things)) if np.array_equal(given["mask"], truth.object_mask(i)))
+        masks.add(masked)
+    assert len(masks) > 1
+
+
+def test_maps_change_no_caption_and_come_without_pixels() -> None:
+    plain = PictureBook(PictureBookConfig(64, 4))
+    mapped = PictureBook(PictureBookConfig(64, 4, maps=("segmentation", "mask")))
+    bare = plain.sample(2, np.random.default_rng(1))
+    full = mapped.sample(2, np.random.default_rng(1), pixels=False)
+    assert set(bare.conditions) == {"caption", "class", "boxes"}
+    assert full.conditions["caption"] == bare.conditions["caption"]
+    assert full.image is None
+    assert full.conditions["segmentation"].shape == (64, 64)
+    assert plain.key(2) == mapped.key(2)  # of the same picture, so of the same latents

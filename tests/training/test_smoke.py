@@ -13,7 +13,8 @@ from darkroom.training.recipe import load_recipe
 from darkroom.training.smoke import smoke
 
 ROOT = Path(__file__).parents[2]
-FOUND = [p for folder in ("ldm", "sd", "sdxl", "turbo") for p in sorted((ROOT / "recipes" / folder).glob("*.toml"))]
+FOLDERS = ("ldm", "picturebook/worlds", "sd", "sdxl", "turbo")
+FOUND = [p for folder in FOLDERS for p in sorted((ROOT / "recipes" / folder).glob("*.toml"))]
 RECIPES = [p for p in FOUND if not p.name.endswith(".system.toml")]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.evaluation.drawn import look_at
-from darkroom.evaluation.judging import Findings, load_judge
+from darkroom.evaluation.judging import Findings, load_judge, overlap
 from darkroom.evaluation.metric import mean_of
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
 from darkroom.evaluation.replications.laboratory import (
@@ -33,7 +33,7 @@ from darkroom.evaluation.share import Share
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.pixels import to_bytes
 
-__all__ = ["Arm", "box_colors", "overlap", "run", "things_told", "verdicts_of"]
+__all__ = ["Arm", "box_colors", "run", "things_told", "verdicts_of"]
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,6 @@ def box_colors(pictures: Tensor, found: list[Scene]) -> np.ndarray:
         bottom, right = max(top + 1, round(b.bottom * side)), max(left + 1, round(b.right * side))
         rows.append(x[:, top:bottom, left:right].mean(dim=(1, 2)))
     return torch.stack(rows).numpy()
-
-
-def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes (top, left, bottom, right)."""
-    height, width = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(0.0, height) * max(0.0, width)
-    union = sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)) - shared
-    return shared / union if union > 0 else 0.0
 
 
 def _found(findings: list[Findings], found: list[Scene], side: int) -> Share:
