@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from darkroom.errors import InputError
 from darkroom.types import Size
 
-__all__ = ["as_tensor", "picture_tensor", "resized", "sides", "to_bytes", "to_tensor"]
+__all__ = ["as_tensor", "picture_tensor", "resized", "sides", "softened", "to_bytes", "to_tensor"]
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -37,6 +37,14 @@ def resized(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
         return pixels
     how = Image.Resampling.LANCZOS if pixels.ndim == 3 else Image.Resampling.NEAREST
     return np.array(Image.fromarray(pixels).resize((width, height), how))
+
+
+def softened(mask: np.ndarray, blur: float) -> np.ndarray:
+    """A mask, bool (H, W), with its edge blurred by `blur` pixels: float32 in 0 … 1, exactly 0 far from the edge."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    if blur:
+        image = image.filter(ImageFilter.GaussianBlur(blur))
+    return np.asarray(image, np.float32) / 255
 
 
 def sides(picture: Any) -> Size:

@@ -158,6 +158,7 @@ class Request:
     image: Any = None  # the picture to start from or to inpaint
     mask: Any = None  # the part of `image` to repaint
     mask_blur: float = 0.0  # deviation in pixels of the mask's edge
+    mask_padding: int | None = None  # draw the masked part alone, with so many pixels around it, at the full size
     strength: float | None = None  # share of the schedule that is run on `image`; 0.75, with a mask 1, by default
     latent: Any = None  # a noisy latent (C, h, w) to go on from, at the level where the run begins
     denoising_start: float = 0.0  # the part of the schedule to run, as shares of it: hand-overs between models
@@ -180,6 +181,11 @@ class Request:
     variation_seed: int | None = None  # the starting noise leans to this seed's …
     variation_strength: float = 0.0  # … by so much, 0 to 1
     inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def draws_part(self) -> bool:
+        """Whether the masked part of the picture is drawn alone, and put back into it."""
+        return self.image is not None and self.mask is not None and self.mask_padding is not None
 
 
 @dataclass(frozen=True)

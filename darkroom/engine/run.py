@@ -29,7 +29,7 @@ from darkroom.tasks.catalog import begin
 from darkroom.tasks.draws import Draws
 from darkroom.tasks.guide import Guides
 from darkroom.tasks.image_to_image import encoded
-from darkroom.tasks.inpaint import composited
+from darkroom.tasks.inpaint import composited, masked_part
 from darkroom.tasks.target import towards_target
 from darkroom.tasks.task import Situation
 from darkroom.types import Size, Step
@@ -83,8 +83,9 @@ class Run:
         self, plan: Plan, model: LatentDiffusion, shelf: LoraShelf, controls: ControlShelf, desk: Desk
     ) -> None:
         self.plan, self.model, self.desk = plan, model, desk
+        self.drawn = masked_part(plan)
         self.loras = shelf.of(plan.prompt.loras, model)
-        self.controls = controls.of(plan.request.controls, model)
+        self.controls = controls.of(self.drawn.request.controls, model)
 
     def picture(self) -> Picture:
         latent = self.latent()
@@ -96,7 +97,7 @@ class Run:
 
     def latent(self) -> Latent:
         """Sampling alone, both passes."""
-        latent, plan = self._sampled(self.plan, None), self.plan.second
+        latent, plan = self._sampled(self.drawn, None), self.drawn.second
         if plan is not None:
             latent = self._sampled(plan, _enlarged(self.model, latent.x, plan))
         if self.model.spares_memory:

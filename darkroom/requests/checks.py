@@ -35,6 +35,7 @@ MAX_SIDE = 8192
 MAX_MERGED = 0.75  # of the tokens: one of each cell of 2 × 2 stays
 MAX_SCALE = 1000.0
 MAX_CONTROL = 100.0
+PLACED_INPUTS = ("boxes", "segmentation", "depth")  # that say what is where in the whole picture
 
 FIELDS = frozenset(f.name for f in fields(Request))
 
@@ -67,6 +68,19 @@ def check_pictures(request: Request) -> None:
         raise InputError("the mask is empty: nothing would be repainted")
     if not 0 <= request.mask_blur <= 1000:
         raise InputError(f"the blur of the mask is {request.mask_blur}, expected are 0 to 1000 pixels")
+    if request.mask_padding is not None:
+        _check_masked_part(request, request.mask_padding)
+
+
+def _check_masked_part(request: Request, padding: int) -> None:
+    """The masked part alone is drawn: what is said of places of the whole picture would mean others in it."""
+    if not 0 <= padding <= MAX_SIDE:
+        raise InputError(f"the padding of the mask is {padding}, expected are 0 to {MAX_SIDE} pixels")
+    placed = {name: request.inputs.get(name) is not None for name in PLACED_INPUTS}
+    placed |= {"regions": bool(request.regions), "a target": request.target is not None}
+    for name, given in placed.items():
+        if given:
+            raise InputError(f"the masked part is drawn alone (mask_padding), which cannot go together with {name}")
 
 
 def _require_pixels(name: str, picture: Any) -> None:

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFilter
 from torch import Tensor
 
 from darkroom.conditioning.emphasis import EMPHASES
@@ -20,7 +19,7 @@ from darkroom.diffusion.stepping import SPACINGS, Stepping, stepping
 from darkroom.diffusion.truncate import between, for_strength
 from darkroom.errors import InputError
 from darkroom.names import split_name
-from darkroom.pixels import resized, sides
+from darkroom.pixels import resized, sides, softened
 from darkroom.prompts.syntaxes import SYNTAXES, read_prompt
 from darkroom.prompts.tree import Prompt
 from darkroom.requests.checks import (
@@ -98,16 +97,10 @@ class Plan:
             schedule=self.schedule,
         )
 
-    def mask(self) -> np.ndarray:
-        """The request's mask at the picture's size: bool (height, width)."""
-        return resized(np.asarray(self.request.mask) > 0, self.width, self.height)
-
     def soft_mask(self) -> np.ndarray:
-        """The mask with its edge blurred, float32 (height, width) in 0 … 1; exactly 0 where it is far from the edge."""
-        mask = Image.fromarray(self.mask().astype(np.uint8) * 255)
-        if self.request.mask_blur:
-            mask = mask.filter(ImageFilter.GaussianBlur(self.request.mask_blur))
-        return np.asarray(mask, np.float32) / 255
+        """The mask at the size that is drawn, with its edge blurred: float32 (height, width) in 0 … 1."""
+        mask = resized(np.asarray(self.request.mask) > 0, self.width, self.height)
+        return softened(mask, self.request.mask_blur)
 
 
 def side_step(system: System) -> int:
@@ -263,7 +256,7 @@ def _size(request: Request, system: System) -> tuple[int, int]:
     decided = (e.picture_size(request, system.autoencoder.factor) for e in system.embedders)
     if (size := next((s for s in decided if s is not None), None)) is not None:
         width, height = size.width, size.height
-    elif request.image is not None:
+    elif request.image is not None and not request.draws_part:
         height, width = (max(step, s - s % step) for s in astuple(sides(request.image)))
     width = width if request.width is None else request.width
     height = height if request.height is None else request.height

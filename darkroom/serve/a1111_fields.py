@@ -27,7 +27,6 @@ WITHOUT = {
     "hr_checkpoint_name": None,
     "hr_prompt": "",
     "hr_negative_prompt": "",
-    "inpaint_full_res": False,
     "seed_resize_from_w": -1,
     "seed_resize_from_h": -1,
 }
@@ -59,7 +58,7 @@ SILENT = {
     *("save_images", "do_not_save_samples", "do_not_save_grid", "comments", "firstpass_image", "infotext"),
     *("override_settings_restore_afterwards", "disable_extra_networks", "include_init_images", "script_args"),
     *("image_cfg_scale", "initial_noise_multiplier", "latent_mask", "mask_blur_x", "mask_blur_y", "mask_round"),
-    *("inpaint_full_res_padding", "inpainting_fill", "s_min_uncond", "s_max", "hr_sampler_name"),
+    *("inpainting_fill", "s_min_uncond", "s_max", "hr_sampler_name"),
     *("hr_scheduler", "hr_cfg", "hr_distilled_cfg", "hr_additional_modules", "distilled_cfg_scale", "force_hr"),
 }
 
@@ -156,7 +155,8 @@ class ImageToImage(TextToImage):
     mask: str | None = None
     mask_blur: float | None = 4.0
     inpainting_mask_invert: int | bool | None = 0
-
+    inpaint_full_res: int | bool | None = False
+    inpaint_full_res_padding: int | None = 0
     resize_mode: int | None = Field(0, ge=0, le=3)
 
     @property
@@ -171,6 +171,10 @@ class ImageToImage(TextToImage):
         if self.mask is not None:
             mask = inverted(self.mask, "the mask") if self.inpainting_mask_invert else self.mask
             found |= {"mask": mask, "mask_blur": self.mask_blur or 0.0}
+            if self.inpaint_full_res:
+                found["mask_padding"] = self.inpaint_full_res_padding or 0
+        if "mask_padding" in found:
+            return found  # the picture keeps its size: the part alone is drawn at the sides that are said
         if self.resize_mode == CROP and _whole(found.get("height"), found.get("width")):
             size = Size(found["height"], found["width"])
             found |= {name: covering(found[name], f"the {name}", size) for name in ("image", "mask") if name in found}

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from serving import finished
 
 from darkroom.checkpoints.model import load_model
 from darkroom.engine.pipeline import Pipeline
@@ -73,6 +74,22 @@ def test_a_picture_is_drawn_over_and_a_mask_kept(shared_client: httpx.Client) ->
     assert abs(same.astype(int) - kept).max() <= 1
     assert np.array_equal(kept[:, :15], photo[:, :15])
     assert not np.array_equal(kept[:, 17:], photo[:, 17:])
+
+
+def test_the_masked_part_alone_is_drawn_at_the_sides_that_are_said(shared_client: httpx.Client) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    mask = np.zeros((50, 70), np.uint8)
+    mask[10:30, 20:40] = 255
+    body = {**CAT, "init_images": [png(photo)], "mask": png(mask), "mask_blur": 0, "width": 32, "height": 32}
+    body |= {"inpaint_full_res": True, "inpaint_full_res_padding": 4, "denoising_strength": 1.0, "resize_mode": 1}
+    answer = shared_client.post("/sdapi/v1/img2img", json=body).json()
+    drawn = np.asarray(opened(answer["images"][0]))
+    assert np.array_equal(drawn[mask == 0], photo[mask == 0])
+    assert not np.array_equal(drawn[mask > 0], photo[mask > 0])
+    assert "Inpaint area: Only masked, Masked area padding: 4" in json.loads(answer["info"])["infotexts"][0]
+    ours = {**CAT, "image": png(photo), "mask": png(mask), "mask_padding": 4, "strength": 1, "width": 32, "height": 32}
+    job = finished(shared_client, shared_client.post("/v1/jobs", json={"request": ours}).json())
+    assert np.array_equal(drawn, np.asarray(Image.open(io.BytesIO(shared_client.get(job["pictures"][0]["url"]).content))))
 
 
 def test_a_second_pass_enlarges(shared_client: httpx.Client) -> None:

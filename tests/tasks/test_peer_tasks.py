@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from narrow_checkpoints import narrow, random_model, write_vocabulary
 from PIL import Image
 
@@ -24,6 +26,7 @@ from darkroom.checkpoints.source import open_source
 from darkroom.engine.pipeline import Picture, Pipeline
 from darkroom.engine.refine import refine
 from darkroom.models import vocabulary
+from darkroom.tasks.inpaint import part_of
 from darkroom.types import Request
 
 STEPS, SEED, PROMPT = 6, 11, "a red cat house"
@@ -100,8 +103,8 @@ def test_image_to_image(folder_of: Callable[[str], Path], strength: float) -> No
     assert_close(ours(folder, "sd-v1-5", image=PICTURE, strength=strength).latent, expected)
 
 
-@pytest.mark.parametrize("name", ["sd-v1-5-inpainting", "sd-v2-inpainting"])
-def test_inpainting_with_nine_channels(folder_of: Callable[[str], Path], name: str) -> None:
+@pytest.mark.parametrize(("name", "padding"), [("sd-v1-5-inpainting", 8), ("sd-v2-inpainting", None)])
+def test_inpainting_with_nine_channels(folder_of: Callable[[str], Path], name: str, padding: int | None) -> None:
     folder = folder_of(name)
     peer = peer_of(diffusers.StableDiffusionInpaintPipeline, folder)
     encode = type(peer.vae).encode
@@ -115,11 +118,37 @@ def test_inpainting_with_nine_channels(folder_of: Callable[[str], Path], name: s
             height=64,
             width=64,
             latents=latents,
-            output_type="latent",
+            padding_mask_crop=padding,
+            output_type="latent" if padding is None else "pil",
         )
-    drawn = ours(folder, name, image=PICTURE, mask=MASK)
-    assert_close(drawn.latent, expected)
+    drawn = ours(folder, name, image=PICTURE, mask=MASK, mask_padding=padding, width=64, height=64)
+    if padding is None:
+        assert_close(drawn.latent, expected)
+    else:
+        assert_pictures_close(drawn.pixels, np.asarray(expected[0]) / 255)
     assert np.array_equal(drawn.pixels[MASK == 0], PICTURE[MASK == 0])
+
+
+@given(
+    mask=st.tuples(*[st.integers(1, 90)] * 2).flatmap(
+        lambda sides: st.tuples(st.just(sides), *[st.integers(0, side - 1) for side in sides for _ in range(2)])
+    ),
+    padding=st.integers(0, 40),
+    width=st.integers(1, 8),
+    height=st.integers(1, 8),
+)
+def test_the_masked_part_is_the_peers(
+    mask: tuple[tuple[int, int], int, int, int, int], padding: int, width: int, height: int
+) -> None:
+    sides, *ends = mask
+    (top, bottom), (left, right) = sorted(ends[:2]), sorted(ends[2:])
+    covered = np.zeros(sides, np.uint8)
+    covered[top : bottom + 1, left : right + 1] = 1
+    peer = diffusers.image_processor.VaeImageProcessor.get_crop_region
+    expected = peer(Image.fromarray(covered * 255), 8 * width, 8 * height, padding)
+    part = part_of(covered, padding, 8 * width, 8 * height)
+    assert (part.left, part.top, part.right, part.bottom) == tuple(expected)
+    assert part.of(covered).sum() == covered.sum()
 
 
 def _mean_only(encoded: Any) -> Any:

@@ -10,6 +10,7 @@ from darkroom.engine.pipeline import Pipeline, Progress
 from darkroom.engine.refine import refine
 from darkroom.errors import InputError
 from darkroom.pictures.outpaint import extended
+from darkroom.pixels import resized
 from darkroom.requests.plan import plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Guidance, HighResolution, Region, Request
@@ -54,6 +55,21 @@ def test_what_is_not_masked_comes_back_to_the_pixel(pipeline: Pipeline, sampler:
     soft = draw(pipeline, image=PICTURE, mask=MASK, mask_blur=1.0)
     assert np.array_equal(soft[:2], PICTURE[:2])  # far from the edge
     assert not np.array_equal(soft[7, 4:20], PICTURE[7, 4:20])  # the edge is mixed
+
+
+def test_the_masked_part_alone_is_drawn_at_the_full_size_and_put_back(pipeline: Pipeline) -> None:
+    large = np.random.default_rng(1).integers(0, 256, (70, 90, 3), np.uint8)
+    mask = np.zeros((70, 90), np.uint8)
+    mask[30:50, 60:80] = 1
+    whole = draw(pipeline, image=large, mask=mask, mask_padding=0, width=32, height=32)
+    assert np.array_equal(whole[mask == 0], large[mask == 0])
+    part = draw(pipeline, image=large[30:50, 60:80], mask=mask[30:50, 60:80], width=32, height=32)
+    assert np.array_equal(whole[30:50, 60:80], resized(part.astype(np.uint8), 20, 20))
+    around = draw(pipeline, image=large, mask=mask, mask_padding=6, mask_blur=2.0, width=32, height=32)
+    assert np.array_equal(around[:20], large[:20])
+    assert not np.array_equal(around[29, 60:80], large[29, 60:80])  # the edge is mixed
+    usual = draw(pipeline, image=large, mask=mask, mask_padding=6)
+    assert usual.shape == large.shape
 
 
 def test_the_masked_pixels_say_nothing_at_full_strength(pipeline: Pipeline) -> None:
@@ -287,6 +303,8 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"mask": MASK}, "a mask is given without the image"),
         ({"image": PICTURE, "mask": MASK[None]}, "the mask has shape"),
         ({"image": PICTURE, "mask": MASK * 0}, "the mask is empty"),
+        ({"image": PICTURE, "mask": MASK, "mask_padding": -1}, "the padding of the mask is -1, expected are 0"),
+        ({"image": PICTURE, "mask": MASK, "mask_padding": 4, "target": PICTURE}, "cannot go together with a target"),
         ({"image": PICTURE.astype(float)}, "the image has shape"),
         ({"denoising_start": 0.5, "denoising_end": 0.2}, "the part 0.5 to 0.2 of the schedule is wrong"),
         ({"latent": torch.full((8, 4, 4), float("nan"))}, "not finite"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parameters_text", "parse_parameters"]
 
+ONLY_MASKED = "Only masked"
 OWN = "Darkroom"  # the setting that holds, as JSON, what the other words cannot
 PICTURES = ("image", "mask", "latent", "target")  # of a request; files hold their hashes only
 
@@ -91,6 +92,9 @@ def parameters_text(
         settings["Init image hash"] = fingerprint(request.image)
     if request.mask is not None:
         settings[_NAMES["mask_blur"]] = f"{request.mask_blur:g}"
+    if request.draws_part:
+        settings["Inpaint area"] = ONLY_MASKED
+        settings[_NAMES["mask_padding"]] = request.mask_padding
     options = {"sampler_options": plan.sampler_options, "schedule_options": request.schedule_options}
     for outer, inner in (path.split(".") for path in _NAMES if path.startswith(tuple(options))):
         if (value := options[outer].get(inner)) is not None:
@@ -128,6 +132,7 @@ def parse_parameters(text: str) -> Found:
     found.text("prompt", "\n".join(_prompt(lines[:place], negative=False)))
     found.text("negative_prompt", "\n".join(_prompt(lines[:place], negative=True)))
     read = {"Size", "RNG", *_SILENT}
+    read |= {"Inpaint area"} if settings.get("Inpaint area") == ONLY_MASKED else set()
     found.size(settings.get("Size"))
     for setting in SETTINGS:
         if setting.a1111 is not None and setting.a1111 in settings:

@@ -64,6 +64,7 @@ def requests(draw: st.DrawFn) -> Request:
         sigmas=draw(st.sampled_from([None, (9.0, 1 / 3, 0.0)])),
         clip_skip=draw(st.none() | st.integers(1, 3)),
         mask_blur=draw(small),
+        mask_padding=draw(st.none() | st.integers(0, 64)),
         denoising_start=draw(st.sampled_from([0.0, 0.25])),
         target_strength=draw(small),
         strength=draw(st.none() | small),
@@ -146,12 +147,14 @@ def test_noise_of_the_cpu_is_that_of_the_tool_that_says_so() -> None:
 def test_pictures_are_named_by_their_hashes() -> None:
     image = np.zeros((128, 128, 3), np.uint8)
     mask = np.ones((128, 128), np.uint8)
-    made = plan(Request("a cat", image=image, mask=mask, strength=0.5, mask_blur=2.0), PICTUREBOOK)
-    text = parameters_text(made, "m", "h", "v")
+    request = Request("a cat", image=image, mask=mask, strength=0.5, mask_blur=2.0, mask_padding=32)
+    text = parameters_text(plan(request, PICTUREBOOK), "m", "h", "v")
+    assert "Mask blur: 2, Inpaint area: Only masked, Masked area padding: 32" in text
     assert "Denoising strength: 0.5, Init image hash: " in text
     found = parse_parameters(text)
     assert found.request.image is None
     assert found.request.strength == 0.5
+    assert found.request.mask_padding == 32
     assert [u.partition(":")[0] for u in found.unmapped] == ["image", "mask"]
 
 
