@@ -40,7 +40,7 @@ def part_of(mask: np.ndarray, padding: int, width: int, height: int) -> Part:
     As A1111's "only masked" and Diffusers' `padding_mask_crop` choose it.
     """
     inside = np.asarray(mask) > 0
-    (left, right), (top, bottom) = (_padded(inside.any(axis), padding) for axis in (0, 1))
+    (left, right), (top, bottom) = (_padded(np.any(inside, axis=axis), padding) for axis in (0, 1))
     if (right - left) * height > (bottom - top) * width:
         top, bottom = _stretched(top, bottom, (right - left) * height // width, inside.shape[0])
     else:
@@ -50,7 +50,7 @@ def part_of(mask: np.ndarray, padding: int, width: int, height: int) -> Part:
 
 def _padded(covered: np.ndarray, padding: int) -> tuple[int, int]:
     places = np.flatnonzero(covered)
-    return max(0, int(places[0]) - padding), min(len(covered), int(places[-1]) + 1 + padding)
+    return max(0, int(places[0]) - padding), min(covered.size, int(places[-1]) + 1 + padding)
 
 
 def _stretched(first: int, end: int, length: int, room: int) -> tuple[int, int]:
