@@ -24,7 +24,7 @@ def test_a_mask_of_another_size_is_scaled_and_that_is_said() -> None:
     mask[:, 32:] = 1
     made = plan(Request(image=IMAGE, mask=mask), PICTUREBOOK)
     assert made.remarks == ("the mask is 64x32, the image 256x128: the mask is scaled to fit",)
-    scaled = made.mask()
+    scaled = made.soft_mask()
     assert scaled.shape == (128, 256)
     assert not scaled[:, :128].any()
     assert scaled[:, 128:].all()

@@ -89,7 +89,8 @@ def test_the_masked_part_alone_is_drawn_at_the_sides_that_are_said(shared_client
     assert "Inpaint area: Only masked, Masked area padding: 4" in json.loads(answer["info"])["infotexts"][0]
     ours = {**CAT, "image": png(photo), "mask": png(mask), "mask_padding": 4, "strength": 1, "width": 32, "height": 32}
     job = finished(shared_client, shared_client.post("/v1/jobs", json={"request": ours}).json())
-    assert np.array_equal(drawn, np.asarray(Image.open(io.BytesIO(shared_client.get(job["pictures"][0]["url"]).content))))
+    own = shared_client.get(job["pictures"][0]["url"]).content
+    assert np.array_equal(drawn, np.asarray(Image.open(io.BytesIO(own))))
 
 
 def test_a_second_pass_enlarges(shared_client: httpx.Client) -> None:
