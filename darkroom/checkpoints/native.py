@@ -27,6 +27,7 @@ from darkroom.systems.system import System
 from darkroom.whole_file import whole_file, whole_folder
 
 __all__ = [
+    "ADAPTERS",
     "base_of",
     "describe_system",
     "is_native",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from darkroom.checkpoints.lora import write_lora
+from darkroom.checkpoints.lora import read_lora, write_lora
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names
+from darkroom.checkpoints.native import ADAPTERS
 from darkroom.errors import InputError, require
 from darkroom.nn.lora import Adapter, Hadamard, Kronecker, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
 
-__all__ = ["AdapterConfig", "attach_fresh", "write_adapters"]
+__all__ = ["AdapterConfig", "attach_trained", "write_adapters"]
 
 # Names of layers: all within the transformers of the UNet, as kohya's trainers take by default; of text encoders those
 # of attention.
@@ -35,6 +37,7 @@ class AdapterConfig:
     text: bool = False  # the text encoder's attention, too
     kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
     factor: int | None = None  # of "lokr": the side of the smaller matrix, the nearest to a square root when not given
+    initial: Path | None = None  # a LoRA to go on from, of the same rank, alpha, kind and layers; or an export's folder
 
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
@@ -43,8 +46,11 @@ class AdapterConfig:
         require(self.alpha is None or self.alpha > 0, "alpha", self.alpha, "a number above 0")
 
 
-def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:
-    """Adapters that change nothing yet, live on `model`, by the names of the layers that they adapt."""
+def attach_trained(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Adapter]:
+    """Adapters that learn, live on `model`, by the names of the layers that they adapt.
+
+    Fresh ones, which change nothing yet, or those of `config.initial`; `InputError` where the recipe asks for others.
+    """
     names = kohya_names(model.system)
     chosen = [
         name
@@ -53,17 +59,38 @@ def attach_fresh(model: LatentDiffusion, config: AdapterConfig) -> dict[str, Ada
     ]
     if not chosen:
         raise InputError(f"{model.system.name} has no layers that a LoRA file has names for")
-    adapters: dict[str, Adapter] = {}
-    for name in chosen:
-        layer: Any = model.get_submodule(name)
-        adapter = _fresh(layer, config)
-        if config.kind == "dora":
-            axes = [*range(1, layer.weight.dim())]
-            length = torch.linalg.vector_norm(layer.weight.detach().float(), dim=axes)
-            adapter.magnitude = nn.Parameter(length)
-        adapters[name] = adapter.requires_grad_(True)
+    adapters = {name: _fresh(model.get_submodule(name), config).requires_grad_(True) for name in chosen}
+    if config.initial is not None:
+        _begin_as(adapters, config.initial, model)
     attach(model, adapters)
     return adapters
+
+
+def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffusion) -> None:
+    """Give fresh adapters the numbers of the file `initial`."""
+    path = initial / ADAPTERS if initial.is_dir() else initial
+    found = read_lora(path, model.system, torch.float32).adapters
+    if found.keys() != adapters.keys():
+        lacking, beyond = sorted(adapters.keys() - found.keys()), sorted(found.keys() - adapters.keys())
+        name, whose = (lacking[0], "lacks") if lacking else (beyond[0], "also adapts")
+        raise InputError(f"adapter.initial: {path} {whose} {name}, expected are the layers that this recipe adapts")
+    for name, adapter in adapters.items():
+        theirs = found[name]
+        state = theirs.state_dict()
+        if "magnitude" in state and len(state["magnitude"]) == len(model.get_submodule(name).weight):
+            state["magnitude"] = state["magnitude"].flatten()
+        ours, given = _shapes(adapter, adapter.state_dict()), _shapes(theirs, state)
+        if ours != given:
+            raise InputError(f"adapter.initial: {path} has {given} for {name}, expected is {ours} by this recipe")
+        if not math.isclose(adapter.scale, theirs.scale, rel_tol=1e-3):
+            scales = f"{theirs.scale:g}, expected is alpha / rank = {adapter.scale:g}"
+            raise InputError(f"adapter.initial: {path} scales {name} by {scales}")
+        adapter.load_state_dict(state)
+
+
+def _shapes(adapter: Adapter, state: Mapping[str, Tensor]) -> str:
+    parts = ", ".join(f"{name} {'×'.join(map(str, t.shape))}" for name, t in sorted(state.items()))
+    return f"{type(adapter).__name__} ({parts})"
 
 
 def _fresh(layer: Any, config: AdapterConfig) -> Adapter:
@@ -72,7 +99,11 @@ def _fresh(layer: Any, config: AdapterConfig) -> Adapter:
         return Hadamard.fresh(layer, rank, config.alpha)
     if config.kind == "lokr":
         return Kronecker.fresh(layer, rank, config.alpha, config.factor)
-    return LowRank.fresh(layer, rank, config.alpha)
+    adapter = LowRank.fresh(layer, rank, config.alpha)
+    if config.kind == "dora":
+        axes = [*range(1, layer.weight.dim())]
+        adapter.magnitude = nn.Parameter(torch.linalg.vector_norm(layer.weight.detach().float(), dim=axes))
+    return adapter
 
 
 def write_adapters(

@@ -7,7 +7,7 @@ and no numbers. What autograd keeps there for the backward pass are the activati
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from darkroom.models.autoencoder import Autoencoder
 from darkroom.systems.build import build
 from darkroom.systems.system import SYSTEMS, System
 from darkroom.systems.system_file import find_system
-from darkroom.training.adapters import attach_fresh
+from darkroom.training.adapters import attach_trained
 from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.plan import Beside, beside_student
@@ -165,7 +165,8 @@ def _model_work(recipe: Any, size: Size, rows: int, kind: torch.dtype) -> _Work:
     learns = [p for p in [*model.unet.parameters(), *model.conditioner.parameters()] if p.requires_grad]
     if (adapter := recipe.adapter) is not None:
         model.requires_grad_(False)
-        learns = [p for a in attach_fresh(model, adapter).values() for p in a.parameters() if p.requires_grad]
+        fresh = attach_trained(model, replace(adapter, initial=None))
+        learns = [p for a in fresh.values() for p in a.parameters() if p.requires_grad]
     taken = measured_activations(model.unet, lambda: run(model.unet, latents), kind)
     encoding = 0.0
     if recipe.latent_cache is None:

@@ -21,7 +21,7 @@ from darkroom.errors import InputError
 from darkroom.nn.lora import Adapters, merge
 from darkroom.systems import SYSTEMS
 from darkroom.systems.build import build
-from darkroom.training.adapters import AdapterConfig, attach_fresh
+from darkroom.training.adapters import AdapterConfig, attach_trained
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def adapted(folder: Path, base: str) -> dict[str, Tensor]:
     model = load(os.path.normpath(folder / base))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        adapters = attach_fresh(model, AdapterConfig(rank=2))
+        adapters = attach_trained(model, AdapterConfig(rank=2))
         for p in torch.nn.ModuleList(adapters.values()).parameters():
             torch.nn.init.normal_(p)
     system = replace(model.system, defaults=replace(model.system.defaults, steps=7))

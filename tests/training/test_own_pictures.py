@@ -193,6 +193,22 @@ def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Pa
         assert adapter.scale == objective.adapters[name].scale
         learned += float(adapter.difference(weight).detach().abs().sum())
     assert learned > 0
+    again = AdapterConfig(4, alpha=2.0, kind=kind, initial=path)
+    onwards = DiffusionObjective(replace(r, adapter=again)).adapters
+    assert onwards is not None
+    for name, adapter in found.items():
+        assert all(
+            torch.equal(t, onwards[name].get_parameter(key).flatten(0).view_as(t))
+            for key, t in adapter.state_dict().items()
+        )
+        assert all(p.requires_grad for p in onwards[name].parameters())
+    for wrong, told in (
+        (replace(again, alpha=4.0), "alpha / rank = 1"),
+        (replace(again, rank=2), "by this recipe"),
+        (replace(again, layers="all"), "lacks"),
+    ):
+        with pytest.raises(InputError, match=told):
+            DiffusionObjective(replace(r, adapter=wrong))
 
 
 def test_pictures_of_the_class_are_drawn_once_and_trained_on(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:

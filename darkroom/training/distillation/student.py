@@ -28,7 +28,7 @@ from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
-from darkroom.training.adapters import AdapterConfig, attach_fresh
+from darkroom.training.adapters import AdapterConfig, attach_trained
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.few_steps import FewSteps, few_step_system
 from darkroom.training.distillation.teacher import Teacher, TeacherConfig, Told
@@ -175,7 +175,7 @@ class Student:
         self.adapters = None
         if recipe.adapter is not None:
             require(not recipe.adapter.text, "adapter.text", True, "false: text encoders learn nothing here")
-            self.adapters = attach_fresh(model, recipe.adapter)
+            self.adapters = attach_trained(model, recipe.adapter)
             by_name = {name.replace(".", "/"): adapter for name, adapter in self.adapters.items()}
             learns: nn.Module = nn.ModuleDict(by_name)
         else:
