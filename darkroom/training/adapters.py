@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +75,9 @@ def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffu
         name, whose = (lacking[0], "lacks") if lacking else (beyond[0], "also adapts")
         raise InputError(f"adapter.initial: {path} {whose} {name}, expected are the layers that this recipe adapts")
     for name, adapter in adapters.items():
-        theirs = found[name]
+        theirs, layer = found[name], cast(Any, model.get_submodule(name))
         state = theirs.state_dict()
-        if "magnitude" in state and len(state["magnitude"]) == len(model.get_submodule(name).weight):
+        if "magnitude" in state and len(state["magnitude"]) == len(layer.weight):
             state["magnitude"] = state["magnitude"].flatten()
         ours, given = _shapes(adapter, adapter.state_dict()), _shapes(theirs, state)
         if ours != given:
