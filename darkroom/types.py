@@ -91,7 +91,7 @@ class Guidance:
     """What is done to classifier-free guidance besides its scale; nothing by default. All of it can be stacked."""
 
     rescale: float = 0.0  # share brought back to the conditional spread, for zero terminal SNR about 0.7
-    interval: tuple[float, float] | None = None  # guided between these shares of the steps only, 0 the first
+    interval: tuple[float, float] | None = None  # guided between these shares of the steps only; as the system has it
     dynamic_threshold: float | None = None  # percentile of dynamic thresholding, 0.995 say
     pag_scale: float = 0.0  # scale of perturbed-attention guidance
     apg: bool = False  # adaptive projected guidance in place of the plain formula

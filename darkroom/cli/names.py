@@ -18,6 +18,7 @@ from darkroom.requests.plan import side_step
 from darkroom.requests.remarks import known_words
 from darkroom.systems import FIRST_STAGES, SYSTEMS, FirstStage, System
 from darkroom.systems.counts import parameters
+from darkroom.systems.system import Defaults
 from darkroom.training.recipe_keys import all_keys_text
 
 __all__ = ["named"]
@@ -51,7 +52,7 @@ def _row(system: System) -> list[str]:
         f"{_millions(parameters(system.autoencoder))}, f = {f}",
         ", ".join(reads) or "nothing",
         f"{d.height // f}×{d.width // f}×{system.autoencoder.latent_channels}",
-        f"{d.width}x{d.height}, {d.steps} steps, {d.sampler}, {d.schedule}, guidance {d.guidance_scale:g}",
+        f"{d.width}x{d.height}, {d.steps} steps, {d.sampler}, {d.schedule}, guidance {_guided(d)}",
     ]
 
 
@@ -67,6 +68,11 @@ def _stage_row(stage: FirstStage) -> list[str]:
     ]
 
 
+def _guided(d: Defaults) -> str:
+    between = d.guidance_interval
+    return f"{d.guidance_scale:g}" + (f" from {between[0]:g} to {between[1]:g} of the steps" if between else "")
+
+
 def _about(system: System) -> str:
     """One system in full."""
     d, f = system.defaults, system.autoencoder.factor
@@ -75,7 +81,7 @@ def _about(system: System) -> str:
         f"{system.name}: {system.title}",
         f"size       {d.width}x{d.height}; far larger pictures by --hires",
         f"latent     {d.height // f}x{d.width // f}x{system.autoencoder.latent_channels}",
-        f"sampling   {d.steps} steps, {d.sampler}, {d.schedule}, guidance scale {d.guidance_scale:g}",
+        f"sampling   {d.steps} steps, {d.sampler}, {d.schedule}, guidance scale {_guided(d)}",
         f"reads      {', '.join(reads) or 'nothing'}",
     ]
     if words := known_words(system):

@@ -53,6 +53,7 @@ class Plan:
     height: int
     steps: int
     guidance_scale: float
+    guidance_interval: tuple[float, float] | None  # guided between these shares of the steps only
     sampler: str
     schedule: str
     stepping: Stepping
@@ -93,6 +94,7 @@ class Plan:
             height=self.height,
             steps=self.steps,
             guidance_scale=self.guidance_scale,
+            guidance=replace(self.request.guidance, interval=self.guidance_interval),
             sampler=self.sampler,
             schedule=self.schedule,
         )
@@ -120,7 +122,8 @@ def plan(request: Request, system: System) -> Plan:
     if not 1 <= steps <= system.schedule.steps:
         raise InputError(f"the number of steps is {steps}, expected is 1 to {system.schedule.steps}")
     guidance_scale = d.guidance_scale if request.guidance_scale is None else request.guidance_scale
-    check_guidance(guidance_scale, request.target_strength, request.guidance)
+    interval = d.guidance_interval if request.guidance.interval is None else request.guidance.interval
+    check_guidance(guidance_scale, request.target_strength, replace(request.guidance, interval=interval))
     check_regions(request.regions)
     check_controls(request.controls)
     SEED_MODES.name(request.seed_mode)
@@ -151,6 +154,7 @@ def plan(request: Request, system: System) -> Plan:
         height=height,
         steps=steps,
         guidance_scale=guidance_scale,
+        guidance_interval=interval,
         sampler=sampler,
         schedule=stepped.schedule,
         stepping=stepped,

@@ -227,7 +227,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "guidance.interval",
         ("--guidance-interval",),
-        "Guide between these shares of the steps only.",
+        "Guide between these shares of the steps only; 0,1: all along.",
         GUIDANCE,
         aliases=("--interval",),
         metavar="A,B",

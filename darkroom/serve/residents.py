@@ -213,6 +213,7 @@ def _shown(name: str, resident: Resident | None, *, coming: bool) -> dict[str, A
         "defaults": {
             "steps": system.defaults.steps,
             "guidance_scale": system.defaults.guidance_scale,
+            "guidance_interval": system.defaults.guidance_interval,
             "sampler": system.defaults.sampler,
             "schedule": system.defaults.schedule,
         },

@@ -58,6 +58,7 @@ class Defaults:
     guidance_scale: float
     eta: float = 0.0  # share of DDIM's own noise
     strength: float | None = None  # share of the schedule that is run when a picture is given
+    guidance_interval: tuple[float, float] | None = None  # guided between these shares of the steps only
 
 
 @dataclass(frozen=True)

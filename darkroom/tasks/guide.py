@@ -66,7 +66,7 @@ class Guides:
     def at(self, step: int, sigma: float) -> Guide:
         """The guide of `step` of the whole schedule at level `sigma`."""
         begun = max(start for start in self.starts if start <= step)
-        shares = self.plan.request.guidance.interval
+        shares = self.plan.guidance_interval
         guided = shares is None or self._within(shares, sigma)
         said = tuple(wording.at(begun) for wording in self.wordings)
         if (said, guided) not in self._made:

@@ -13,7 +13,7 @@ from darkroom.requests.plan import plan
 from darkroom.systems import SYSTEMS
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import System
-from darkroom.types import HighResolution, Request
+from darkroom.types import Guidance, HighResolution, Request
 
 PROCESS = DiffusionProcess(NoiseSchedule("scaled_linear", 0.00085, 0.012), "eps")
 IMAGE = np.zeros((128, 256, 3), np.uint8)
@@ -33,6 +33,18 @@ def test_a_mask_of_another_size_is_scaled_and_that_is_said() -> None:
 def test_there_is_nothing_to_say_of_a_mask_that_fits() -> None:
     assert plan(Request(image=IMAGE, mask=np.ones((128, 256), np.uint8)), PICTUREBOOK).remarks == ()
     assert plan(Request(), PICTUREBOOK).remarks == ()
+
+
+def test_guidance_holds_for_the_steps_that_its_system_names() -> None:
+    system = replace(PICTUREBOOK, defaults=replace(PICTUREBOOK.defaults, guidance_interval=(0.0, 0.6)))
+    assert plan(Request(), system).guidance_interval == (0.0, 0.6)
+    assert plan(Request(), system).filled().guidance == Guidance(interval=(0.0, 0.6))
+    said = Request(guidance=Guidance(interval=(0.0, 1.0), apg=True))
+    assert plan(said, system).guidance_interval == (0.0, 1.0)
+    assert plan(said, system).filled().guidance == said.guidance
+    wrong = replace(PICTUREBOOK, defaults=replace(PICTUREBOOK.defaults, guidance_interval=(0.6, 0.0)))
+    with pytest.raises(InputError, match=r"guidance from 0.6 to 0.0 of the steps"):
+        plan(Request(), wrong)
 
 
 def levels(request: Request, system: System) -> list[float]:

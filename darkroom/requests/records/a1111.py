@@ -248,13 +248,7 @@ def _joined(request: Request, settings: Mapping[str, object]) -> str:
 def _filled(plan: Plan) -> Request:
     """The request with the plan's answers where it was silent."""
     return replace(
-        plan.request,
-        width=plan.width,
-        height=plan.height,
-        steps=plan.steps,
-        guidance_scale=plan.guidance_scale,
-        sampler=plan.sampler,
-        schedule=plan.schedule,
+        plan.filled(),
         strength=plan.strength if plan.starts_from_image else plan.request.strength,
         sampler_options=dict(plan.sampler_options),
     )

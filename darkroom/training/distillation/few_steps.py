@@ -26,7 +26,9 @@ def few_step_system(system: System, steps: int, *, from_pure_noise: bool = True,
     schedule = system.schedule
     if from_pure_noise and system.prediction is not Prediction.EPS:
         schedule = replace(schedule, zero_terminal_snr=True)
-    defaults = replace(system.defaults, steps=steps, sampler=sampler, schedule="trailing", guidance_scale=1.0)
+    defaults = replace(
+        system.defaults, steps=steps, sampler=sampler, schedule="trailing", guidance_scale=1.0, guidance_interval=None
+    )
     name = system.name if system.name.endswith("turbo") else f"{system.name}-turbo"
     return replace(system, name=name, title=f"{system.title}, in {steps} steps", schedule=schedule, defaults=defaults)
 
