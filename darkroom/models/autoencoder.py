@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.models.bottleneck import KLConfig, Posterior, VectorQuantizer, VQConfig
+from darkroom.models.levels import require_levels
 from darkroom.nn.blocks import AttentionBlock, ResBlock, group_norm, zero
 from darkroom.nn.layers import Conv2d
 from darkroom.nn.resample import Downsample, Upsample
@@ -36,6 +37,9 @@ class AutoencoderConfig:
     patch_size: int = 1  # pixels folded into channels at both ends: cheap, for small stages
     refine_channels: int = 0  # features of every pixel from which the decoder corrects the picture; 0: no correction
     image_channels: int = 3
+
+    def __post_init__(self) -> None:
+        require_levels(self.channel_mult, attention=self.attention)
 
     @property
     def factor(self) -> int:

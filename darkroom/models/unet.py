@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.errors import require
+from darkroom.models.levels import require_levels
 from darkroom.nn.attention import Context
 from darkroom.nn.blocks import AttentionBlock, ResBlock, SpatialTransformer, group_norm, zero
 from darkroom.nn.embeddings import sinusoid
@@ -42,6 +44,12 @@ class UNetConfig:
     upcast: bool = False  # attention scores in float32
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_levels(self.channel_mult, depth=self.depth)
+        if self.only_cross_attention:
+            require_levels(self.channel_mult, only_cross_attention=self.only_cross_attention)
+        require(bool(self.heads or self.head_dim), "heads", self.heads, "1 or more where head_dim is not given")
+
     @property
     def embedding_dim(self) -> int:
         return 4 * self.model_channels
@@ -56,7 +64,7 @@ class UNetConfig:
     def head_count(self, channels: int) -> int:
         if self.head_dim is not None:
             return channels // self.head_dim
-        assert self.heads is not None, "a UNet needs a head count or a head width"
+        assert self.heads is not None
         return self.heads
 
 

@@ -55,7 +55,9 @@ def test_the_former_name_of_the_guidance_scale(folder: Path):
 OUT_OF_PROPORTION = {
     "unet.num_res_blocks": (1_000_000, "more than 10000 parts"),
     "unet.model_channels": (10**30, "unet.model_channels is 1000000000000000000000000000000, accepted is at most"),
-    "autoencoder.channel_mult": ([1] * 200_000, "has 200000 parts"),
+    "name": ("x" * 200_000, "name has 200000 parts"),
+    "autoencoder.channel_mult": ([1] * 200_000, "the length of attention is 3, expected is 200000, as of channel_mult"),
+    "unet.depth": ([], "the length of depth is 0"),
     "schedule.steps": (10**12, "schedule.steps is 1000000000000"),
     "latent_scale": (float("inf"), "latent_scale is inf"),
     "latent_scale ": (10**400, "latent_scale"),

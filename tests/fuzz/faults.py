@@ -1,4 +1,4 @@
-"""Faults of the machine, for real: processes killed at any moment, disks that are full, bits that flip, two owners.
+"""Faults of the machine, for real: processes killed at any moment, full disks, flipped bits, two owners.
 
 A tiny run of training is done whole once; every case breaks one, lets it go on as a user would, and compares the final
 weights and the log bit for bit. Each case is decided by its seed but for the moments at which processes are killed.
@@ -25,8 +25,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from forked import forked_world
 from PIL import Image
-from test_loop import CONFIG, Toy
+from test_loop import CONFIG, Toy, Undropped, numbers_of, train_as_one_of
 
 from darkroom.errors import InputError
 from darkroom.pictures.picture_file import numbered_paths, write_new_picture
@@ -232,6 +233,20 @@ def _first_child(process: BaseProcess) -> int | None:
     return int(told[0]) if told else None
 
 
+def processes_changed(run: Path, unbroken: Path, rng: random.Random) -> str | None:
+    """One process, then two, then one, at random steps: the numbers of one process, to rounding."""
+    first, second = sorted(rng.sample(range(1, RUN.steps), 2))
+    config = replace(RUN, batch_size=rng.choice((2, 4)), grad_accumulation=2)
+    alone = run / "alone"
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        train(Undropped(), config, alone)
+        train(Undropped(), replace(config, steps=first), run)
+        forked_world(2, train_as_one_of, replace(config, steps=second), run)
+        train(Undropped(), config, run)
+    same = np.allclose(numbers_of(run), numbers_of(alone), rtol=2e-4, atol=1e-6)
+    return None if same else f"two processes from step {first} to {second} change the numbers"
+
+
 def writers_killed(folder: Path, unbroken: Path, rng: random.Random) -> str | None:
     """Two processes write pictures into one folder as `generate` does, one is killed: every picture there is whole, all
     of the other's are there, and the next writer sweeps what is left."""
@@ -273,6 +288,7 @@ FAULTS: dict[str, Callable[[Path, Path, random.Random], str | None]] = {
     "bits flipped": flipped,
     "two owners": two_owners,
     "worker killed": worker_killed,
+    "processes changed": processes_changed,
     "writers killed": writers_killed,
 }
 

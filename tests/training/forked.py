@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-__all__ = ["forked"]
+__all__ = ["forked", "forked_world"]
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
@@ -16,6 +17,17 @@ def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=_silent, args=(function, arguments), daemon=True)
     process.start()
     return process
+
+
+def forked_world(size: int, function: Callable[..., Any], *arguments: Any) -> None:
+    """`function`(rank, size, port, *arguments) in `size` processes, which must end well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = [forked(function, rank, size, port, *arguments) for rank in range(size)]
+    for process in several:
+        process.join(120)
+        assert process.exitcode == 0
 
 
 def _silent(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

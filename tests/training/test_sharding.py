@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from contexts import first_places, numbers
-from forked import forked
+from forked import forked_world
 from narrow import narrow
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -103,18 +102,7 @@ def on(size: int, config: LoopConfig, folder: Path) -> None:
     if size == 1:
         train(Denoising(), config, folder)
         return
-    start(size, one_of, config, folder)
-
-
-def start(size: int, work: Callable[..., None], *arguments: object) -> None:
-    """`work`(rank, size, port, *arguments) in `size` processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    several = [forked(work, rank, size, port, *arguments) for rank in range(size)]
-    for process in several:
-        process.join(120)
-        assert process.exitcode == 0
+    forked_world(size, one_of, config, folder)
 
 
 def weights(folder: Path, name: str = "export") -> Tensor:
@@ -183,7 +171,7 @@ def test_adapters_learn_on_sharded_weights(tiny_folder: Path, tmp_path: Path) ->
     )  # fmt: skip
     torch.manual_seed(0)
     train(DiffusionObjective(recipe), recipe.loop, tmp_path / "one")
-    start(2, one_with_adapters, recipe, tmp_path / "two")
+    forked_world(2, one_with_adapters, recipe, tmp_path / "two")
     ours, theirs = (load_file(tmp_path / name / "export" / "lora.safetensors") for name in ("two", "one"))
     assert ours.keys() == theirs.keys()
     differences = torch.cat([(ours[name].float() - theirs[name].float()).abs().flatten() for name in theirs])
