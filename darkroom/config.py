@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 MAX_TOML = 4 << 20  # bytes
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 T = TypeVar("T")
 
@@ -54,9 +55,16 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     """The TOML file at `path` as plain data; `InputError` if it cannot be read."""
     text = read_text(Path(path), MAX_TOML)
     try:
-        return tomllib.loads(text)
+        return _parsed(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise InputError(f"{path} is not valid TOML: {error}") from None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The TOML in `text`; a ValueError or RecursionError if it is none."""
+    if _LONG_KEY.search(text):  # whose parts cost the parser memory by the square
+        raise ValueError("a key has more than 64 parts")
+    return tomllib.loads(text)
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
@@ -70,7 +78,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise InputError(f"override {override!r}: {parent!r} is a value, not a table")
     try:
-        data[last] = tomllib.loads(f"x = {value}")["x"]
+        data[last] = _parsed(f"x = {value}")["x"]
     except (ValueError, RecursionError):
         data[last] = value.strip()  # a bare word is a string
 

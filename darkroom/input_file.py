@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["entries", "open_input", "read_bytes", "read_text"]
+__all__ = ["entries", "open_input", "read_bytes", "read_stdin", "read_text"]
 
 MAX_TEXT = 64 << 20  # bytes; a million prompts
 
@@ -49,10 +50,22 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
     """The same as text in UTF-8, without a byte order mark; lines end in `\\n`, however the file ends them."""
+    return _decoded(read_bytes(path, max_bytes), str(path))
+
+
+def read_stdin(max_bytes: int = MAX_TEXT) -> str:
+    """What standard input holds, as `read_text` gives a file."""
+    content = sys.stdin.buffer.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InputError(f"standard input has more than {max_bytes} bytes")
+    return _decoded(content, "standard input")
+
+
+def _decoded(content: bytes, where: str) -> str:
     try:
-        text = read_bytes(path, max_bytes).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text (byte {error.start})") from None
+        raise InputError(f"{where} is not UTF-8 text (byte {error.start})") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")  # as files that are opened as text have them
 
 

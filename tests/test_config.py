@@ -68,6 +68,15 @@ def test_broken_files_are_named(tmp_path: Path, text: str) -> None:
         load_toml(Box, tmp_path / "absent.toml")
 
 
+@pytest.mark.parametrize("key", ["a." * 64 + "a", '"a=\\"" . ' * 64 + "a", "x = {'a'" + ".a" * 64])
+def test_keys_of_many_parts_are_refused(key: str, tmp_path: Path) -> None:
+    """tomllib takes gigabytes for a key of 50,000."""
+    path = tmp_path / "long.toml"
+    path.write_text(f"{key} = 1")
+    with pytest.raises(InputError, match=r"long\.toml is not valid TOML: a key has more than 64 parts"):
+        load_toml(Box, path)
+
+
 @given(
     st.builds(
         Box,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +11,12 @@ from typing import Annotated, Any
 import typer
 
 from darkroom.errors import InputError, require
-from darkroom.input_file import read_text
+from darkroom.input_file import read_stdin, read_text
 from darkroom.requests.settings import DRAWING
 
 __all__ = ["Prompts", "parse_lines"]
+
+MAX_PICTURES = 100_000  # of one call: all are planned before the first is drawn, in 6 KB each
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Prompts:
     ] = 1
 
     def __post_init__(self) -> None:
-        require(self.batch >= 1, "the batch count", self.batch, "at least 1")
+        require(1 <= self.batch <= MAX_PICTURES, "the batch count", self.batch, f"1 to {MAX_PICTURES}")
         words = self.listed or []
         if len(words) > 1 and not any(" " in word or not word for word in words):
             text, each = " ".join(words), " ".join(f"-p {word}" for word in words)
@@ -61,19 +62,23 @@ class Prompts:
     def read(self) -> list[dict[str, Any]]:
         """For each prompt the settings that come with it, the prompt among them. None where nothing is asked for."""
         entries: list[dict[str, Any]] = [{"prompt": text} for text in (*(self.listed or ()), *(self.more or ()))]
-        if self.file is None:
-            return entries
-        name = "standard input" if self.file == "-" else self.file
-        found = parse_lines(_text(self.file), name)
-        if not found:
-            raise InputError(f"{name} holds no prompts")
-        return entries + found
+        if self.file is not None:
+            name = "standard input" if self.file == "-" else self.file
+            found = parse_lines(_text(self.file), name)
+            if not found:
+                raise InputError(f"{name} holds no prompts")
+            entries += found
+        if (pictures := len(entries) * self.batch) > MAX_PICTURES:
+            raise InputError(f"{pictures} pictures are asked for, accepted are at most {MAX_PICTURES} a call")
+        return entries
 
 
 def parse_lines(text: str, name: str) -> list[dict[str, Any]]:
     """A prompt a line; a JSON object is settings by name, `prompt` among them, or a line of `darkroom data prompts`."""
-    lines = enumerate(text.split("\n"), 1)  # other characters that end lines may stand inside JSON
-    return [_line(line.strip(), f"{name} line {i}") for i, line in lines if line.strip()]
+    lines = text.split("\n")  # other characters that end lines may stand inside JSON
+    if len(lines) > 10 * MAX_PICTURES:
+        raise InputError(f"{name} has {len(lines)} lines, accepted are at most {10 * MAX_PICTURES}")
+    return [_line(line.strip(), f"{name} line {i}") for i, line in enumerate(lines, 1) if line.strip()]
 
 
 def _line(line: str, where: str) -> dict[str, Any]:
@@ -92,5 +97,5 @@ def _line(line: str, where: str) -> dict[str, Any]:
 
 def _text(file: str) -> str:
     if file == "-":
-        return sys.stdin.read()
+        return read_stdin()
     return read_text(Path(os.path.expanduser(file)))

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, require
 from darkroom.prompts.grammar import parse
 from darkroom.prompts.syntaxes import in_own_syntax
 from darkroom.prompts.tree import Part, Prompt
 from darkroom.types import Request
 
 __all__ = ["interpolated"]
+
+MAX_FRAMES = 10_000  # all of them are kept until the file is written
 
 
 def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
@@ -23,8 +25,7 @@ def interpolated(first: Request, second: Request, frames: int) -> list[Request]:
     estimates are mixed, by AND with weights that add up to one.
     """
     first, second = in_own_syntax(first), in_own_syntax(second)
-    if frames < 2:
-        raise InputError(f"the number of frames is {frames}, expected is at least 2")
+    require(2 <= frames <= MAX_FRAMES, "the number of frames", frames, f"2 to {MAX_FRAMES}")
     unlike = [f.name for f in fields(Request) if not _alike(getattr(first, f.name), getattr(second, f.name))]
     if others := [name for name in unlike if name not in ("prompt", "seed")]:
         raise InputError(f"the two requests differ in more than prompt and seed: {', '.join(others)}")

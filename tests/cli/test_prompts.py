@@ -10,7 +10,7 @@ def test_prompts_come_from_everywhere(tmp_path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "p.txt").write_text("\ufeffa cow\n\n  a (red:1.2) cat \n{a|b} in braces\n", encoding="utf-8")
     found = Prompts(["a dog"], ["a hat"], str(tmp_path / "p.txt")).read()
     assert [entry["prompt"] for entry in found] == ["a dog", "a hat", "a cow", "a (red:1.2) cat", "{a|b} in braces"]
-    monkeypatch.setattr("sys.stdin", io.StringIO("a kite\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a kite\n")))
     assert Prompts(file="-").read() == [{"prompt": "a kite"}]
     assert Prompts().read() == []
 
@@ -43,5 +43,18 @@ def test_what_cannot_be_read(tmp_path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             Prompts(file=str(tmp_path / name)).read()
-    with pytest.raises(InputError, match="the batch count is 0"):
-        Prompts(batch=0)
+    for batch in (0, 10**9):
+        with pytest.raises(InputError, match=f"the batch count is {batch}, expected is 1 to 100000"):
+            Prompts(batch=batch)
+    (tmp_path / "two").write_text("a cat\na dog\n")
+    with pytest.raises(InputError, match="180000 pictures are asked for, accepted are at most 100000 a call"):
+        Prompts(["a cow"], file=str(tmp_path / "two"), batch=60_000).read()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"a \xff", "standard input is not UTF-8"), (b"\n" * 1_000_001, "lines")]
+)
+def test_what_cannot_be_taken_from_standard_input(content, message, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(InputError, match=message):
+        Prompts(file="-").read()

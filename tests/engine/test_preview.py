@@ -97,6 +97,7 @@ def test_frames_go_from_one_request_to_the_other(tiny_model: LatentDiffusion) ->
     assert distances[1] < distances[-1]
     for wrong, message in (
         ((first, second, 1), "the number of frames is 1"),
+        ((first, second, 10**9), "the number of frames is 1000000000, expected is 2 to 10000"),
         ((first, Request("x", steps=7), 3), "differ in more than prompt and seed: steps"),
         ((first, Request("x AND y", steps=6), 3), "composed with AND"),
         ((first, replace(second, prompt="a dog <lora:ink:1>"), 3), "different LoRAs"),
