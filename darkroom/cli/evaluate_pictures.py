@@ -203,7 +203,12 @@ def pairs(
 
 
 def autoencoder(
-    model: Annotated[str, typer.Argument(help="A checkpoint's file or folder, a hub id, or a name.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint's file or folder, a hub id, a name, or a first stage that a recipe exported."
+        ),
+    ],
     data: Annotated[
         Path | None, typer.Argument(help="Pictures; default: unseen scenes of the picture-book world.")
     ] = None,
@@ -230,6 +235,7 @@ def autoencoder(
     from darkroom.evaluation.features import open_features
     from darkroom.evaluation.picture_set import open_pictures
     from darkroom.nn.device import find_device
+    from darkroom.training.model_ref import around_first_stage, is_exported
     from darkroom.training.perceptual import load_distance
     from darkroom.whole_file import whole_file
 
@@ -237,7 +243,10 @@ def autoencoder(
         require(value is None or value >= 2, f"the {name}", value, "at least 2")
     place = find_device(device)
     network, distance = open_features(features, device), None if lpips is None else load_distance(lpips, place)
-    loaded = load_model(model, device, torch.float32, vae=vae).model
+    if vae is None and is_exported(Path(model)):
+        loaded = around_first_stage(Path(model)).to(place)
+    else:
+        loaded = load_model(model, device, torch.float32, vae=vae).model
     source = stage_pictures(loaded, None if data is None else open_pictures(data), size, count)
     with ExitStack() as files:
         file = None if output is None else files.enter_context(whole_file(output))

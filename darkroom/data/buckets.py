@@ -6,18 +6,18 @@ Buckets after "the NovelAI method", SDXL's own list (arXiv:2307.01952, appendix 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from darkroom.data.dataset import Dataset
+from darkroom.data.dataset import Dataset, Joined
 from darkroom.errors import InputError, require
 from darkroom.types import Sample, Size
 
-__all__ = ["SDXL_SIZES", "BucketConfig", "Bucketing", "fill_buckets"]
+__all__ = ["SDXL_SIZES", "BucketConfig", "Bucketing", "Buckets", "bucketings", "fill_buckets"]
 
 # Height: widths. Every side is a multiple of 64 and no area is above 1024².
 _SDXL = {
@@ -64,6 +64,9 @@ class BucketConfig:
         """The shortest and the longest side that a bucket may have."""
         low = self.resolution // 2 if self.shortest is None else self.shortest
         return max(low, self.step), 2 * self.resolution if self.longest is None else self.longest
+
+
+Buckets = BucketConfig | Sequence[BucketConfig] | None  # of all pictures; of each part of a `Joined`; their own sizes
 
 
 class Bucketing:
@@ -139,32 +142,43 @@ def _resized(array: np.ndarray, size: Size, how: Image.Resampling) -> np.ndarray
     return array[rows][:, columns]
 
 
-Boxes = tuple[tuple[int, float, float, float, float], ...]
+Boxes = tuple[tuple[int, float, float, float, float, bool], ...]
 
 
 def _moved_boxes(boxes: Boxes, scaled: Size, size: Size, corner: tuple[int, int], flip: bool) -> Boxes:
-    """Boxes (class, x0, y0, x1, y1), shares of the picture, as shares of the part that is kept; those outside go."""
+    """Boxes (class, x0, y0, x1, y1, group), shares of the picture, as shares of the part that is kept; those outside
+    go."""
     top, left = corner
     found = []
-    for label, *corners in boxes:
+    for label, *corners, in_group in boxes:
         x0, x1 = (min(max((x * scaled.width - left) / size.width, 0.0), 1.0) for x in corners[::2])
         y0, y1 = (min(max((y * scaled.height - top) / size.height, 0.0), 1.0) for y in corners[1::2])
         if flip:
             x0, x1 = 1 - x1, 1 - x0
         if x0 < x1 and y0 < y1:
-            found.append((label, x0, y0, x1, y1))
+            found.append((label, x0, y0, x1, y1, in_group))
     return tuple(found)
 
 
-def fill_buckets(
-    dataset: Dataset, bucketing: Bucketing | None
-) -> tuple[Mapping[Size, list[int]], Mapping[str, InputError]]:
-    """The numbers of the samples that go to each size, and what is wrong with pictures whose size cannot be read.
+def bucketings(dataset: Dataset, buckets: Buckets) -> Callable[[int], Bucketing | None]:
+    """What brings the picture of a number to its size; None: it keeps its own."""
+    if buckets is None or isinstance(buckets, BucketConfig):
+        one = None if buckets is None else Bucketing(buckets)
+        return lambda index: one
+    if not isinstance(dataset, Joined) or len(dataset.parts) != len(buckets):
+        raise InputError(
+            f"the {len(buckets)} subsets of the data differ in their sizes: nothing else can be joined to them"
+        )
+    each = [Bucketing(config) for config in buckets]
+    return lambda index: each[dataset.part(index)]
 
-    Without `bucketing` every picture keeps its own size.
-    """
+
+def fill_buckets(
+    dataset: Dataset, bucketing: Callable[[int], Bucketing | None]
+) -> tuple[Mapping[Size, list[int]], Mapping[str, InputError]]:
+    """The numbers of the samples that go to each size, and what is wrong with pictures whose size cannot be read."""
     found: dict[Size, list[int]] = {}
-    known: dict[Size, Size] = {}  # most data sets have few sizes
+    known: dict[tuple[Bucketing, Size], Size] = {}  # most data sets have few sizes
     unreadable: dict[str, InputError] = {}
     for index in range(len(dataset)):
         try:
@@ -172,9 +186,11 @@ def fill_buckets(
         except InputError as error:
             unreadable[dataset.name(index)] = error
             continue
-        if size not in known:
-            known[size] = size if bucketing is None else bucketing.size(size)
-        found.setdefault(known[size], []).append(index)
+        if (own := bucketing(index)) is not None:
+            if (own, size) not in known:
+                known[own, size] = own.size(size)
+            size = known[own, size]
+        found.setdefault(size, []).append(index)
     return found, unreadable
 
 

@@ -22,7 +22,8 @@ PLACES = 20
 MEAN_APART = 8  # root of the mean square
 MOST_APART = 28  # at any place, in any channel
 ROOM = 4_000_000  # pairs that are compared at a time
-FAULTS = ("unreadable", "too small", "near-duplicate", "no caption")  # for which a picture leaves the clean list
+# For which a picture leaves the clean list.
+FAULTS = ("unreadable", "too small", "near-duplicate", "no caption", "unreadable caption")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Report:
 
 def check_dataset(
     dataset: Dataset,
-    texts: Sequence[str | None],
+    texts: Sequence[str | InputError | None],
     bucketing: Bucketing,
     *,
     least: int,
@@ -67,7 +68,8 @@ def check_dataset(
 ) -> Report:
     """Read every picture once.
 
-    `texts`: the caption of each picture, None where it has none. `least`: pixels that the shorter side must have.
+    `texts`: the caption of each picture, None where it has none, an error where it cannot be read. `least`: pixels that
+    the shorter side must have.
     `caption_fault` says what is wrong with a caption, by a model's tokenizer say.
     """
     report, thumbnails, names = Report(), [], []
@@ -91,8 +93,10 @@ def check_dataset(
         size = Size(*image.shape[:2])
         if min(size.height, size.width) < least:
             note(name, "too small", f"{size} pixels, at least {least} a side expected")
-        if not text or not text.strip():
-            missing = "neither a text file beside it nor a row of a table"
+        if isinstance(text, InputError):
+            note(name, "unreadable caption", str(text))
+        elif not text or not text.strip():
+            missing = "neither a text file beside it nor a caption in a table"
             note(name, "no caption", missing if text is None else "its caption is empty")
         elif (fault := caption_fault(text)) is not None:
             note(name, "caption", fault)

@@ -9,28 +9,44 @@ from typing import Any
 
 from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json, real
+from darkroom.types import Size
 
-__all__ = ["CocoBoxes", "read_coco"]
+__all__ = ["CocoBoxes", "Listed", "alike", "read_coco"]
 
 LEAST_AREA = 1e-4  # of the picture: smaller objects cannot be seen (papers D.2)
 
 MAX_BYTES = 4 << 30  # COCO's own has half a gigabyte
 MAX_SIDE = 1 << 30  # pixels
 
-Box = tuple[int, float, float, float, float]
+Box = tuple[int, float, float, float, float, bool]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the file says of one picture."""
+
+    size: Size
+    boxes: tuple[Box, ...]  # class, x0, y0, x1, y1 in shares of the picture, whether it is a group (COCO's crowds)
 
 
 @dataclass(frozen=True)
 class CocoBoxes:
-    """`labels`: the names of the classes, numbered from 0 in the order of their numbers in the file. `boxes`: (class,
-    x0, y0, x1, y1) in shares of the picture, by the picture's `file_name`."""
+    """`labels`: the names of the classes, numbered from 0 in the order of their numbers in the file. `pictures`: by
+    their `file_name`."""
 
     labels: tuple[str, ...]
-    boxes: Mapping[str, tuple[Box, ...]]
+    pictures: Mapping[str, Listed]
 
-    def of(self, name: str) -> tuple[Box, ...] | None:
-        """Those of the picture `name`, which may stand in a folder below; None where the file knows it not."""
-        return self.boxes.get(name, self.boxes.get(name.rpartition("/")[2]))
+    def of(self, name: str) -> Listed | None:
+        """The picture `name`, which may stand in a folder below; None where the file knows it not."""
+        return self.pictures.get(name, self.pictures.get(name.rpartition("/")[2]))
+
+
+def alike(a: Size, b: Size) -> bool:
+    """Whether two sizes have one shape, so that shares of one are shares of the other: a side of b is at most a pixel
+    away from that of `a` scaled to it, or a hundredth."""
+    expected = a.width * b.height / a.height
+    return abs(expected - b.width) <= max(1.0, a.width / a.height, 0.01 * b.width)
 
 
 def read_coco(path: Path) -> CocoBoxes:
@@ -46,10 +62,10 @@ def read_coco(path: Path) -> CocoBoxes:
             raise InputError(f"{where} is of a picture or a category that the file does not list")
         box = _shares(entry.get("bbox"), _size(image, path), where)
         if (box[2] - box[0]) * (box[3] - box[1]) >= LEAST_AREA:
-            found[entry["image_id"]].append((numbers[label], *box))
-    names = {number: str(image.get("file_name")) for number, image in images.items()}
+            found[entry["image_id"]].append((numbers[label], *box, bool(entry.get("iscrowd"))))
     labels = tuple(str(categories[number].get("name", number)) for number in sorted(categories))
-    return CocoBoxes(labels, {names[number]: tuple(boxes) for number, boxes in found.items()})
+    listed = {n: Listed(Size(*_size(image, path)[::-1]), tuple(found[n])) for n, image in images.items()}
+    return CocoBoxes(labels, {str(images[n].get("file_name")): pictures for n, pictures in listed.items()})
 
 
 def _entries(data: Mapping[str, Any], key: str, path: Path) -> list[Mapping[str, Any]]:

@@ -62,11 +62,15 @@ def captions_of(dataset: Dataset, index: int) -> Sequence[str]:
 class Joined:
     """Several datasets as one, each picture as often in an epoch as its dataset's `repeats` say.
 
-    `weights` multiply the losses of a dataset's pictures (prior preservation). Without any dataset it is empty.
+    `weights` multiply the losses of a dataset's pictures (prior preservation). `labels` stand before the names of a
+    dataset's pictures, so that those of several folders are told apart. Without any dataset it is empty.
     """
 
-    def __init__(self, parts: Sequence[Dataset], repeats: Sequence[int], weights: Sequence[float]) -> None:
+    def __init__(
+        self, parts: Sequence[Dataset], repeats: Sequence[int], weights: Sequence[float], labels: Sequence[str] = ()
+    ) -> None:
         self.parts, self.repeats, self.weights = list(parts), list(repeats), list(weights)
+        self.labels = list(labels) or [""] * len(self.parts)
         self.counts = [len(p) for p in self.parts]
         totals = (n * r for n, r in zip(self.counts, repeats, strict=True))
         self.starts = list(itertools.accumulate(totals, initial=0))
@@ -81,9 +85,13 @@ class Joined:
         part = bisect.bisect_right(self.starts, index) - 1
         return part, (index - self.starts[part]) % self.counts[part]
 
+    def part(self, index: int) -> int:
+        """The number of the dataset that the picture is from."""
+        return self._find(index)[0]
+
     def name(self, index: int) -> str:
         part, number = self._find(index)
-        return self.parts[part].name(number)
+        return f"{self.labels[part]}{self.parts[part].name(number)}"
 
     def size(self, index: int) -> Size:
         part, number = self._find(index)

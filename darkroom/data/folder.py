@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
-from darkroom.data.coco import read_coco
-from darkroom.data.metadata import FILE_COLUMN, find_table, read_table
+from darkroom.data.coco import alike, read_coco
+from darkroom.data.folder_files import folder_files, plain
+from darkroom.data.metadata import FILE_COLUMN
 from darkroom.errors import InputError, printable, require
 from darkroom.input_file import read_text
 from darkroom.json_file import real
@@ -35,7 +37,8 @@ class FolderConfig:
     """Pictures in `path` and below, in the order of their names.
 
     The caption of a picture is its twin's (`cat.txt` or `cat.caption` beside `cat.jpg`), else its row's in a table
-    `metadata.jsonl`, `.csv` or `.parquet`, else `caption`. Maps lie in folders of their own under the picture's name.
+    `metadata.jsonl`, `.csv` or `.parquet` in its folder or one above it, else `caption`. Maps lie in folders of their
+    own under the picture's name.
     """
 
     path: Path
@@ -69,20 +72,26 @@ class Folder:
 
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
-        self.names = _pictures(config, _map_folders(config))
+        self.files = folder_files(config.path, _twin_endings(config), _map_folders(config))
+        self.names = list(self.files.pictures)
         if config.list is not None:
             self.names = _listed(config.list, self.names)
         if not self.names:
             raise InputError(f"{config.path} holds no pictures ({', '.join(ENDINGS)})")
-        self.rows = self._table()
-        self.texts = [self._text(name) for name in self.names]
+        self.rows = self.files.rows()
+        self._check_columns()
+        self.caption_faults: dict[int, InputError] = {}
+        self.texts = self._texts()
         self.classes, self.labels = self._classes()
         self.scores = self._scores()
         self.boxes = self._boxes()
         self._check_maps()
 
     def require_captions(self) -> None:
-        """`InputError` if pictures have no caption."""
+        """`InputError` if pictures have no caption, or one that cannot be read."""
+        if self.caption_faults:
+            first, *more = self.caption_faults.values()
+            raise InputError(f"{first}; {len(more)} more captions cannot be read" if more else str(first))
         missing = [name for name, text in zip(self.names, self.texts) if text is None]
         if missing:
             columns = sorted({str(c) for row in self.rows.values() for c in row} - {FILE_COLUMN})
@@ -167,35 +176,50 @@ class Folder:
             raise InputError(f"one picture expected for {name} in {folder}, there is {which}")
         return found[0]
 
-    def _table(self) -> Mapping[str, Mapping[str, Any]]:
-        path = find_table(self.config.path)
-        if path is None:
-            for column in _columns(self.config):
-                raise InputError(f"{self.config.path} has no table with the column {column!r}")
-            return {}
-        rows = read_table(path)
-        absent = [name for name in rows if not os.path.isfile(self.config.path / name)]  # names may be too long for one
-        if absent:
-            raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
-        columns = sorted({str(c) for row in rows.values() for c in row})
+    def _check_columns(self) -> None:
+        """`InputError` for columns that no table has."""
+        columns = sorted({str(c) for row in self.rows.values() for c in row})
         for column in _columns(self.config):
+            if not self.files.tables:
+                raise InputError(f"{self.config.path} has no table with the column {column!r}")
             if column not in columns:
-                raise InputError(f"{path} has no column {column!r}; known are: {', '.join(nearest(column, columns))}")
-        return rows
+                where = self.files.tables[0] if len(self.files.tables) == 1 else f"no table in {self.config.path}"
+                known = ", ".join(nearest(column, columns))
+                raise InputError(f"{where} has no column {column!r}; known are: {known}")
 
-    def _text(self, name: str) -> str | None:
-        picture = self.config.path / name
-        twins = [t for ending in _twin_endings(self.config) if os.path.isfile(t := picture.with_suffix(ending))]
+    def _texts(self) -> list[str | None]:
+        """The text of each picture, None where it has none; what is wrong with others is kept in `caption_faults`."""
+        stems = Counter(plain(name.rpartition(".")[0]) for name in self.files.pictures)
+        found: list[str | None] = []
+        for index, name in enumerate(self.names):
+            try:
+                found.append(self._text(name, alone=stems[plain(name.rpartition(".")[0])] == 1))
+            except InputError as error:
+                found.append(None)
+                self.caption_faults[index] = error
+        return found
+
+    def _text(self, name: str, *, alone: bool) -> str | None:
+        """`alone`: no other picture has its name but for the ending."""
+        twins = self.files.twins(name, _twin_endings(self.config))
+        if twins and not alone:
+            stem = plain(name.rpartition(".")[0])
+            same = " and ".join(p for p in self.files.pictures if plain(p.rpartition(".")[0]) == stem)
+            raise InputError(f"{same} in {self.config.path} share one caption file: rename one of them")
         if len(twins) > 1:
-            raise InputError(f"{name} has two captions: {twins[0].name} and {twins[1].name}")
+            both = " and ".join(t.rpartition("/")[2] for t in twins)
+            raise InputError(f"{name} has two captions: {both}; data.caption_extension says which counts")
         if twins:
-            return read_text(twins[0], MAX_CAPTION)
-        row = self.rows.get(name, {})
+            return read_text(self.config.path / twins[0], MAX_CAPTION)
+        row = self._row(name)
         column = self.config.caption_column or next((c for c in CAPTION_COLUMNS if c in row), None)
         text = None if column is None else row.get(column)
         if text is not None and not isinstance(text, str):
             raise InputError(f"the {column} of {name} is {text!r}, a text expected")
         return self.config.caption if text is None else text
+
+    def _row(self, name: str) -> Mapping[str, Any]:
+        return self.rows.get(plain(name), {})
 
     def _classes(self) -> tuple[tuple[str, ...], list[int] | None]:
         """Names of the classes, and each picture's number; none where the pictures have no classes."""
@@ -203,7 +227,7 @@ class Folder:
         if config.folder_classes:
             found = [name.partition("/")[0] if "/" in name else None for name in self.names]
         elif config.class_column is not None:
-            found = [self.rows.get(name, {}).get(config.class_column) for name in self.names]
+            found = [self._row(name).get(config.class_column) for name in self.names]
         else:
             return (), None
         for name, label in zip(self.names, found):
@@ -219,7 +243,7 @@ class Folder:
         column = self.config.aesthetic_column
         if column is None:
             return None
-        found = [real(self.rows.get(name, {}).get(column)) for name in self.names]
+        found = [real(self._row(name).get(column)) for name in self.names]
         if None in found:
             raise InputError(f"the {column} of {self.names[found.index(None)]} is no number")
         return [float(score or 0) for score in found]
@@ -231,10 +255,19 @@ class Folder:
             return None
         annotations = read_coco(path)
         found = [annotations.of(name) for name in self.names]
-        absent = [name for name, boxes in zip(self.names, found) if boxes is None]
+        absent = [name for name, listed in zip(self.names, found) if listed is None]
         if absent:
             raise InputError(f"{path} does not list {len(absent)} of the pictures, the first is {absent[0]}")
-        return [boxes or () for boxes in found]
+        for index, listed in enumerate(found):
+            try:
+                size = self.size(index)
+            except InputError:  # such pictures are named and left out when the buckets are filled
+                continue
+            assert listed is not None, "none is absent"
+            if not alike(listed.size, size):
+                told = f"the boxes of {self.names[index]} are of a picture of {listed.size} pixels, it has {size}"
+                raise InputError(f"{path}: {told}: the same shape expected")
+        return [listed.boxes if listed is not None else () for listed in found]
 
 
 def _require_size(key: str, name: str, found: Size, size: Size) -> None:
@@ -257,21 +290,6 @@ def _twin_endings(config: FolderConfig) -> tuple[str, ...]:
     return TWINS if config.caption_extension is None else (f".{config.caption_extension.lstrip('.')}",)
 
 
-def _pictures(config: FolderConfig, passed_over: set[str]) -> list[str]:
-    """Names of the pictures in the folder and below, hidden files aside; two that share a twin are refused."""
-    folder = config.path
-    if not os.path.isdir(folder):
-        raise InputError(f"there is no folder {folder}")
-    names = sorted(p.relative_to(folder).as_posix() for p in _walk(folder, passed_over))
-    stems: dict[str, str] = {}
-    for name in names:
-        stem = name.rpartition(".")[0]
-        if stem in stems and any(os.path.isfile(folder / f"{stem}{t}") for t in _twin_endings(config)):
-            raise InputError(f"{stems[stem]} and {name} in {folder} share one caption file: rename one of them")
-        stems[stem] = name
-    return names
-
-
 def _listed(path: Path, names: list[str]) -> list[str]:
     """Those of `names` that the file at `path` lists."""
     listed = {line.strip() for line in read_text(path).splitlines() if line.strip()}
@@ -279,16 +297,3 @@ def _listed(path: Path, names: list[str]) -> list[str]:
     if absent:
         raise InputError(f"{path} lists {len(absent)} pictures that are not there, the first is {absent[0]}")
     return [name for name in names if name in listed]
-
-
-def _walk(folder: Path, passed_over: set[str]) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, onerror=_refuse):
-        here = Path(root)
-        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in passed_over]
-        for file in files:
-            if not file.startswith(".") and Path(file).suffix.lower() in ENDINGS:
-                yield here / file
-
-
-def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None

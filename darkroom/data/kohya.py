@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from darkroom.config import from_dict, from_plain, read_toml
-from darkroom.data.buckets import BucketConfig
+from darkroom.data.buckets import BucketConfig, Buckets
 from darkroom.data.captions import CaptionConfig
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.errors import InputError, require
 from darkroom.input_file import entries
+from darkroom.pictures.reading import ENDINGS
 from darkroom.registry import nearest
 
 __all__ = ["KohyaConfig", "kohya_buckets", "open_kohya"]
@@ -64,28 +65,34 @@ def open_kohya(config: KohyaConfig, *, once: bool = False) -> Joined:
         return _folders(config, once)
     subsets = _subsets(config.path)
     parts = [Folder(_folder(config.path, s)) for s in subsets]
+    labels = [f"{s['image_dir']}/" for s in subsets]
     if once:
-        return Joined(parts, [1] * len(parts), [1.0] * len(parts))
+        return Joined(parts, [1] * len(parts), [1.0] * len(parts), labels)
     for part in parts:
         part.require_captions()
     weighed = [_weighed(config.path, s) for s in subsets]
-    return Joined(parts, [repeats for repeats, _ in weighed], [weight for _, weight in weighed])
+    return Joined(parts, [repeats for repeats, _ in weighed], [weight for _, weight in weighed], labels)
 
 
-def kohya_buckets(path: Path) -> BucketConfig | None:
-    """The buckets that a TOML file asks for; None for folders, which say nothing of sizes."""
+def kohya_buckets(path: Path) -> Buckets:
+    """The buckets that a TOML file asks for, of each subset its own unless all agree; None for folders, which say
+    nothing of sizes."""
     if os.path.isdir(path):
         return None
-    found = {_buckets(path, s) for s in _subsets(path)}
-    if len(found) > 1:
-        keys = ", ".join(BUCKET_KEYS)
-        raise InputError(f"{path}: all datasets must agree in {keys}; train others in a run of their own")
-    return found.pop()
+    found = tuple(_buckets(path, s) for s in _subsets(path))
+    return found[0] if len(set(found)) == 1 else found
 
 
 def _folders(config: KohyaConfig, once: bool) -> Joined:
     parts, repeats = [], []
-    for folder in (p for p in entries(config.path) if os.path.isdir(p) and not p.name.startswith(".")):
+    visible = [p for p in entries(config.path) if not p.name.startswith(".")]
+    loose = [p.name for p in visible if p.suffix.lower() in ENDINGS and os.path.isfile(p)]
+    if loose:
+        raise InputError(
+            f"{config.path} holds {len(loose)} pictures beside its folders N_class, which would not be read, the first "
+            f"is {loose[0]}: move them into such a folder"
+        )
+    for folder in filter(os.path.isdir, visible):
         match = re.fullmatch(r"(\d{1,6})_(.*)", folder.name)
         if match is None or int(match[1]) == 0:
             raise InputError(
@@ -95,7 +102,7 @@ def _folders(config: KohyaConfig, once: bool) -> Joined:
         repeats.append(1 if once else int(match[1]))
     if not parts:
         raise InputError(f"{config.path} holds no folders named as N_class, such as 10_cat")
-    return Joined(parts, repeats, [1.0] * len(parts))
+    return Joined(parts, repeats, [1.0] * len(parts), [f"{part.config.path.name}/" for part in parts])
 
 
 def _subsets(path: Path) -> list[dict[str, Any]]:
@@ -143,11 +150,12 @@ def _weighed(path: Path, subset: Mapping[str, Any]) -> tuple[int, float]:
 
 def _buckets(path: Path, subset: Mapping[str, Any]) -> BucketConfig:
     resolution = subset.get("resolution")
-    sides = resolution if isinstance(resolution, list) else [resolution, resolution]
-    if len(sides) != 2 or not all(isinstance(s, int) for s in sides) or sides[0] != sides[1]:
+    sides = resolution if isinstance(resolution, list) and len(resolution) == 2 else [resolution, resolution]
+    side = sides[0]
+    if not isinstance(side, int) or sides[1] != side:
         raise InputError(f"{path}: resolution is {resolution!r}, a side in pixels or two equal ones expected")
     settings = {
-        "resolution": sides[0],
+        "resolution": side,
         "step": 8,
         "crop": "random" if subset.get("random_crop") else "center",
         "flip": subset.get("flip_aug", False),
@@ -156,8 +164,8 @@ def _buckets(path: Path, subset: Mapping[str, Any]) -> BucketConfig:
         settings |= {
             "shapes": "aspect",
             "step": subset.get("bucket_reso_steps", 64),
-            "shortest": subset.get("min_bucket_reso", 256),
-            "longest": subset.get("max_bucket_reso", 1024),
+            "shortest": subset.get("min_bucket_reso", min(256, side)),
+            "longest": subset.get("max_bucket_reso", max(1024, side)),
             "upscale": not subset.get("bucket_no_upscale", False),
         }
     return from_dict(BucketConfig, settings, str(path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,16 @@ from darkroom.errors import InputError
 from darkroom.input_file import read_text
 from darkroom.registry import nearest
 
-__all__ = ["FILE_COLUMN", "TABLES", "find_table", "read_table"]
+__all__ = ["FILE_COLUMN", "is_table", "read_table"]
 
 FILE_COLUMN = "file_name"  # Hugging Face's imagefolder
 MAX_BYTES = 1 << 30  # of a table; a few hundred for a picture
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
-def find_table(folder: Path) -> Path | None:
-    """The table in `folder`; `InputError` if there are several."""
-    found = [folder / name for name in TABLES if os.path.isfile(folder / name)]
-    if len(found) > 1:
-        raise InputError(f"{folder} holds {' and '.join(p.name for p in found)}: one table expected")
-    return found[0] if found else None
+def is_table(path: Path) -> bool:
+    """Whether the file at `path` is called as such tables are."""
+    return path.name.lower() in TABLES
 
 
 def read_table(path: Path) -> dict[str, Mapping[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkroom.data.buckets import BucketConfig, Bucketing, fill_buckets
+from darkroom.data.buckets import Buckets, bucketings, fill_buckets
 from darkroom.data.dataset import Dataset
 from darkroom.data.order import Order, Place
 from darkroom.errors import InputError
@@ -39,14 +39,14 @@ class Reader:
     def __init__(
         self,
         dataset: Dataset,
-        buckets: BucketConfig | None,
+        buckets: Buckets,
         batch_size: int,
         seed: int,
         among: Collection[int] | None = None,
     ) -> None:
         self.dataset = dataset
         self.among = range(len(dataset)) if among is None else frozenset(among)
-        self.bucketing = None if buckets is None else Bucketing(buckets)
+        self.bucketing = bucketings(dataset, buckets)
         self.seed = seed
         members, self.unreadable = fill_buckets(dataset, self.bucketing)
         if self.unreadable and not members:
@@ -73,8 +73,8 @@ class Reader:
             except InputError as error:
                 failure = failure or error
                 continue
-            if self.bucketing is not None:
-                sample = self.bucketing.fit(sample, place.size, place.rng(self.seed + 1))
+            if (bucketing := self.bucketing(index)) is not None:
+                sample = bucketing.fit(sample, place.size, place.rng(self.seed + 1))
             self._note(place, index, sample, failure)
             return sample
         assert failure is not None, "a bucket is not empty"

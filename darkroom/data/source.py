@@ -120,13 +120,13 @@ class PictureBook:
         return given
 
 
-def boxes_of(scene: Scene) -> tuple[tuple[int, float, float, float, float], ...]:
-    """The things of `scene`, the farthest first: number of the kind in `KIND_NAMES`, x0, y0, x1, y1."""
+def boxes_of(scene: Scene) -> tuple[tuple[int, float, float, float, float, bool], ...]:
+    """The things of `scene`, the farthest first: number of the kind in `KIND_NAMES`, x0, y0, x1, y1, and no group."""
     found = []
     for thing in scene.things:
         box = thing.box
-        corners = (min(max(v, 0.0), 1.0) for v in (box.left, box.top, box.right, box.bottom))
-        found.append((KIND_NAMES.index(thing.kind), *corners))
+        x0, y0, x1, y1 = (min(max(v, 0.0), 1.0) for v in (box.left, box.top, box.right, box.bottom))
+        found.append((KIND_NAMES.index(thing.kind), x0, y0, x1, y1, False))
     return tuple(found)
 
 

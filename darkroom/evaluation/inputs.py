@@ -172,7 +172,7 @@ def _placed(
                     for d in seen.things
                 )
                 for seen, scene in zip(found, world.scenes)
-                for label, x0, y0, x1, y1 in boxes_of(scene)
+                for label, x0, y0, x1, y1, _ in boxes_of(scene)
             ]
         )
 
@@ -268,7 +268,7 @@ def _outlined(scene: Scene, size: Size) -> np.ndarray:
     """The boxes of `scene` with their kinds."""
     image = Image.new("RGB", (size.width, size.height), "white")
     draw = ImageDraw.Draw(image)
-    for label, x0, y0, x1, y1 in boxes_of(scene):
+    for label, x0, y0, x1, y1, _ in boxes_of(scene):
         corners = (x0 * size.width, y0 * size.height, x1 * size.width - 1, y1 * size.height - 1)
         draw.rectangle(corners, outline="black")
         draw.text((corners[0] + 2, corners[1] + 1), KIND_NAMES[label], "black")

@@ -58,7 +58,8 @@ def open_pictures(path: Path) -> PictureSet:
     """A folder of pictures, with captions or without, or any other data set that training reads."""
     if not os.path.exists(path):
         raise InputError(f"there is no folder of pictures {path}")
-    return PictureSet(path, *open_unchecked(path))
+    dataset, texts = open_unchecked(path)
+    return PictureSet(path, dataset, [text if isinstance(text, str) else None for text in texts])
 
 
 def default_cache() -> Path:

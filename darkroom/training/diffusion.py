@@ -42,7 +42,7 @@ from darkroom.training.log_variance import LogVariance
 from darkroom.training.model_ref import FRESH, let_learn, load_model_ref, require_known, system_of
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.prior import PriorConfig, with_prior
-from darkroom.training.recipe_data import buckets_of, check_sizes, open_readers
+from darkroom.training.recipe_data import buckets_of, check_cached_crops, check_sizes, open_readers
 from darkroom.training.retarget import changed_system, frozen_keys, trained_as, with_frozen_networks
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.sample_metrics import MetricsConfig, SampleSet
@@ -100,8 +100,7 @@ class DiffusionRecipe:
         require(0 <= self.things_weight < math.inf, "things_weight", self.things_weight, "a number from 0 up")
         scenes = isinstance(self.data, PictureBookConfig)
         require(scenes or not self.things_weight, "things_weight", self.things_weight, "0 for data other than scenes")
-        if self.latent_cache is not None and self.buckets is not None:
-            require(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
+        check_cached_crops(self.latent_cache, self.data, self.buckets)
         if self.text_cache is not None:
             learns = self.embedding is not None or (self.adapter is not None and self.adapter.text)
             require(not learns, "text_cache", "given", "nothing where the text encoder learns")

@@ -18,10 +18,20 @@ from darkroom.errors import InputError, require
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.nn.lean import make_lean
 from darkroom.systems.build import LatentDiffusion, build
+from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import System
 from darkroom.systems.system_file import find_system
 
-__all__ = ["FRESH", "let_learn", "load_model_ref", "read_first_stage", "require_known", "system_of"]
+__all__ = [
+    "FRESH",
+    "around_first_stage",
+    "is_exported",
+    "let_learn",
+    "load_model_ref",
+    "read_first_stage",
+    "require_known",
+    "system_of",
+]
 
 FRESH = ":fresh"
 
@@ -65,7 +75,7 @@ def let_learn(model: LatentDiffusion) -> LatentDiffusion:
 def _first_stage(name: str, system: System) -> Autoencoder:
     """`InputError` if its latents are not what `system` denoises."""
     path = Path(name)
-    if not _is_exported(path):
+    if not is_exported(path):
         return load_first_stage(name, system.autoencoder, torch.float32)
     config, state = read_network(path, AutoencoderConfig)
     for key in ("factor", "latent_channels"):
@@ -79,13 +89,23 @@ def _first_stage(name: str, system: System) -> Autoencoder:
 def read_first_stage(name: str) -> tuple[AutoencoderConfig, dict[str, Tensor]]:
     """The configuration and the float32 state dict of a first stage that a recipe exported, or of that of a model, any
     that `-m` takes. `InputError` naming file and cause."""
-    if _is_exported(Path(name)):
+    if is_exported(Path(name)):
         return read_network(Path(name), AutoencoderConfig)
     stage = load_checkpoint(name, torch.float32).model.autoencoder
     return stage.config, stage.state_dict()
 
 
-def _is_exported(path: Path) -> bool:
+def around_first_stage(path: Path) -> LatentDiffusion:
+    """A model, in float32 on the CPU, whose first stage is the one that a recipe exported to the file at `path`; all
+    else is new and of the picture-book system."""
+    config, state = read_network(path, AutoencoderConfig)
+    model = build(replace(PICTUREBOOK, name=path.stem, autoencoder=config))
+    load_strict(model.autoencoder, state, path)
+    make_lean(model.autoencoder)
+    return model.eval()
+
+
+def is_exported(path: Path) -> bool:
     """Whether the file at `path` is a network that a recipe of this project exported."""
     return os.path.isfile(path) and path.suffix == ".safetensors" and "config" in open_weights(path).metadata
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from darkroom.data.buckets import BucketConfig
+from darkroom.data.buckets import BucketConfig, Buckets
 from darkroom.data.catalog import DatasetConfig, open_dataset
 from darkroom.data.dataset import Dataset
 from darkroom.data.kohya import KohyaConfig, kohya_buckets
@@ -18,10 +19,10 @@ from darkroom.errors import InputError, require
 from darkroom.training.config import LoopConfig
 from darkroom.training.validation import ValidationConfig, held_out
 
-__all__ = ["buckets_of", "check_sizes", "first_pictures", "open_reader", "open_readers"]
+__all__ = ["buckets_of", "check_cached_crops", "check_sizes", "first_pictures", "open_reader", "open_readers"]
 
 
-def buckets_of(data: DatasetConfig, buckets: BucketConfig | None) -> BucketConfig | None:
+def buckets_of(data: DatasetConfig, buckets: Buckets) -> Buckets:
     """The buckets that the recipe names, or that a data set brings along; None where all pictures have one size."""
     if buckets is None and isinstance(data, KohyaConfig):
         buckets = kohya_buckets(data.path)
@@ -33,21 +34,33 @@ def buckets_of(data: DatasetConfig, buckets: BucketConfig | None) -> BucketConfi
     return buckets
 
 
-def check_sizes(data: DatasetConfig, buckets: BucketConfig | None, multiple: int, least: int) -> None:
+def check_sizes(data: DatasetConfig, buckets: Buckets, multiple: int, least: int) -> None:
     """`InputError` unless all sizes are multiples of `multiple` from `least` up."""
     if isinstance(data, PictureBookConfig):
         fits = data.size % multiple == 0 and data.size >= least
         require(fits, "data.size", data.size, f"a multiple of {multiple} from {least} up")
         return
-    if buckets is not None:
-        require(buckets.step % multiple == 0, "buckets.step", buckets.step, f"a multiple of {multiple}")
-        fits = buckets.resolution % multiple == 0 and buckets.resolution >= least
-        require(fits, "buckets.resolution", buckets.resolution, f"a multiple of {multiple} from {least} up")
+    for each in _listed(buckets):
+        require(each.step % multiple == 0, "buckets.step", each.step, f"a multiple of {multiple}")
+        fits = each.resolution % multiple == 0 and each.resolution >= least
+        require(fits, "buckets.resolution", each.resolution, f"a multiple of {multiple} from {least} up")
+
+
+def check_cached_crops(cache: Path | None, data: DatasetConfig, buckets: Buckets) -> None:
+    """`InputError` where latents are kept and pictures are cut elsewhere each time."""
+    if cache is not None:
+        for each in _listed(buckets_of(data, buckets)):
+            require(each.crop == "center", "buckets.crop", each.crop, '"center" beside latent_cache')
+
+
+def _listed(buckets: Buckets) -> Sequence[BucketConfig]:
+    """The one that all pictures share, or those of the parts of the data; none where pictures keep their sizes."""
+    return () if buckets is None else (buckets,) if isinstance(buckets, BucketConfig) else buckets
 
 
 def open_reader(
     data: DatasetConfig,
-    buckets: BucketConfig | None,
+    buckets: Buckets,
     loop: LoopConfig,
     dataset: Dataset | None = None,
     among: Collection[int] | None = None,
@@ -67,7 +80,7 @@ def open_reader(
 
 def open_readers(
     data: DatasetConfig,
-    buckets: BucketConfig | None,
+    buckets: Buckets,
     loop: LoopConfig,
     validation: ValidationConfig | None,
     dataset: Dataset | None = None,

@@ -76,12 +76,14 @@ def test_a_fit_records_what_was_done(crop: str, size: Size) -> None:
 
 
 def test_flipped_and_cut_boxes() -> None:
-    sample = replace(ramp(100, 200), conditions={"boxes": ((3, 0.0, 0.2, 0.5, 0.6), (4, 0.9, 0.0, 1.0, 1.0))})
+    sample = replace(
+        ramp(100, 200), conditions={"boxes": ((3, 0.0, 0.2, 0.5, 0.6, True), (4, 0.9, 0.0, 1.0, 1.0, False))}
+    )
     plain = cover(sample, Size(100, 100))  # columns 50 to 150 are left
     assert plain.crop == (0, 50)
-    assert plain.conditions["boxes"] == ((3, 0.0, 0.2, 0.5, 0.6),)
+    assert plain.conditions["boxes"] == ((3, 0.0, 0.2, 0.5, 0.6, True),)
     mirrored = cover(sample, Size(100, 100), flip=True)
-    assert mirrored.conditions["boxes"] == ((3, 0.5, 0.2, 1.0, 0.6),)
+    assert mirrored.conditions["boxes"] == ((3, 0.5, 0.2, 1.0, 0.6, True),)
     assert np.array_equal(mirrored.image, plain.image[:, ::-1])
     assert mirrored.flipped
     bucketing = Bucketing(BucketConfig(64, flip=True))

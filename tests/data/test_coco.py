@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from darkroom.data.buckets import BucketConfig, Bucketing
-from darkroom.data.coco import read_coco
+from darkroom.data.coco import Listed, alike, read_coco
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.errors import InputError
 from darkroom.types import Size
@@ -23,7 +23,7 @@ TABLE: dict[str, Any] = {
     ],
     "annotations": [
         {"image_id": 5, "category_id": 18, "bbox": [10, 5, 40, 20.0]},
-        {"image_id": 5, "category_id": 3, "bbox": [90, 40, 20, 20]},  # goes beyond the picture
+        {"image_id": 5, "category_id": 3, "bbox": [90, 40, 20, 20], "iscrowd": 1},  # goes beyond the picture
         {"image_id": 5, "category_id": 3, "bbox": [1, 1, 0.1, 0.1]},  # too small to be seen
     ],
     "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
@@ -38,9 +38,19 @@ def write(path: Path, **changes: Any) -> Path:
 def test_boxes_are_shares_and_classes_are_numbered_from_0(tmp_path: Path) -> None:
     found = read_coco(write(tmp_path / "boxes.json"))
     assert found.labels == ("car", "dog")
-    assert found.of("below/a.png") == ((1, 0.1, 0.1, 0.5, 0.5), (0, 0.9, 0.8, 1.0, 1.0))
-    assert found.of("b.png") == ()
+    listed = found.of("below/a.png")
+    assert listed is not None
+    assert listed.boxes == ((1, 0.1, 0.1, 0.5, 0.5, False), (0, 0.9, 0.8, 1.0, 1.0, True))
+    assert found.of("b.png") == Listed(Size(10, 10), ())
     assert found.of("c.png") is None
+
+
+def test_sizes_of_one_shape() -> None:
+    assert alike(Size(427, 640), Size(427, 640))
+    assert alike(Size(427, 640), Size(171, 256))  # made smaller and rounded
+    assert alike(Size(640, 427), Size(512, 342))
+    assert not alike(Size(427, 640), Size(640, 427))  # turned
+    assert not alike(Size(64, 99), Size(64, 80))
 
 
 def test_a_folder_s_boxes_go_with_the_crop(tmp_path: Path) -> None:
@@ -50,8 +60,8 @@ def test_a_folder_s_boxes_go_with_the_crop(tmp_path: Path) -> None:
     folder = Folder(FolderConfig(pictures, caption="", boxes=write(tmp_path / "boxes.json")))
     rng = np.random.default_rng(0)
     sample = Bucketing(BucketConfig(64)).fit(folder.sample(0, rng), Size(64, 64), rng)
-    ((label, *corners),) = sample.conditions["boxes"]  # the car lies where the picture is cut
-    assert label == 1
+    ((label, *corners, group),) = sample.conditions["boxes"]  # the car lies where the picture is cut
+    assert (label, group) == (1, False)
     assert corners == pytest.approx([0.0, 0.1, 0.5, 0.5])
     Image.fromarray(np.zeros((50, 100, 3), np.uint8)).save(pictures / "c.png")
     with pytest.raises(InputError, match=r"boxes.json does not list 1 of the pictures, the first is c.png"):
@@ -75,3 +85,12 @@ def test_a_folder_s_boxes_go_with_the_crop(tmp_path: Path) -> None:
 def test_annotations_that_cannot_be_read(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         read_coco(write(tmp_path / "boxes.json", **changes))
+
+
+def test_boxes_of_a_picture_of_another_shape_are_refused(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.zeros((100, 50, 3), np.uint8)).save(pictures / "a.png")
+    told = r"the boxes of a.png are of a picture of 100x50 pixels, it has 50x100: the same shape expected"
+    with pytest.raises(InputError, match=told):
+        Folder(FolderConfig(pictures, caption="", boxes=write(tmp_path / "boxes.json")))

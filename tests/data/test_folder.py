@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from darkroom.config import from_dict, to_dict
-from darkroom.data.buckets import BucketConfig
+from darkroom.data.buckets import BucketConfig, Bucketing
 from darkroom.data.captions import CaptionConfig
-from darkroom.data.catalog import open_dataset
+from darkroom.data.catalog import open_dataset, open_unchecked
+from darkroom.data.check import check_dataset
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.data.reader import Reader
@@ -141,7 +142,7 @@ def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
         ({"metadata.csv": "file_name,text\na.png\n"}, {}, r"line 2 has another number of columns"),
         ({"metadata.csv": "file_name\nz.png\n"}, {}, r"names 1 files that are not there, the first is z.png"),
         ({"metadata.csv": "file_name\na.png\na.png\n"}, {}, r"line 3: a.png stands there twice"),
-        ({"metadata.jsonl": "{}\n", "metadata.csv": ""}, {}, r"holds metadata.jsonl and metadata.csv: one table"),
+        ({"metadata.jsonl": "{}\n", "metadata.csv": ""}, {}, r"holds metadata.csv and metadata.jsonl: one table"),
         ({"metadata.jsonl": "[1]\n"}, {}, r"metadata.jsonl line 1 is not a JSON object"),
         ({"metadata.jsonl": "{"}, {}, r"metadata.jsonl line 1 is not JSON"),
         ({"metadata.jsonl": '{"file_name": "b.jpg", "text": 3}'}, {}, r"the text of b.jpg is 3, a text expected"),
@@ -197,3 +198,40 @@ def test_several_folders_are_one_with_repeats_and_weights(folder: Path, tmp_path
 def test_the_configuration_reads_back() -> None:
     config = FolderConfig(Path("x"), captions=CaptionConfig(shuffle=True))
     assert from_dict(FolderConfig, to_dict(config)) == config
+
+
+def test_names_that_other_systems_wrote(tmp_path: Path) -> None:
+    picture(tmp_path / "A.PNG")
+    (tmp_path / "A.TXT").write_text("capitals")
+    picture(tmp_path / "e\u0301te\u0301.png")  # accents apart, as macOS writes them
+    (tmp_path / "\u00e9t\u00e9.txt").write_text("accents")
+    picture(tmp_path / "a\u0300.png")
+    (tmp_path / "METADATA.CSV").write_text("file_name,text\n\u00e0.png,row\n", encoding="utf-8")
+    data = Folder(FolderConfig(tmp_path))
+    assert {data.name(i): data.texts[i] for i in range(3)} == {
+        "A.PNG": "capitals", "a\u0300.png": "row", "e\u0301te\u0301.png": "accents",
+    }  # fmt: skip
+
+
+def test_tables_in_folders_below(folder: Path) -> None:
+    (folder / "metadata.csv").write_text("file_name,text\na.png,above\nb.jpg,b\n")
+    (folder / "sub" / "metadata.jsonl").write_text('{"file_name": "c.webp", "text": "below"}\n')
+    assert Folder(FolderConfig(folder)).texts == ["above", "b", "below"]
+    (folder / "metadata.csv").write_text("file_name,text\na.png,above\nb.jpg,b\nsub/c.webp,twice\n")
+    with pytest.raises(InputError, match=r"sub/c.webp stands in .*sub/metadata.jsonl and in a table of a folder above"):
+        Folder(FolderConfig(folder))
+
+
+def test_captions_that_cannot_be_read_are_found_one_by_one(folder: Path) -> None:
+    (folder / "a.txt").write_bytes("fraîche".encode("latin-1"))
+    (folder / "b.txt").write_text("b")
+    (folder / "b.caption").write_text("b")
+    (folder / "sub" / "c.txt").write_text("c")
+    dataset, texts = open_unchecked(folder)
+    report = check_dataset(dataset, texts, Bucketing(BucketConfig(64)), least=4)
+    found = {f.name: f.detail for f in report.findings if f.fault == "unreadable caption"}
+    assert set(found) == {"a.png", "b.jpg"}
+    assert "is not UTF-8 text" in found["a.png"]
+    assert not {"a.png", "b.jpg"} & set(report.clean)
+    with pytest.raises(InputError, match=r"a.txt is not UTF-8 text \(byte 3\); 1 more captions cannot be read"):
+        open_dataset(FolderConfig(folder))

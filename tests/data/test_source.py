@@ -58,7 +58,7 @@ def test_a_sample_tells_what_is_where() -> None:
         truth, given = ground_truth(scene, 64, 64), sample.conditions
         assert [KIND_NAMES[b[0]] for b in given["boxes"]] == [t.kind for t in scene.things]
         assert KIND_NAMES[given["class"]] == scene.things[-1].kind
-        for (_, x0, y0, x1, _), thing in zip(given["boxes"], scene.things):
+        for (_, x0, y0, x1, *_), thing in zip(given["boxes"], scene.things):
             assert 0 <= x0 < x1 <= 1
             assert (x0, y0) == pytest.approx((max(thing.box.left, 0), max(thing.box.top, 0)))
         assert np.array_equal(given["segmentation"], truth.semantic)

@@ -37,7 +37,7 @@ from darkroom.training.drawn_prompts import draw_prompts
 from darkroom.training.latent_rows import LatentBatch, LatentRows
 from darkroom.training.model_ref import load_model_ref, require_known, system_of
 from darkroom.training.objective import StepContext
-from darkroom.training.recipe_data import buckets_of, check_sizes, open_readers
+from darkroom.training.recipe_data import buckets_of, check_cached_crops, check_sizes, open_readers
 from darkroom.training.run_folder import natural_precision
 from darkroom.training.sample_metrics import MetricsConfig, SampleSet
 from darkroom.training.validation import Validation, ValidationConfig, even_shares, fixed_batches
@@ -82,8 +82,7 @@ class DistillationRecipe:
         fits = not shares or (len(shares) == len(self.times) and min(shares) >= 0 and 0 < sum(shares) < math.inf)
         require(fits, "time_shares", list(shares), "one share from 0 up for each of times")
         require(self.decode_rows is None or self.decode_rows >= 1, "decode_rows", self.decode_rows, "at least 1")
-        if self.latent_cache is not None and self.buckets is not None:
-            require(self.buckets.crop == "center", "buckets.crop", self.buckets.crop, '"center" beside latent_cache')
+        check_cached_crops(self.latent_cache, self.data, self.buckets)
         buckets_of(self.data, self.buckets)
         if (system := system_of(self.model)) is not None:
             check_sizes(self.data, self.buckets, side_step(system), side_step(system))

@@ -1,0 +1,88 @@
+"""What lies in a folder of training pictures and below: pictures, texts beside them, tables about them."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darkroom.data.metadata import is_table, read_table
+from darkroom.errors import InputError
+from darkroom.pictures.reading import ENDINGS
+
+__all__ = ["FolderFiles", "folder_files", "plain"]
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """Names are relative to the folder, with `/` between their parts; those of a key are `plain`."""
+
+    folder: Path
+    pictures: tuple[str, ...]  # in the order of their names
+    texts: Mapping[str, tuple[str, ...]]  # texts by what they would be called if their ending were in small letters
+    tables: tuple[Path, ...]
+
+    def twins(self, picture: str, endings: Collection[str]) -> list[str]:
+        """The texts that belong to `picture`: of its name, but for the ending."""
+        stem = plain(picture.rpartition(".")[0])
+        return [text for ending in endings for text in self.texts.get(f"{stem}{ending.lower()}", ())]
+
+    def rows(self) -> dict[str, Mapping[str, Any]]:
+        """The rows of all tables by the picture that they are about; each names it relative to its own folder.
+        `InputError` for files that are not there, and for those with several rows."""
+        found: dict[str, Mapping[str, Any]] = {}
+        pictures = {plain(name) for name in self.pictures}
+        for path in self.tables:
+            below = path.parent.relative_to(self.folder)
+            own = {plain((below / name).as_posix()): row for name, row in read_table(path).items()}
+            absent = [name for name in own if name not in pictures and not os.path.isfile(self.folder / name)]
+            if absent:
+                raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
+            for name in own.keys() & found.keys():
+                raise InputError(f"{name} stands in {path} and in a table of a folder above it: one row expected")
+            found |= own
+        return found
+
+
+def folder_files(folder: Path, endings: Collection[str], passed_over: Collection[str]) -> FolderFiles:
+    """Of the folder and those below it, hidden ones and those whose real paths are `passed_over` aside. Texts are files
+    with one of `endings`. `InputError` for what is no folder or cannot be read."""
+    if not os.path.isdir(folder):
+        raise InputError(f"there is no folder {folder}")
+    pictures: list[str] = []
+    texts: dict[str, tuple[str, ...]] = {}
+    tables: list[Path] = []
+    small = {ending.lower() for ending in endings}
+    for path in _walk(folder, passed_over):
+        name, ending = path.relative_to(folder).as_posix(), path.suffix.lower()
+        if ending in ENDINGS:
+            pictures.append(name)
+        elif is_table(path):
+            tables.append(path)
+        for text in small:
+            if path.name.lower().endswith(text):
+                key = plain(name[: len(name) - len(text)]) + text
+                texts[key] = (*texts.get(key, ()), name)
+    for path in tables:
+        if len(beside := [p.name for p in tables if p.parent == path.parent]) > 1:
+            raise InputError(f"{path.parent} holds {' and '.join(sorted(beside))}: one table expected")
+    return FolderFiles(folder, tuple(sorted(pictures)), texts, tuple(sorted(tables)))
+
+
+def plain(name: str) -> str:
+    """`name` with accents as one character each: some systems write them apart, and texts and tables otherwise."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _walk(folder: Path, passed_over: Collection[str]) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, onerror=_refuse):
+        here = Path(root)
+        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in passed_over]
+        yield from (here / file for file in files if not file.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
