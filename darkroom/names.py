@@ -13,9 +13,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from darkroom.registry import Registry
+from darkroom.registry import Registry, plain_spelling
 
-__all__ = ["names_of", "recipe_keys_text", "split_name", "table"]
+__all__ = ["names_of", "recipe_keys_text", "sampler_spelling", "split_name", "table"]
+
+MAX_WORDS = 4  # of a schedule's name
 
 
 @cache
@@ -32,15 +34,25 @@ def recipe_keys_text() -> str:
 @cache
 def names_of(sort: str) -> Registry[str]:
     """The names of a sort (sampler, schedule, seed mode, prompt syntax, prediction, system …), looked up as there."""
-    names: Registry[str] = Registry(sort)
+    names: Registry[str] = Registry(sort, sampler_spelling if sort == "sampler" else plain_spelling)
     for name, aliases in table()["names"][sort].items():
         names.add(name, name, *aliases)
     return names
 
 
+def sampler_spelling(name: str) -> str:
+    """One spelling of what tools write unlike: "DPM++ 2S a", `dpmpp_2s_ancestral`, `dpm++2s_a` and `k_dpmpp_2s_a`, and
+    `EulerAncestralDiscreteScheduler`, the name of a class of Diffusers."""
+    text = plain_spelling(name).replace("++", "pp").replace("ancestral", "a")
+    text = re.sub(r"^k-?(?=dpm|euler|heun|lms)", "", text)  # of k-diffusion
+    return re.sub(r"-gpu$|(discrete)?scheduler$|-", "", text)
+
+
 def split_name(name: str) -> tuple[str, str | None]:
-    """Old A1111 names carry the schedule at their end: "DPM++ 2M Karras" and "k_dpmpp_2m_ka" are 2M and karras."""
-    found = re.fullmatch(r"(.*\S)(?:[ _]+(karras|exponential|polyexponential)|_(ka))", name.strip(), re.I | re.S)
-    if found is None:
-        return name.strip(), None
-    return found[1].rstrip(" _"), (found[2] or "karras").lower()
+    """(The sampler, the schedule that tools write behind it): "DPM++ 2M Karras", `k_dpmpp_2m_ka`, `ddim_trailing`."""
+    text = name.strip()
+    if text not in names_of("sampler"):
+        for gap in list(re.finditer(r"[\s_-]+", text))[-MAX_WORDS:]:
+            if text[gap.end() :] in names_of("schedule"):
+                return text[: gap.start()], names_of("schedule").name(text[gap.end() :])
+    return text, None

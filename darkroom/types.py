@@ -133,6 +133,10 @@ class ControlUnit:
     encoder: str | None = None  # of an IP-Adapter: its image encoder; None: it is looked for beside the adapter
     image_path: str | None = None  # the file of `image`, for records
 
+    def acts(self, step: int, total: int) -> bool:
+        """Whether it gives anything in `step` of the `total` that are run, as Diffusers counts."""
+        return step / total >= self.start and (step + 1) / total <= self.end
+
 
 @dataclass(frozen=True)
 class Request:

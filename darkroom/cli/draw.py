@@ -101,7 +101,7 @@ def _events(requests: list[Request], job: Job, base: LoadedModel, writer: _Write
     folders = (job.folders.loras, job.folders.embeddings, job.folders.controlnet)
     pipeline = Pipeline(base.model, *folders)
     plans = [pipeline.planned(request) for request in requests]
-    for remark in dict.fromkeys(remark for p in plans for remark in (*p.remarks, *remarks(p, base.model.system))):
+    for remark in dict.fromkeys(remark for p in plans for remark in remarks(p, base.model.system)):
         print(remark, file=sys.stderr)
     refiner = None
     if job.additions.refiner is not None:

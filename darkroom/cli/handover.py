@@ -54,12 +54,15 @@ def hand_over(requests: list[Request], job: Job, began: float) -> bool:
     except OSError:
         return False  # it has just ended
     line.patience = None
-    written, first = 0, job.output.first_number()
+    written, first, remarked = 0, job.output.first_number(), dict[str, None]()
     try:
         for index, (request, id) in enumerate(zip(requests, submitted)):
             done = line.finished(id)
             if done["state"] != "done":
                 raise InputError(done["error"]["message"])
+            for remark in [r for r in done["remarks"] if r not in remarked]:
+                print(remark, file=sys.stderr)
+                remarked[remark] = None
             ending = job.output.ending
             content = line.get(f"/v1/pictures/{done['pictures'][0]['id']}.{ending}")
             print(job.output.place(first + index, len(requests), content, request.seed), flush=True)

@@ -333,7 +333,7 @@ def _aligned(family: str) -> Callable[[DiffusionProcess, int], Tensor]:
 
 for _entry in (
     ScheduleEntry("leading", leading),
-    ScheduleEntry("linspace", linspace, ("uniform", "normal")),
+    ScheduleEntry("linspace", linspace, ("uniform", "normal", "discrete")),
     ScheduleEntry("trailing", trailing),
     ScheduleEntry("sgm_uniform", sgm_uniform),
     ScheduleEntry("legacy_ddpm", legacy_ddpm, ("generative_models",)),
@@ -346,12 +346,12 @@ for _entry in (
     ScheduleEntry("beta", beta, options=BetaOptions),
     ScheduleEntry("turbo", turbo),
     ScheduleEntry("lcm", lcm),
-    ScheduleEntry("karras", karras, options=KarrasOptions),
+    ScheduleEntry("karras", karras, ("ka", "k"), options=KarrasOptions),
     ScheduleEntry("exponential", exponential, options=SpanOptions),
     ScheduleEntry("polyexponential", polyexponential, options=PolyexponentialOptions),
     ScheduleEntry("kl_optimal", kl_optimal, options=SpanOptions),
     ScheduleEntry("vp", vp, options=VpOptions),
-    ScheduleEntry("align_your_steps", _aligned("SD1"), ("align_your_steps_sd1",)),
+    ScheduleEntry("align_your_steps", _aligned("SD1"), ("align_your_steps_sd1", "ays")),
     ScheduleEntry("align_your_steps_sdxl", _aligned("SDXL")),
 ):
     add_schedule(_entry)

@@ -94,10 +94,6 @@ class RunControl:
     features: Control = field(default_factory=Control)  # of the others, made once
     images: Control = field(default_factory=Control)  # of two rows, with the prompt and without it
 
-    def acts(self, step: int, total: int) -> bool:
-        """Whether it gives anything in `step` of the `total` that are run, as Diffusers counts."""
-        return step / total >= self.unit.start and (step + 1) / total <= self.unit.end
-
     def rows(self, guide: Guide) -> list[int]:
         """The rows that a ControlNet is called for: in guess mode, and where it pools, those with the prompt."""
         every = range(guide.rows)

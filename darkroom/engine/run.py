@@ -122,7 +122,7 @@ class Run:
         def estimate(x: Tensor, sigma: Tensor) -> Tensor:
             nonlocal uncond
             guide = guides.at(step, float(sigma))
-            acting = [c for c in controls if c.acts(step - plan.skipped, len(plan.sigmas) - 1)]
+            acting = [c for c in controls if c.unit.acts(step - plan.skipped, len(plan.sigmas) - 1)]
             rows = self.desk.estimate(Ask(model, x, sigma, guide, self.loras, features, controls=acting)).split(1)
             uncond = None if guide.null is None else rows[guide.null]
             return guide.combine(x, sigma, rows)

@@ -106,10 +106,10 @@ def check_controls(units: Sequence[ControlUnit]) -> None:
             HINTS.name(unit.preprocessor)
 
 
-def remarks_on(request: Request, width: int, height: int, lost: Sequence[str]) -> tuple[str, ...]:
+def remarks_on(request: Request, width: int, height: int, steps: int, lost: Sequence[str]) -> tuple[str, ...]:
     """Sentences on what is right but may not be meant, for the user to read before the picture is drawn.
 
-    `width`, `height`: of the picture; `lost`: what of the prompts could not be taken over.
+    `width`, `height`: of the picture; `steps`: that are run; `lost`: what of the prompts could not be taken over.
     """
     remarks = [f"not taken over from the prompt: {thing}" for thing in lost]
     if request.mask is not None and np.shape(request.mask) != np.shape(request.image)[:2]:
@@ -121,6 +121,14 @@ def remarks_on(request: Request, width: int, height: int, lost: Sequence[str]) -
         for unit in request.controls
         if unit.image.shape[1] * height != unit.image.shape[0] * width
     ]
+    for unit in request.controls:
+        name = f"the control {printable(unit.model)}"
+        if unit.weight == 0:
+            remarks.append(f"{name} has weight 0: its picture changes nothing")
+        elif not any(unit.acts(step, steps) for step in range(steps)):
+            remarks.append(
+                f"no whole step of {steps} lies between {unit.start:g} and {unit.end:g}: {name} changes nothing"
+            )
     return tuple(remarks)
 
 

@@ -165,7 +165,7 @@ def plan(request: Request, system: System) -> Plan:
         step=side_step(system),
         strength=strength,
         starts_from_image=starts,
-        remarks=remarks_on(request, width, height, lost),
+        remarks=remarks_on(request, width, height, len(sigmas) - 1, lost),
     )
     return first if request.hires is None else replace(first, second=_second_pass(first, request.hires, process))
 

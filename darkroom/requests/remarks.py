@@ -22,7 +22,9 @@ MANY, NEAR = 150, 3  # known words that are too many to be listed; then so many 
 
 
 def remarks(plan: Plan, system: System) -> Iterator[str]:
-    """Sentences on words of the prompts that the system's text encoder lacks, and on sizes that it was not made for."""
+    """The plan's own remarks; sentences on words that the system's text encoder lacks, and on sizes that it was not
+    made for."""
+    yield from plan.remarks
     said = plan.request.prompt.strip() or plan.request.negative_prompt.strip()
     if said and not any(e.key == "caption" for e in system.embedders):
         yield f"{system.name} reads no prompt: what is said there changes nothing"

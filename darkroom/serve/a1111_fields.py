@@ -13,7 +13,7 @@ from darkroom.errors import InputError, printable
 from darkroom.requests.settings import find_setting
 from darkroom.serve.a1111_controlnet import control_units
 from darkroom.serve.a1111_pictures import covering, inverted
-from darkroom.serve.jobs import Job, PictureRecord
+from darkroom.serve.jobs import Job, PictureRecord, remarks_of
 from darkroom.types import Size
 
 __all__ = ["ImageToImage", "TextToImage", "info"]
@@ -238,5 +238,6 @@ def info(job: Job, pictures: Sequence[PictureRecord], texts: Sequence[str], mode
         "clip_skip": said.get("clip_skip", 1),
         "is_using_inpainting_conditioning": False,
         "version": version,
+        "remarks": remarks_of(pictures),
     }
     return json.dumps(table)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["OVER", "STATES", "Job", "PictureRecord", "State", "Submission", "new_id"]
+__all__ = ["OVER", "STATES", "Job", "PictureRecord", "State", "Submission", "new_id", "remarks_of"]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "cancelled")
@@ -95,7 +95,8 @@ class Job(Submission):
 
 @dataclass(frozen=True)
 class PictureRecord:
-    """A finished picture: number `number` of its job. `request`: the settings that repeat it, gaps filled."""
+    """A finished picture: number `number` of its job. `request`: the settings that repeat it, gaps filled; `remarks`:
+    sentences on what was changed, ignored or may not be meant."""
 
     job: str
     number: int
@@ -106,6 +107,7 @@ class PictureRecord:
     width: int
     height: int
     bytes: int
+    remarks: Sequence[str] = ()
     created: float = field(default_factory=time.time)
 
     @property
@@ -127,5 +129,11 @@ class PictureRecord:
             "width": self.width,
             "height": self.height,
             "bytes": self.bytes,
+            "remarks": list(self.remarks),
             "created": self.created,
         }
+
+
+def remarks_of(pictures: Iterable[PictureRecord]) -> list[str]:
+    """What is to be said of pictures of one job, each sentence once."""
+    return list(dict.fromkeys(remark for picture in pictures for remark in picture.remarks))

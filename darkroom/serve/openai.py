@@ -19,7 +19,7 @@ from starlette.datastructures import UploadFile
 from darkroom.errors import InputError, require
 from darkroom.requests.settings import find_setting
 from darkroom.serve.answers import client_of, drawn, failed, form_bytes, gone, service_of, settings_of
-from darkroom.serve.jobs import Job, PictureRecord, Submission
+from darkroom.serve.jobs import Job, PictureRecord, Submission, remarks_of
 from darkroom.serve.service import Service
 from darkroom.serve.uploads import PICTURES
 
@@ -188,7 +188,9 @@ def _picture(request: Request, service: Service, body: ImageBody, record: Pictur
 
 def _described(body: ImageBody, records: list[PictureRecord]) -> dict[str, Any]:
     size = f"{records[0].width}x{records[0].height}" if records else body.size
-    return {"size": size, "quality": body.quality, "background": "opaque", "output_format": body.output_format}
+    shown = {"size": size, "quality": body.quality, "background": "opaque", "output_format": body.output_format}
+    said = remarks_of(records)
+    return {**shown, "remarks": said} if said else shown
 
 
 def _usage(job: Job, records: list[PictureRecord]) -> dict[str, Any]:

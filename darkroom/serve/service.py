@@ -14,7 +14,7 @@ from darkroom.checkpoints.model_folders import ModelFolders
 from darkroom.errors import InputError, require
 from darkroom.serve.events import Event, Events
 from darkroom.serve.intake import Limits, check_plan, taken_in
-from darkroom.serve.jobs import Job, Submission
+from darkroom.serve.jobs import Job, Submission, remarks_of
 from darkroom.serve.peers import Peers
 from darkroom.serve.residents import Load, Residents, plan_of
 from darkroom.serve.store import open_store
@@ -190,9 +190,16 @@ class Service:
         """A job as JSON: with its position, progress and pictures."""
         order = [] if job.is_over else [j.id for j in self.queue.order()]
         step, steps = self.progress(job.id)
-        pictures = [p.shown() for p in self.store.pictures_of(job.id)]
+        pictures = self.store.pictures_of(job.id)
         position = order.index(job.id) + 1 if job.state == "queued" and job.id in order else None
-        return {**job.shown(), "position": position, "step": step, "steps": steps, "pictures": pictures}
+        return {
+            **job.shown(),
+            "position": position,
+            "step": step,
+            "steps": steps,
+            "pictures": [picture.shown() for picture in pictures],
+            "remarks": remarks_of(pictures),
+        }
 
     def progress(self, id: str) -> tuple[int, int | None]:
         """(Steps done, steps in all as far as known) of a job that is not over, on whatever server."""

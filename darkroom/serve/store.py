@@ -38,16 +38,23 @@ CREATE TABLE IF NOT EXISTS claims (
 CREATE TABLE IF NOT EXISTS pictures (
     id TEXT PRIMARY KEY, job TEXT NOT NULL, number INTEGER NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
     request TEXT NOT NULL, images TEXT NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,
-    bytes BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL
+    bytes BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL, remarks TEXT NOT NULL DEFAULT '[]'
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job, number);
 """
-SCHEMA = Schema(TABLES, (("jobs", "refiner", "TEXT"), ("jobs", "switch_at", "DOUBLE PRECISION NOT NULL DEFAULT 0.8")))
+SCHEMA = Schema(
+    TABLES,
+    (
+        ("jobs", "refiner", "TEXT"),
+        ("jobs", "switch_at", "DOUBLE PRECISION NOT NULL DEFAULT 0.8"),
+        ("pictures", "remarks", "TEXT NOT NULL DEFAULT '[]'"),
+    ),
+)
 JOB = (
     "id client model request images count priority deadline exact key refiner switch_at "
     "state place created started finished error code"
 )
-PICTURE = "job number model model_hash request images width height bytes created"
+PICTURE = "job number model model_hash request images width height bytes remarks created"
 UNFINISHED = "state IN ('queued', 'running')"
 
 
@@ -248,7 +255,7 @@ def _marks(values: Sequence[Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """As both databases hold it."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | tuple):
         return json.dumps(value, separators=(",", ":"))
     return int(value) if isinstance(value, bool) else value
 
@@ -260,19 +267,38 @@ def _job(row: Mapping[str, Any]) -> Job:
 
 
 def _picture(row: Mapping[str, Any]) -> PictureRecord:
-    return PictureRecord(**({name: row[name] for name in PICTURE.split()} | _tables(row)))
+    return PictureRecord(
+        **({name: row[name] for name in PICTURE.split()} | _tables(row) | {"remarks": _sentences(row)})
+    )
 
 
 def _tables(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _table(row, name) for name in ("request", "images")}
 
 
+def _sentences(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The JSON array in the column of remarks."""
+    sentences = _parsed(row, "remarks")
+    if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+        raise _damaged(row, "remarks")
+    return tuple(sentences)
+
+
 def _table(row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The JSON object in column `name`; that of images holds ids by the paths of settings."""
-    try:
-        table = json.loads(row[name])
-    except (ValueError, TypeError, RecursionError):
-        table = None
+    table = _parsed(row, name)
     if not isinstance(table, dict) or (name == "images" and not all(isinstance(id, str) for id in table.values())):
-        raise InputError(f"the store is damaged: the {name} of {printable(row['id'])} cannot be read")
+        raise _damaged(row, name)
     return table
+
+
+def _parsed(row: Mapping[str, Any], name: str) -> Any:
+    """The JSON in column `name`; None where there is none."""
+    try:
+        return json.loads(row[name])
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _damaged(row: Mapping[str, Any], name: str) -> InputError:
+    return InputError(f"the store is damaged: the {name} of {printable(row['id'])} cannot be read")

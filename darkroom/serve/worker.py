@@ -308,6 +308,7 @@ class Worker:
         from darkroom.engine.parameters import made_with
         from darkroom.engine.refine import refiner_files
         from darkroom.pictures.picture_file import write_picture
+        from darkroom.requests.remarks import remarks
 
         picture, job, resident = ticket.result(), live.job, models[0]
         path = self.folder / f"{job.id}-{number:04d}.png"
@@ -326,6 +327,7 @@ class Worker:
             width=width,
             height=height,
             bytes=path.stat().st_size,
+            remarks=tuple(remarks(picture.plan, resident.loaded.model.system)),
         )
         while True:
             try:

@@ -74,6 +74,8 @@ def run(sampler: Sampler, denoise: object, x: Tensor, sigmas: Tensor) -> Tensor:
         ("DPM++ 2S a", {"eta": 0.0}, 2),
         ("DPM++ SDE", {"eta": 0.0}, 2),
         ("DPM++ 2M", {}, 2),
+        ("DPM++ 2M v2", {}, 2),
+        ("DPM++ 2S", {}, 2),
         ("DPM++ 2M SDE", {"eta": 0.0}, 2),
         ("DPM++ 2M SDE Heun", {"eta": 0.0}, 2),
         ("DPM++ 3M SDE", {"eta": 0.0}, 2),  # held down by its start
@@ -309,9 +311,12 @@ def test_known_levels_of_schedules() -> None:
     assert float(ends[-2]) == pytest.approx(0.02916716, rel=1e-4)
 
 
-def test_names_of_other_tools() -> None:
+def test_names_carry_schedules() -> None:
     assert split_name("DPM++ 2M Karras") == ("DPM++ 2M", "karras")
     assert split_name("Euler a") == ("Euler a", None)
+    assert split_name("DPM++ SDE Trailing") == ("DPM++ SDE", "trailing")
+    assert split_name("Euler A AYS") == ("Euler A", "align_your_steps")
+    assert split_name("dpmpp_2m_sgm_uniform") == ("dpmpp_2m", "sgm_uniform")
     assert stepping("DPM++ 2M SDE", "Automatic").schedule == "exponential"
     assert stepping("Euler", "automatic").schedule == "linspace"
     assert stepping("Euler", "SGM Uniform").schedule == "sgm_uniform"
@@ -325,12 +330,19 @@ gradient_estimation gradient_estimation_cfg_pp er_sde seeds_2 seeds_3 sa_solver 
 A1111 = """DPM++ 2M, DPM++ SDE, DPM++ 2M SDE, DPM++ 2M SDE Heun, DPM++ 2S a, DPM++ 3M SDE, Euler a, Euler, LMS, Heun,
 DPM2, DPM2 a, DPM fast, DPM adaptive, Restart, DDIM, DDIM CFG++, PLMS, UniPC, LCM, k_dpm_fast, k_dpm_ad,
 k_dpm_2_a, unipc"""
+OTHERS = """EulerAncestralDiscreteScheduler: Euler a, KDPM2AncestralDiscreteScheduler: DPM2 a, PNDMScheduler: PLMS,
+DPMSolverMultistepScheduler: DPM++ 2M, DPMSolverSinglestepScheduler: DPM++ 2S, DPMSolverSDEScheduler: DPM++ SDE,
+HeunDiscreteScheduler: Heun, UniPCMultistepScheduler: UniPC, DEISMultistepScheduler: DEIS, SASolverScheduler: SA-Solver,
+euler_a: Euler a, dpm++2s_a: DPM++ 2S a, dpm++2m: DPM++ 2M, dpm++2mv2: DPM++ 2M v2, euler_a_cfg_pp: Euler a CFG++,
+kdpm_2_a: DPM2 a, dpmpp_2s: DPM++ 2S, k_dpmpp_2s_a: DPM++ 2S a, KDPM2 a: DPM2 a, Euler Ancestral: Euler a, LMSD: LMS"""
 SPACED = """simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal,
 Uniform, Karras, Polyexponential, SGM Uniform, KL Optimal, Align Your Steps, Simple, Normal, DDIM, Beta, Turbo"""
 
 
-def test_every_name_of_comfyui_and_a1111_is_known() -> None:
+def test_names_of_other_tools_are_known() -> None:
     assert [name for name in [*COMFY.split(), *A1111.replace("\n", " ").split(", ")] if name not in SAMPLERS] == []
+    pairs = [pair.split(": ") for pair in OTHERS.replace("\n", " ").split(", ")]
+    assert {name: SAMPLERS.name(name) for name, _ in pairs} == dict(map(tuple, pairs))
     assert [name for name in SPACED.replace("\n", " ").split(", ") if name not in SCHEDULES] == []
 
 

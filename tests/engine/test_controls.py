@@ -331,6 +331,21 @@ def test_a_picture_of_another_shape_is_cut_and_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": 0.0}, "has weight 0: its picture changes nothing"),
+        ({"start": 0.9}, "no whole step of 3 lies between"),
+    ],
+)
+def test_a_control_that_changes_nothing_is_said(change: dict[str, float], message: str) -> None:
+    request = of_units()
+    idle = replace(request, controls=(replace(units()["net"], **change),))
+    plain, made = pipeline_of("sd-v1-5").generate([request, idle])
+    assert np.array_equal(plain.pixels, made.pixels)
+    assert message in made.plan.remarks[0]
+
+
+@pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("net", {"model": "absent"}, "the control network 'absent' is no file, and no folder of control networks"),

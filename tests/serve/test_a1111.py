@@ -41,12 +41,13 @@ def test_the_walk_of_open_webui(shared_client: httpx.Client) -> None:
     assert [m["title"] for m in models] == ["tiny"]
     options["sd_model_checkpoint"] = models[0]["title"]
     assert shared_client.post("/sdapi/v1/options", json=options).status_code == 200
-    body = {"prompt": "a red cat", "batch_size": 2, "width": 48, "height": 32, "steps": 4, "cfg_scale": 3.0}
+    body = {"prompt": "a red zebra", "batch_size": 2, "width": 48, "height": 32, "steps": 4, "cfg_scale": 3.0}
     body |= {"sampler_name": "Euler a", "scheduler": "Karras", "negative_prompt": "fog"}
     answer = shared_client.post("/sdapi/v1/txt2img", json=body).json()
     assert [opened(i).size for i in answer["images"]] == [(48, 32)] * 2
     info = json.loads(answer["info"])
     assert info["sampler_name"] == "Euler a"
+    assert ["does not know: zebra" in remark for remark in info["remarks"]] == [True]
     assert info["all_seeds"] == [info["seed"], info["seed"] + 1]
     assert info["infotexts"][1] == opened(answer["images"][1]).info["parameters"]
     assert "Negative prompt: fog" in info["infotexts"][0]

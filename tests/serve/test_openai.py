@@ -41,16 +41,18 @@ def test_models_are_listed(api: openai.OpenAI) -> None:
 
 def test_pictures_of_a_prompt(api: openai.OpenAI, shared_client: httpx.Client) -> None:
     answer = api.images.generate(
-        prompt="a red cat", model="tiny", n=2, size="48x32", extra_body={"seed": 3, "num_inference_steps": 4}
+        prompt="a red zebra", model="tiny", n=2, size="48x32", extra_body={"seed": 3, "num_inference_steps": 4}
     )
     assert answer.data is not None
     assert [opened(d.b64_json).size for d in answer.data] == [(48, 32)] * 2
+    assert "does not know: zebra" in answer.model_extra["remarks"][0]  # type: ignore[index]
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (3, 2 * 24)
     linked = api.images.generate(
         prompt="a red cat", response_format="url", output_format="webp", extra_body={"seed": 3, "steps": 4}
     )
     assert linked.data is not None
+    assert "remarks" not in (linked.model_extra or {})
     url = linked.data[0].url
     assert url is not None
     content = shared_client.get(url)

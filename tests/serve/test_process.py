@@ -104,7 +104,7 @@ def test_generate_hands_over_and_gets_the_same_bytes(
     running: tuple[subprocess.Popen[str], httpx.Client, dict[str, str]], tiny_folder: Path, tmp_path: Path
 ) -> None:
     _, _, environment = running
-    line = [*COMMAND, "generate", "a red cat", "-m", str(tiny_folder), "--steps", "3", "-s", "5"]
+    line = [*COMMAND, "generate", "a red zebra", "-m", str(tiny_folder), "--steps", "3", "-s", "5"]
 
     def generate(name: str, *more: str) -> tuple[bytes, str]:
         out = tmp_path / name
@@ -114,8 +114,11 @@ def test_generate_hands_over_and_gets_the_same_bytes(
         return out.read_bytes(), result.stderr
 
     handed, said = generate("handed.png")
+    remarked = said.partition("\n")[0]
+    assert "does not know: zebra" in remarked
     assert "drawn by the server at http://127.0.0.1" in said
     local, said = generate("local.png", "--local")
+    assert said.partition("\n")[0] == remarked
     assert "start and load" in said
     assert handed == local
     bad = subprocess.run([*line, "--width", "33"], env=environment, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def test_jobs_come_back_as_they_were(store_place: Path | str) -> None:
 def test_a_damaged_file_is_read_or_named(tmp_path: Path) -> None:
     store = open_store(tmp_path / "server.db")
     job = store.add(Job("model", {}))
-    store.add_picture(PictureRecord(job.id, 0, "model", "h", {}, {"image": "x"}, 8, 8, 100))
+    store.add_picture(PictureRecord(job.id, 0, "model", "h", {}, {"image": "x"}, 8, 8, 100, ("a remark",)))
     store.close()
 
     def changed(sql: str) -> Store:

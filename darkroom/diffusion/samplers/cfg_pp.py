@@ -102,7 +102,7 @@ add_sampler(
     SamplerEntry(
         "Euler a CFG++",
         euler_ancestral_cfg_pp,
-        ("euler_ancestral_cfg_pp", "Euler Ancestral CFG++"),
+        ("euler_ancestral_cfg_pp",),
         AncestralOptions,
         needs_uncond=True,
     )
@@ -111,7 +111,7 @@ add_sampler(
     SamplerEntry(
         "DPM++ 2S a CFG++",
         dpmpp_2s_ancestral_cfg_pp,
-        ("dpmpp_2s_ancestral_cfg_pp", "DPM++ 2S Ancestral CFG++"),
+        ("dpmpp_2s_ancestral_cfg_pp",),
         AncestralOptions,
         needs_uncond=True,
     )

@@ -115,7 +115,7 @@ add_sampler(
     SamplerEntry(
         "DPM++ SDE",
         dpmpp_sde,
-        ("dpmpp_sde", "dpmpp_sde_gpu", "k_dpmpp_sde"),
+        ("dpmpp_sde", "DPMSolverSDEScheduler", "DPM SDE"),
         DpmSdeOptions,
         noise="brownian",
         schedule="karras",
@@ -127,7 +127,7 @@ add_sampler(
     SamplerEntry(
         "DPM++ 2M SDE",
         dpmpp_2m_sde,
-        ("dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "k_dpmpp_2m_sde"),
+        ("dpmpp_2m_sde",),
         DpmSde2mOptions,
         noise="brownian",
         schedule="exponential",
@@ -139,7 +139,7 @@ add_sampler(
     SamplerEntry(
         "DPM++ 2M SDE Heun",
         dpmpp_2m_sde_heun,
-        ("dpmpp_2m_sde_heun", "dpmpp_2m_sde_heun_gpu"),
+        ("dpmpp_2m_sde_heun",),
         AncestralOptions,
         noise="brownian",
         schedule="exponential",
@@ -151,7 +151,7 @@ add_sampler(
     SamplerEntry(
         "DPM++ 3M SDE",
         dpmpp_3m_sde,
-        ("dpmpp_3m_sde", "dpmpp_3m_sde_gpu", "k_dpmpp_3m_sde"),
+        ("dpmpp_3m_sde",),
         AncestralOptions,
         noise="brownian",
         schedule="exponential",

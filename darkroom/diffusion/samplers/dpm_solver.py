@@ -178,11 +178,7 @@ class _Controller:
         return kept
 
 
-add_sampler(
-    SamplerEntry(
-        "DPM fast", dpm_fast, ("dpm_fast", "k_dpm_fast"), DpmFastOptions, diffusers="DPMSolverSinglestepScheduler"
-    )
-)
+add_sampler(SamplerEntry("DPM fast", dpm_fast, ("dpm_fast",), DpmFastOptions, diffusers="DPMSolverSinglestepScheduler"))
 add_sampler(
     SamplerEntry(
         "DPM adaptive",

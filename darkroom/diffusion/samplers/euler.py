@@ -40,7 +40,7 @@ add_sampler(
     SamplerEntry(
         "Euler",
         euler,
-        ("k_euler",),
+        ("euler",),
         ChurnOptions,
         starts_at_sigma=("a1111", "diffusers"),
         diffusers="EulerDiscreteScheduler",
@@ -50,7 +50,7 @@ add_sampler(
     SamplerEntry(
         "Euler a",
         euler_ancestral,
-        ("euler_ancestral", "k_euler_a", "k_euler_ancestral"),
+        ("euler_ancestral",),
         AncestralOptions,
         starts_at_sigma=("a1111", "diffusers"),
         diffusers="EulerAncestralDiscreteScheduler",

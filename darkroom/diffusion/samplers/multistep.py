@@ -140,7 +140,7 @@ add_sampler(
     SamplerEntry(
         "LMS",
         lms,
-        ("k_lms",),
+        ("lms", "LMSD"),
         MultistepOptions,
         schedule="karras",
         starts_at_sigma=("a1111", "diffusers"),
@@ -156,7 +156,7 @@ add_sampler(
     SamplerEntry(
         "DEIS",
         deis,
-        ("deis_2m", "deis_3m"),
+        ("deis", "deis_2m", "deis_3m", "DEISMultistepScheduler"),
         DeisOptions,
         starts_at_sigma=(),
         diffusers="DEISMultistepScheduler",

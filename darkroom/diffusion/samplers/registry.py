@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from darkroom.config import from_dict
 from darkroom.errors import InputError
+from darkroom.names import sampler_spelling
 from darkroom.registry import Registry
 from darkroom.types import Denoise, NoiseSource, Sampler, Step
 
@@ -25,7 +26,7 @@ class SamplerEntry:
 
     name: str  # A1111's label where it has one
     sample: Callable[..., Iterator[Step]]
-    aliases: tuple[str, ...] = ()  # what ComfyUI, k-diffusion, InvokeAI and others call it
+    aliases: tuple[str, ...] = ()  # what other tools call it, beyond spellings that `sampler_spelling` makes equal
     options: type[Any] | None = None  # a frozen dataclass of defaults that checks itself
     noise: Literal["fresh", "brownian"] = "fresh"  # "brownian": of a path, so that more steps refine one picture
     schedule: str = "linspace"  # what "automatic" means, as in A1111
@@ -56,7 +57,7 @@ def _with_last(
     return sample(denoise, x, sigmas, noise, options)
 
 
-SAMPLERS: Registry[SamplerEntry] = Registry("sampler")
+SAMPLERS: Registry[SamplerEntry] = Registry("sampler", sampler_spelling)
 
 
 def add_sampler(entry: SamplerEntry) -> SamplerEntry:

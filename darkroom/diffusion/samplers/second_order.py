@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -60,6 +61,11 @@ def dpm_2_ancestral(
         yield Step(i, len(sigmas) - 1, float(sigma), x, x0)
 
 
+@dataclass(frozen=True)
+class PlainOptions(AncestralOptions):
+    eta: float = 0.0
+
+
 def dpmpp_2s_ancestral(
     denoise: Denoise, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: AncestralOptions
 ) -> Iterator[Step]:
@@ -83,7 +89,7 @@ add_sampler(
     SamplerEntry(
         "Heun",
         heun,
-        ("k_heun",),
+        ("heun",),
         ChurnOptions,
         starts_at_sigma=("a1111", "diffusers"),
         diffusers="HeunDiscreteScheduler",
@@ -93,7 +99,7 @@ add_sampler(
     SamplerEntry(
         "DPM2",
         dpm_2,
-        ("dpm_2", "k_dpm_2"),
+        ("dpm_2",),
         ChurnOptions,
         schedule="karras",
         starts_at_sigma=("a1111", "diffusers"),
@@ -105,7 +111,7 @@ add_sampler(
     SamplerEntry(
         "DPM2 a",
         dpm_2_ancestral,
-        ("dpm_2_ancestral", "k_dpm_2_a"),
+        ("dpm_2_ancestral",),
         AncestralOptions,
         schedule="karras",
         starts_at_sigma=("a1111", "diffusers"),
@@ -117,8 +123,19 @@ add_sampler(
     SamplerEntry(
         "DPM++ 2S a",
         dpmpp_2s_ancestral,
-        ("dpmpp_2s_ancestral", "k_dpmpp_2s_a"),
+        ("dpmpp_2s_ancestral",),
         AncestralOptions,
+        schedule="karras",
+        diffusers="DPMSolverSinglestepScheduler",
+        diffusers_leaves_out=True,
+    )
+)
+add_sampler(
+    SamplerEntry(
+        "DPM++ 2S",
+        dpmpp_2s_ancestral,
+        ("dpmpp_2s", "DPMSolverSinglestepScheduler"),  # there a stage is a step: half as many steps are the same work
+        PlainOptions,
         schedule="karras",
         diffusers="DPMSolverSinglestepScheduler",
         diffusers_leaves_out=True,

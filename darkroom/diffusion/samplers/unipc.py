@@ -107,7 +107,7 @@ add_sampler(
     SamplerEntry(
         "UniPC",
         unipc,
-        ("uni_pc",),
+        ("uni_pc", "UniPCMultistepScheduler"),
         UniPcOptions,
         starts_at_sigma=(),
         diffusers="UniPCMultistepScheduler",

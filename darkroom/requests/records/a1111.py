@@ -138,6 +138,7 @@ def parse_parameters(text: str) -> Found:
         if setting.a1111 is not None and setting.a1111 in settings:
             read.add(setting.a1111)
             _take_over(setting, settings[setting.a1111], found)
+    read |= found.scheduler_configuration({k: v for k, v in settings.items() if k not in read})
     read |= _second_pass(settings, found)
     if "Mask blur" in settings:
         found.unmapped.append("the mask")

@@ -14,6 +14,13 @@ from darkroom.types import ControlUnit, Request
 
 __all__ = ["Findings", "Found", "RecordedControl", "listed"]
 
+# Levels that a configuration of Diffusers' schedulers asks for, as schedules.
+_SIGMAS = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+}
+
 
 @dataclass(frozen=True)
 class RecordedControl:
@@ -85,6 +92,18 @@ class Findings:
             self.fields["schedule"] = names_of("schedule").name(value)
         else:
             self.unmapped.append(f"schedule: {value[:80]}")
+
+    def scheduler_configuration(self, said: Mapping[str, Any]) -> set[str]:
+        """The schedule and the kind of solver that `said` chooses in the words of Diffusers' schedulers; returns the
+        keys that were read."""
+        read = {key for key in said if key in _SIGMAS or key in ("algorithm_type", "timestep_spacing")}
+        chosen = next((name for key, name in _SIGMAS.items() if str(said.get(key)) == "True"), None)
+        if chosen is not None or said.get("timestep_spacing") is not None:
+            self.schedule(chosen or said["timestep_spacing"])
+        if str(said.get("algorithm_type", "")).startswith("sde") and self.fields.get("sampler") == "DPM++ 2M":
+            self.fields["sampler"] = "DPM++ 3M SDE" if str(said.get("solver_order")) == "3" else "DPM++ 2M SDE"
+            read.add("solver_order")
+        return read
 
     def size(self, value: object) -> None:
         """Width and height as `512x768`, or with other signs between and around them."""

@@ -10,7 +10,6 @@ from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read"]
 
-SAMPLERS_HERE = {"kdpm_2": "dpm_2", "kdpm_2_a": "dpm_2_ancestral"}  # named as nowhere else
 READ = {"positive_prompt", "negative_prompt", "width", "height", "seed", "steps", "cfg_scale", "scheduler"}
 READ |= {"strength", "clip_skip", "loras", "model", "rand_device"}
 SILENT = {"app_version", "generation_mode", "workflow", "canvas_v2_metadata"}
@@ -39,10 +38,7 @@ def read(said: dict[str, Any]) -> Found:
     skip = said.get("clip_skip")
     if isinstance(skip, int) and not isinstance(skip, bool):
         found.fields["clip_skip"] = skip + 1  # it counts the layers left out
-    name = said.get("scheduler")
-    if isinstance(name, str):
-        own = name.removesuffix("_k")  # a trailing _k is Karras's schedule
-        found.sampler(SAMPLERS_HERE.get(own, own) + (" karras" if own != name else ""))
+    found.sampler(said.get("scheduler"))
     found.rest(said, READ | SILENT)
     found.fields["emphasis"] = "compel"
     model = said.get("model")

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from darkroom.errors import InputError, printable
 from darkroom.pictures.picture_file import user_comment
 from darkroom.pictures.reading import DAMAGE, opened
-from darkroom.requests.records import a1111, comfy, draw_things, fooocus, invoke, novelai, swarm
+from darkroom.requests.records import a1111, comfy, diffusers, draw_things, fooocus, invoke, novelai, swarm
 from darkroom.requests.records.found import Found
 
 __all__ = ["read_picture"]
@@ -27,8 +27,8 @@ Texts = dict[str, str]  # of a file, by their keys
 def read_picture(path: Path) -> Found:
     """What the picture at `path` says of how it was made, by this tool or another one.
 
-    Known are A1111 and what writes as it does (Forge, SD.Next …), ComfyUI, InvokeAI, Fooocus, SwarmUI, NovelAI and Draw
-    Things. `InputError` if it is no picture or says nothing.
+    Known are A1111 and what writes as it does (Forge, SD.Next …), ComfyUI, InvokeAI, Fooocus, SwarmUI, NovelAI, Draw
+    Things, Easy Diffusion and scripts around Diffusers. `InputError` if it is no picture or says nothing.
     """
     with opened(path) as image:
         texts = _texts(image)
@@ -98,7 +98,7 @@ def _parameter_table(texts: Texts) -> Found | None:
     if said is None:
         return None
     graph = said.get("prompt")
-    readers = (swarm.read, fooocus.read, draw_things.read)
+    readers = (swarm.read, diffusers.read, fooocus.read, draw_things.read)
     found = next((f for reader in readers if (f := reader(said)) is not None), None)
     return found or comfy.read(graph if isinstance(graph, dict) else said)
 
@@ -135,6 +135,7 @@ DIALECTS: tuple[tuple[str, Callable[[Texts], Found | None]], ...] = (
     ("parameters", _a1111),
     ("prompt", _comfy),
     ("workflow", _workflow),
+    ("num_inference_steps", diffusers.read),
     ("Comment", _novelai),
     ("comment", _comment),
 )

@@ -125,7 +125,10 @@ async function begin() {
   store.on("connection", connection);
   store.on("models", showModels);
   store.on("refused", refuse);
-  store.on("job", (job) => { if (job.state === "failed") note(`Not drawn: ${job.error.message}`); });
+  store.on("job", (job) => {
+    if (job.state === "failed") note(`Not drawn: ${job.error.message}`);
+    if (job.state === "done") job.remarks.forEach((remark) => note(remark));
+  });
   tray.start(take);
   gallery.start({
     use: async (picture) => take({ ...(await api.pictureRequest(picture.id).catch(() => picture)) }),

@@ -84,6 +84,45 @@ def test_fooocus(tmp_path: Path) -> None:
     assert found.unmapped == ("performance: Speed",)
 
 
+def test_easy_diffusion_writes_each_value_as_a_text(tmp_path: Path) -> None:
+    said = {
+        "prompt": "a castle++", "negative_prompt": "fog", "seed": "9", "num_inference_steps": "25",
+        "guidance_scale": "7.5", "width": "512", "height": "768", "sampler_name": "dpmpp_2s_a", "clip_skip": "True",
+        "use_stable_diffusion_model": "dream", "use_lora_model": "['ink']", "lora_alpha": "[0.5]", "tiling": "None",
+        "use_vae_model": "kl-f8",
+    }  # fmt: skip
+    found = read_picture(png(tmp_path, **said))
+    assert found.request == Request(
+        "a (castle:1.21)<lora:ink:0.5>",
+        "fog", 512, 768, 9, 25, 7.5, "DPM++ 2S a", clip_skip=2, seed_mode="diffusers", emphasis="compel",
+    )  # fmt: skip
+    assert (found.dialect, found.model, found.unmapped) == ("Easy Diffusion", "dream", ("use_vae_model: kl-f8",))
+
+
+@pytest.mark.parametrize(
+    ("configuration", "sampler", "schedule"),
+    [
+        ("EulerAncestralDiscreteScheduler", "Euler a", None),
+        ({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}, "DPM++ 2M", "karras"),
+        ({"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++"}, "DPM++ 2M SDE", None),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}, "Euler", "trailing"),
+    ],
+)
+def test_schedulers_of_diffusers(tmp_path: Path, configuration: object, sampler: str, schedule: str | None) -> None:
+    said = {"prompt": "a (castle)", "num_inference_steps": 20, "guidance_scale": 5, "scheduler": configuration}
+    request = read_picture(png(tmp_path, parameters=json.dumps(said))).request
+    assert request == Request(
+        "a (castle)", steps=20, guidance_scale=5.0, sampler=sampler, schedule=schedule, seed_mode="diffusers",
+        prompt_syntax="plain",
+    )  # fmt: skip
+
+
+def test_a_scheduler_of_diffusers_in_the_words_of_a1111(tmp_path: Path) -> None:
+    text = "a\nSteps: 9, Sampler: DPMSolverMultistepScheduler, use_karras_sigmas: True, Seed: 7, Size: 64x64"
+    found = read_picture(png(tmp_path, parameters=text))
+    assert (found.request.sampler, found.request.schedule, found.unmapped) == ("DPM++ 2M", "karras", ())
+
+
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff\xe0" + b"\0" * 40])
 def test_files_that_are_no_pictures(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.png"
