@@ -267,9 +267,9 @@ def _job(row: Mapping[str, Any]) -> Job:
 
 
 def _picture(row: Mapping[str, Any]) -> PictureRecord:
-    return PictureRecord(
-        **({name: row[name] for name in PICTURE.split()} | _tables(row) | {"remarks": _sentences(row)})
-    )
+    values: dict[str, Any] = {name: row[name] for name in PICTURE.split()}
+    values |= {"remarks": _sentences(row), **_tables(row)}
+    return PictureRecord(**values)
 
 
 def _tables(row: Mapping[str, Any]) -> dict[str, Any]:
