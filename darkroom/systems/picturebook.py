@@ -73,6 +73,14 @@ PICTUREBOOK = SYSTEMS.add(
         schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012, zero_terminal_snr=True),
         prediction=Prediction.V,
         latent_scale=1.0,  # the first stage's own latents have unit variance, channel by channel
-        defaults=Defaults(128, 128, steps=16, sampler="DPM++ 2M", schedule="trailing", guidance_scale=4.0),
+        defaults=Defaults(
+            128,
+            128,
+            steps=16,
+            sampler="DPM++ 2M",
+            schedule="trailing",
+            guidance_scale=3.0,
+            guidance_interval=(0.0, 0.8),
+        ),
     ),
 )

@@ -25,13 +25,13 @@ def predicted(x: Tensor, t: Tensor, vector: Tensor) -> Tensor:
     return torch.tanh(0.7 * x) + 0.1 * vector.view(-1, 1, 1, 1).double() + (t / 1000).view(-1, 1, 1, 1).double()
 
 
-def teacher(prediction: str = "eps") -> Teacher:
+def teacher(prediction: str = "eps", guided_from: int = 0) -> Teacher:
     model: Any = SimpleNamespace(
         process=DiffusionProcess(PLAIN, prediction),
         dtype=torch.float64,
         network=lambda x, t, conditioning: predicted(x, t, conditioning.vector),
     )
-    return Teacher(model)
+    return Teacher(model, guided_from)
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
@@ -71,6 +71,16 @@ def test_sds_is_guided() -> None:
     null = seen(NOTHING)[0]
     found = gradient(TeacherConfig("sds", guidance=(4.0, 4.0)))
     assert torch.allclose(found, null + 4 * (theirs - null) - noise, rtol=1e-9, atol=1e-9)
+
+
+def test_the_teacher_is_not_guided_below_a_timestep() -> None:
+    _, noise, t = seen(PROMPT)
+    bound = int(t.median())  # some rows on either side
+    x, told, scale = noise, Told(PROMPT, NOTHING), torch.full((4,), 4.0, dtype=torch.float64)
+    guided, plain = teacher().guided(x, t, told, scale), teacher().guided(x, t, told, None)
+    expected = torch.where((t < bound).view(-1, 1, 1, 1), plain, guided)
+    assert torch.allclose(teacher(guided_from=bound).guided(x, t, told, scale), expected, rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(expected, guided)
 
 
 def test_nfsd_leaves_the_noise_out() -> None:
