@@ -229,6 +229,7 @@ SETTINGS: tuple[Setting, ...] = (
         ("--guidance-interval",),
         "Guide between these shares of the steps only; 0,1: all along.",
         GUIDANCE,
+        a1111="Guidance interval",
         aliases=("--interval",),
         metavar="A,B",
     ),

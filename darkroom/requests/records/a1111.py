@@ -75,6 +75,8 @@ def parameters_text(
         "Model hash": model_hash,
         "Model": model,
     }
+    if plan.guidance_interval is not None:
+        settings[_NAMES["guidance.interval"]] = "{:g}-{:g}".format(*plan.guidance_interval)
     if request.variation_seed is not None:
         settings[_NAMES["variation_seed"]] = request.variation_seed
         settings[_NAMES["variation_strength"]] = f"{request.variation_strength:g}"
@@ -178,6 +180,10 @@ def _take_over(setting: Setting, value: str, found: Findings) -> None:
         found.sampler(value)
     elif setting.path == "schedule":
         found.schedule(value)
+    elif setting.path == "guidance.interval":
+        first, _, last = value.partition("-")
+        ends = (_number("Guidance interval", first, float), _number("Guidance interval", last, float))
+        found.fields["guidance"] = Guidance(interval=ends)
     else:
         kinds = (setting.hint, *typing.get_args(setting.hint))
         number: object = value == "True"

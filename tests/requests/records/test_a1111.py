@@ -86,6 +86,7 @@ def test_every_request_survives_its_text(request: Request) -> None:
         height=made.height,
         steps=made.steps,
         guidance_scale=made.guidance_scale,
+        guidance=replace(request.guidance, interval=made.guidance_interval),
         sampler=made.sampler,
         schedule=made.schedule,
         sampler_options=dict(made.sampler_options),
@@ -99,8 +100,9 @@ def test_plain_requests_need_no_setting_of_our_own() -> None:
         plan(Request("a cat", "a dog", seed=7), PICTUREBOOK), "picturebook", "0123456789", "darkroom 1"
     )
     assert text == (
-        "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 4, Seed: 7, "
-        "Size: 128x128, Model hash: 0123456789, Model: picturebook, RNG: CPU, Version: darkroom 1"
+        "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 3, Seed: 7, "
+        "Size: 128x128, Model hash: 0123456789, Model: picturebook, RNG: CPU, "
+        "Guidance interval: 0-0.8, Version: darkroom 1"
     )
 
 
@@ -113,7 +115,7 @@ def test_settings_stand_in_the_order_of_a1111() -> None:
     assert keys[8:15] == [
         *("VAE hash", "VAE", "Variation seed", "Variation seed strength", "Denoising strength", "Clip skip", "RNG")
     ]
-    assert keys[15:] == ["Hires upscale", "Hires upscaler", "Lora hashes", "b", "Version"]
+    assert keys[15:] == ["Guidance interval", "Hires upscale", "Hires upscaler", "Lora hashes", "b", "Version"]
     assert 'Lora hashes: "a: 1, b: 2"' in text
     found = parse_parameters(text)
     assert found.request.hires == request.hires
