@@ -3,7 +3,8 @@
 Ways take turns until a work's seconds are spent: the library without a server, one client that asks one by one, several
 that ask for equal pictures (of other seeds) or unlike ones (prompt, steps, sampler and guidance differ; as many rows
 and steps in all) at once, and the peer's pipeline behind a server of the same kind. Beside the time stands what the
-process used of the processors: it tells ways apart where other programs disturb the clock.
+process used of the processors: it tells ways apart where other programs disturb the clock. "Rows a call" is what the
+server joined on average, two for each picture: where joining does not pay it learns so and stays at two.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ WORDS = ("red", "blue", "green", "yellow", "black", "white", "pink", "brown")
 THINGS = ("house", "tree", "boat", "car", "kite", "cat", "dog", "cow")
 SAMPLERS = ("Euler", "DDIM", "DPM++ 2M", "UniPC")  # one evaluation a step
 Ask = Callable[[Mapping[str, Any]], None]  # get one picture
+Calls = Callable[[], tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -73,16 +75,18 @@ WORKS = {
 @dataclass
 class Way:
     """One way of asking, and what it took: seconds, and seconds of processors, of a picture in each turn; and from
-    asking for a picture until it was there.
+    asking for a picture until it was there. `calls`: (how often the network was called so far, with how many rows).
     """
 
     who: str
     kind: str  # of `requests`
     clients: int
     ask: Ask
+    calls: Calls | None = None
     turns: list[float] = field(default_factory=list)
     used: list[float] = field(default_factory=list)
     each: list[float] = field(default_factory=list)
+    called: list[tuple[int, float]] = field(default_factory=list)
 
     def turn(self, asked: Sequence[Mapping[str, Any]]) -> None:
         """Ask for all of `asked`, `clients` at a time."""
@@ -92,11 +96,15 @@ class Way:
             self.ask(request)
             return time.perf_counter() - begun
 
+        before = (0, 0.0) if self.calls is None else self.calls()
         begun, used = time.perf_counter(), time.process_time()
         with ThreadPoolExecutor(self.clients) as pool:
             self.each += pool.map(one, asked)
         self.turns.append((time.perf_counter() - begun) / len(asked))
         self.used.append((time.process_time() - used) / len(asked))
+        if self.calls is not None:
+            times, rows = self.calls()
+            self.called.append((times - before[0], rows - before[1]))
 
     def line(self, base: Way) -> str:
         """A row of the table. Throughput beside that of `base`, in the same turns."""
@@ -105,14 +113,16 @@ class Way:
         each = sorted(self.each)
         p99 = each[min(len(each) - 1, round(0.99 * len(each)))]
         speed, middle = 1 / statistics.median(self.turns), statistics.median(each)
-        found = (f"{speed:.2f}", f"{times:.2f}", f"{used:.2f}", f"{middle:.2f}", f"{p99:.2f}", str(len(each)))
+        joined = sum(rows for _, rows in self.called) / max(1, sum(times for times, _ in self.called))
+        rows = f"{joined:.1f}" if self.called else ""
+        found = (f"{speed:.2f}", f"{times:.2f}", f"{used:.2f}", rows, f"{middle:.2f}", f"{p99:.2f}", str(len(each)))
         return f"| {self.who} | {self.kind} | {self.clients} | {' | '.join(found)} |"
 
 
 HEAD = (
-    "| who | asked | clients | pictures a second | × one by one | × in processor time "
+    "| who | asked | clients | pictures a second | × one by one | × in processor time | rows a call "
     "| median, s | p99, s | pictures |\n"
-    "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -181,14 +191,15 @@ def prepared(work: Work, device: str, folder: Path, clients: Sequence[int]) -> I
         service = Service(ServiceConfig(folder / "server", drain=0.0), {"model": lambda: loaded})
         app = make_app(service, GuardConfig({TOKEN: "benchmark"}, rate=1e6))
         ask = asking(stack.enter_context(server(app)), "/v1/images/generations")
+        calls = service.worker.metrics.call_rows.seen
 
         def by_library(request: Mapping[str, Any]) -> None:
             model.draw(changed(Request(), request)).save(folder / "picture.png")
 
         yield [
             Way("library", "one by one", 1, by_library),
-            Way("darkroom", "one by one", 1, ask),
-            *(Way("darkroom", kind, n, ask) for n in clients if n > 1 for kind in ("equal", "unlike")),
+            Way("darkroom", "one by one", 1, ask, calls),
+            *(Way("darkroom", kind, n, ask, calls) for n in clients if n > 1 for kind in ("equal", "unlike")),
             *peer,
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from darkroom.engine.memory import fitting_rows
 from darkroom.nn.memory import is_out_of_memory, out_of_memory
 from darkroom.tasks.guide import Guide
 
-__all__ = ["Batcher"]
+__all__ = ["Batcher", "Called"]
 
+Called = Callable[[int, float], None]  # hears of each call: its rows, and its seconds
 
 REPEATED = 2  # prompts share a call where this many times the longest holds each a whole number of times
 
@@ -25,11 +26,11 @@ class Batcher:
     """Joins asks of one company, whatever their prompts, steps, samplers or guidance.
 
     The ask that has waited longest chooses the company, so none starves however many equals keep coming. With `costs`
-    it learns how many rows are worth joining; without, it joins all that memory holds.
+    it learns how many rows are worth joining; without, it joins all that memory holds. `called` hears of each call.
     """
 
-    def __init__(self, costs: Costs | None = None) -> None:
-        self.costs = costs
+    def __init__(self, costs: Costs | None = None, called: Called | None = None) -> None:
+        self.costs, self.called = costs, called
         self.calls: list[int] = []  # rows of the last calls, for who measures
         self._most: dict[tuple[object, ...], int] = {}  # rows that memory held, after it once did not
         self._last: tuple[list[Guide], Told] | None = None  # calls of the same guides follow each other
@@ -65,11 +66,15 @@ class Batcher:
         guides = [a.guide for a in asks]
         if self._last is None or self._last[0] != guides:
             self._last = (guides, Told.of(guides))
-        if self.costs is None or asks[0].alone:
+        if self.costs is None and self.called is None:
             return answer(asks, self._last[1])
         began = _now(asks[0].x.device)
         found = answer(asks, self._last[1])
-        self.costs.add(asks[0].company, rows, _now(asks[0].x.device) - began)
+        seconds = _now(asks[0].x.device) - began
+        if self.costs is not None and not asks[0].alone:
+            self.costs.add(asks[0].company, rows, seconds)
+        if self.called is not None:
+            self.called(rows, seconds)
         return found
 
     def _chosen(self, asks: Sequence[Ask]) -> list[Ask]:

@@ -17,7 +17,7 @@ from greenlet import error as GreenletError
 from torch import Tensor
 
 from darkroom.engine.ask import Ask
-from darkroom.engine.batcher import Batcher
+from darkroom.engine.batcher import Batcher, Called
 from darkroom.engine.costs import Costs
 from darkroom.engine.run import Desk, Picture
 from darkroom.errors import InputError
@@ -132,12 +132,13 @@ class Engine:
     result), or by the engine's own thread between `start` and `close`.
 
     `learns`: rows are joined only as far as it has found that to be faster, by the clock; the last bits of pictures
-    that are not `exact` then depend on it. Without, all that fits is joined, the same on every run.
+    that are not `exact` then depend on it. Without, all that fits is joined, the same on every run. `called` hears of
+    each call of the network, on the thread that does the work.
     """
 
-    def __init__(self, *, most: int = 8, learns: bool = False) -> None:
+    def __init__(self, *, most: int = 8, learns: bool = False, called: Called | None = None) -> None:
         self.most = most
-        self.batcher = Batcher(Costs() if learns else None)
+        self.batcher = Batcher(Costs() if learns else None, called)
         self._waiting: deque[Ticket] = deque()
         self._running: list[Ticket] = []  # those that asked first come first
         self._wake = threading.Condition()

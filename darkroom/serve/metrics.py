@@ -31,6 +31,11 @@ class Histogram:
             self._counts[bisect.bisect_left(self.bounds, value)] += 1
             self._sum += value
 
+    def seen(self) -> tuple[int, float]:
+        """(How many values were seen, their sum)."""
+        with self._lock:
+            return sum(self._counts), self._sum
+
     def lines(self) -> Iterator[str]:
         with self._lock:
             counts, total = list(self._counts), self._sum
@@ -54,6 +59,11 @@ class Metrics:
         self.call_time = Histogram("darkroom_call_seconds", "Calls of the network.", TIMES)
         self.call_rows = Histogram("darkroom_call_rows", "Rows of a call of the network.", ROWS)
         self._ended: Counter[str] = Counter()
+
+    def call(self, rows: int, seconds: float) -> None:
+        """The network was called."""
+        self.call_rows.see(rows)
+        self.call_time.see(seconds)
 
     def end(self, state: str, code: str | None) -> None:
         """A job is over."""

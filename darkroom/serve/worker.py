@@ -131,7 +131,7 @@ class Worker:
     def _work(self) -> None:
         from darkroom.engine.engine import Engine  # PyTorch is imported here, beside a page that answers already
 
-        self._engine = Engine(most=self.most, learns=True).start()
+        self._engine = Engine(most=self.most, learns=True, called=self.metrics.call).start()
         given_back = time.monotonic()
         while True:
             self.queue.wait(LOOK_EVERY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,5 @@ def test_lists_that_clients_ask_for(shared_client: httpx.Client) -> None:
     metrics = shared_client.get("/metrics").text
     assert 'darkroom_requests_total{result="done"}' in metrics
     assert 'darkroom_e2e_request_latency_seconds_bucket{le="+Inf"}' in metrics
+    for name in ("queue_time_seconds", "picture_seconds", "call_seconds", "call_rows"):
+        assert re.search(rf"^darkroom_(request_)?{name}_count [1-9]", metrics, re.MULTILINE), name
