@@ -12,10 +12,11 @@ __all__ = ["Database", "Schema", "Unreachable"]
 @dataclass(frozen=True)
 class Schema:
     """The statements that make tables where they are missing, and the columns that tables of earlier versions lack:
-    (table, column, type and default)."""
+    (table, column, type and default). `probes`: statements that fail where others are missing."""
 
     tables: str
     added: tuple[tuple[str, str, str], ...] = ()
+    probes: tuple[str, ...] = ()
 
 
 class Unreachable(Exception):

@@ -54,6 +54,8 @@ class Postgres:
                 self._connection.execute(schema.tables.encode())
                 for table, column, kind in schema.added:
                     self._connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column} {kind}".encode())
+                for probe in schema.probes:
+                    self._connection.execute(probe.encode())
         except psycopg.Error as error:
             raise InputError(f"the jobs in PostgreSQL cannot be opened: {_said(error)}") from None
 

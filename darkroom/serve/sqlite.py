@@ -38,6 +38,8 @@ class Sqlite:
             for table, column, kind in schema.added:
                 if column not in {row["name"] for row in self._connection.execute(f"PRAGMA table_info({table})")}:
                     self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            for probe in schema.probes:
+                self._connection.execute(probe)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise InputError(f"the jobs in {path} cannot be opened: {error}") from None
 

@@ -21,7 +21,7 @@ from darkroom.serve.jobs import Job, PictureRecord, State, new_id
 from darkroom.serve.postgres import Postgres
 from darkroom.serve.sqlite import Sqlite
 
-__all__ = ["Store", "UsedKey", "open_store"]
+__all__ = ["ADDED", "Store", "UsedKey", "open_store"]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -42,19 +42,19 @@ CREATE TABLE IF NOT EXISTS pictures (
 );
 CREATE INDEX IF NOT EXISTS pictures_by_job ON pictures (job, number);
 """
-SCHEMA = Schema(
-    TABLES,
-    (
-        ("jobs", "refiner", "TEXT"),
-        ("jobs", "switch_at", "DOUBLE PRECISION NOT NULL DEFAULT 0.8"),
-        ("pictures", "remarks", "TEXT NOT NULL DEFAULT '[]'"),
-    ),
+ADDED = (
+    ("jobs", "refiner", "TEXT"),
+    ("jobs", "switch_at", "DOUBLE PRECISION NOT NULL DEFAULT 0.8"),
+    ("pictures", "remarks", "TEXT NOT NULL DEFAULT '[]'"),
 )
 JOB = (
     "id client model request images count priority deadline exact key refiner switch_at "
     "state place created started finished error code"
 )
 PICTURE = "job number model model_hash request images width height bytes remarks created"
+NEEDED = {"jobs": JOB, "claims": "job owner lease cancelled", "pictures": f"id {PICTURE}"}
+PROBES = tuple(f"SELECT {', '.join(columns.split())} FROM {table} LIMIT 0" for table, columns in NEEDED.items())
+SCHEMA = Schema(TABLES, ADDED, PROBES)
 UNFINISHED = "state IN ('queued', 'running')"
 
 

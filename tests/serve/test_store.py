@@ -15,7 +15,7 @@ from darkroom.errors import InputError
 from darkroom.serve import postgres as postgres_module
 from darkroom.serve.database import Unreachable
 from darkroom.serve.jobs import Job, PictureRecord
-from darkroom.serve.store import Store, UsedKey, open_store
+from darkroom.serve.store import ADDED, Store, UsedKey, open_store
 
 
 def test_jobs_come_back_as_they_were(store_place: Path | str) -> None:
@@ -59,6 +59,22 @@ def test_a_damaged_file_is_read_or_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="the store is damaged: the images of"):
             store.used_uploads()
         store.close()
+
+
+def test_the_layout_of_an_earlier_version_is_taken_over_and_a_foreign_one_named(store_place: Path | str) -> None:
+    store = open_store(store_place)
+    former = store.add(Job("m", {"steps": 3}, client="a", key="k"))
+    for table, column, _ in ADDED:  # which the first version did not have
+        store.database.run(f"ALTER TABLE {table} DROP COLUMN {column}")
+    store.close()
+    store = open_store(store_place)
+    assert store.unfinished() == [former]
+    refined = store.add(Job("m", {}, refiner="r", switch_at=0.5))
+    assert store.job(refined.id) == refined
+    store.database.run("ALTER TABLE pictures DROP COLUMN bytes")
+    store.close()
+    with pytest.raises(InputError, match=r"cannot be opened: .*bytes"):
+        open_store(store_place)
 
 
 def test_pictures_come_back_and_the_oldest_go(store_place: Path | str) -> None:
