@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -12,6 +14,8 @@ from darkroom.engine.run import Desk, Picture
 from darkroom.types import Step
 
 __all__ = ["exact"]
+
+T = TypeVar("T")
 
 
 def exact(draw: Draw) -> Draw:
@@ -32,3 +36,6 @@ class _Alone:
 
     def report(self, step: Step, pass_number: int) -> None:
         self.desk.report(step, pass_number)
+
+    def beside(self, work: Callable[[], T]) -> T:
+        return self.desk.beside(work)

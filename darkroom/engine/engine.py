@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -28,6 +29,7 @@ __all__ = ["Cancelled", "Draw", "Engine", "Ticket"]
 Draw = Callable[[Desk], Picture]  # the work of one picture
 Listener = Callable[[Step, int], None]  # (step, number of the pass)
 Finished = Callable[["Ticket"], None]
+T = TypeVar("T")
 
 
 class Cancelled(InputError):
@@ -45,7 +47,8 @@ class Ticket:
         self.cancelled = False
         self._picture: Picture | None = None
         self._run: greenlet | None = None
-        self.ask: Ask | None = None  # what its run waits for
+        self.ask: Ask | None = None  # what its run waits for …
+        self._aside: Future[Any] | None = None  # … or this
         self.error: Exception | None = None
         self.step: Step | None = None  # the last that it has finished
 
@@ -53,9 +56,15 @@ class Ticket:
     def done(self) -> bool:
         return self._over.is_set()
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its run can go on without an answer of the network."""
+        return self.cancelled or (self._aside is not None and self._aside.done())
+
     def cancel(self) -> None:
         """End the run before its next step; `result` then raises `Cancelled`. Nothing happens to a finished one."""
         self.cancelled = True
+        self._engine.wake()
 
     def result(self, timeout: float | None = None) -> Picture:
         """The picture; the run's own error where it failed. Works the engine where no thread of its own does.
@@ -79,6 +88,17 @@ class Ticket:
             return self._engine.batcher.alone(ask)
         self.ask = ask
         return getcurrent().parent.switch()  # type: ignore[union-attr]
+
+    def beside(self, work: Callable[[], T]) -> T:
+        """What `work` gives: on a thread beside the calls of the network where the engine has its own, else at once."""
+        aside = self._engine.aside
+        if aside is None or torch.is_grad_enabled():
+            return work()
+        self._aside = future = aside.submit(torch.inference_mode()(work))
+        future.add_done_callback(lambda _: self._engine.wake())
+        getcurrent().parent.switch()  # type: ignore[union-attr]
+        self._aside = None
+        return future.result()
 
     def report(self, step: Step, pass_number: int) -> None:
         self.step = step
@@ -129,7 +149,8 @@ class Engine:
     """Draws what is submitted, at most `most` pictures at a time; others wait for their turn in order.
 
     Submitting and cancelling may be done from any thread. The work is done by whoever calls `tick` (or waits for a
-    result), or by the engine's own thread between `start` and `close`.
+    result), or by the engine's own thread between `start` and `close`: then what runs do besides asking the network
+    (reading prompts and pictures, decoding) is done on one more thread, while others go on with their steps.
 
     `learns`: rows are joined only as far as it has found that to be faster, by the clock; the last bits of pictures
     that are not `exact` then depend on it. Without, all that fits is joined, the same on every run. `called` hears of
@@ -143,6 +164,7 @@ class Engine:
         self._running: list[Ticket] = []  # those that asked first come first
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
+        self.aside: ThreadPoolExecutor | None = None  # of one thread: parts of a model are used by one run at a time
         self._closing = False
 
     @property
@@ -169,7 +191,7 @@ class Engine:
         with torch.inference_mode():
             while self._waiting and len(self._running) < self.most:
                 self._resume(self._waiting.popleft(), None)
-            for ticket in [t for t in self._running if t.cancelled]:
+            for ticket in [t for t in self._running if t.goes_on]:
                 self._running.remove(ticket)
                 self._resume(ticket, None)
             asks = {t.ask: t for t in self._running if t.ask is not None}
@@ -190,15 +212,25 @@ class Engine:
             self._running.append(ticket)
 
     def start(self) -> Engine:
-        """Work on a thread of its own until `close`."""
+        """Work on threads of its own until `close`."""
+        self.aside = ThreadPoolExecutor(1, thread_name_prefix="darkroom aside")
         self._thread = threading.Thread(target=self._work, name="darkroom engine", daemon=True)
         self._thread.start()
         return self
 
+    def wake(self) -> None:
+        """Let the thread look at what it can go on with."""
+        with self._wake:
+            self._wake.notify_all()
+
+    def _has_work(self) -> bool:
+        begins = bool(self._waiting) and len(self._running) < self.most
+        return begins or any(t.ask is not None or t.goes_on for t in self._running)
+
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self.busy or self._closing)
+                self._wake.wait_for(lambda: self._has_work() or self._closing)
                 if self._closing:
                     break
             try:
@@ -219,6 +251,8 @@ class Engine:
             self._thread.join()
         else:
             self._abandon_all()
+        if self.aside is not None:
+            self.aside.shutdown(cancel_futures=True)
 
     def _abandon_all(self) -> None:
         with torch.inference_mode():

@@ -13,10 +13,10 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from darkroom.types import Step
 __all__ = ["Journal", "journaled"]
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 MAX_HEAD = 1000  # bytes of what stands before a tensor
 
@@ -147,6 +148,9 @@ class _Journaled:
 
     def report(self, step: Step, pass_number: int) -> None:
         self.desk.report(step, pass_number)
+
+    def beside(self, work: Callable[[], T]) -> T:
+        return self.desk.beside(work)
 
 
 def _checksum(ask: Ask) -> int:

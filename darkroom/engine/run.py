@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.guidance import WithUncond
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.engine.ask import Ask
-from darkroom.engine.controls import ControlShelf, ready
+from darkroom.engine.controls import ControlShelf, RunControl, ready
 from darkroom.engine.loras import LoraShelf
 from darkroom.errors import InputError
 from darkroom.nn.lora import adapted
@@ -31,10 +31,12 @@ from darkroom.tasks.guide import Guides
 from darkroom.tasks.image_to_image import encoded
 from darkroom.tasks.inpaint import composited, masked_part
 from darkroom.tasks.target import towards_target
-from darkroom.tasks.task import Situation
+from darkroom.tasks.task import Situation, Start
 from darkroom.types import Size, Step
 
 __all__ = ["Desk", "Latent", "Picture", "Progress", "Run"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Desk(Protocol):
 
     def report(self, step: Step, pass_number: int) -> None: ...
 
+    def beside(self, work: Callable[[], T]) -> T:
+        """What `work` gives, which asks nothing of the network; others may run until it is there."""
+        ...
+
 
 class Run:
     """The walk of one plan: conditions, start, sampler, second pass, decoder."""
@@ -90,7 +96,8 @@ class Run:
     def picture(self) -> Picture:
         latent = self.latent()
         # At the end of a stretch that is not the schedule's the clean estimate is what can be looked at.
-        pixels = decoded(self.model, latent.x if self.plan.request.denoising_end == 1 else latent.x0)
+        x = latent.x if self.plan.request.denoising_end == 1 else latent.x0
+        pixels = self._beside(lambda: decoded(self.model, x))
         if self.plan.request.mask is not None and self.plan.request.image is not None:
             pixels = composited(self.plan, pixels)
         return Picture(pixels, self.plan, latent.x[0].clone())
@@ -99,7 +106,8 @@ class Run:
         """Sampling alone, both passes."""
         latent, plan = self._sampled(self.drawn, None), self.drawn.second
         if plan is not None:
-            latent = self._sampled(plan, _enlarged(self.model, latent.x, plan))
+            x = latent.x
+            latent = self._sampled(plan, self._beside(lambda: _enlarged(self.model, x, plan)))
         if self.model.spares_memory:
             page_out(self.model.unet)
         return latent
@@ -109,13 +117,16 @@ class Run:
         model = self.model
         factor = model.autoencoder.config.factor
         shape = (model.autoencoder.config.latent_channels, plan.height // factor, plan.width // factor)
-        draws = Draws(plan, shape, model.device)
-        inputs = model.conditioner.read(plan.request, Size(plan.height, plan.width), draws.generator)
-        situation = Situation(plan, model, draws.start(), first_pass)
-        start = begin(situation)
+        draws, size = Draws(plan, shape, model.device), Size(plan.height, plan.width)
+
+        def prepared() -> tuple[dict[str, Any], Start, list[RunControl]]:
+            inputs = model.conditioner.read(plan.request, size, draws.generator)
+            start = begin(Situation(plan, model, draws.start(), first_pass))
+            return inputs, start, ready(self.controls, model, size)
+
+        inputs, start, controls = self._beside(prepared)
         guides = Guides(plan, inputs, model.conditioner.unconditional, self._encode, shape[1:])
         features = RunFeatures.of(plan.request.deepcache_interval, plan.request.tome_ratio)
-        controls = ready(self.controls, model, Size(plan.height, plan.width))
         step = plan.skipped  # prompts change by the steps of the whole schedule
         uncond: Tensor | None = None
 
@@ -144,11 +155,19 @@ class Run:
 
     def _encode(self, rows: Sequence[Mapping[str, Any]]) -> Conditioning:
         model, plan = self.model, self.plan
-        with adapted(model, [(len(rows), self.loras.text)]):
-            cond = model.condition(rows, emphasis=plan.emphasis, clip_skip=plan.request.clip_skip)
+
+        def encoded() -> Conditioning:
+            with adapted(model, [(len(rows), self.loras.text)]):
+                return model.condition(rows, emphasis=plan.emphasis, clip_skip=plan.request.clip_skip)
+
+        cond = self._beside(encoded)
         if model.spares_memory:
             page_out(model.conditioner)
         return cond
+
+    def _beside(self, work: Callable[[], T]) -> T:
+        """Beside other runs, unless parts of the model leave memory for each other."""
+        return work() if self.model.spares_memory else self.desk.beside(work)
 
 
 def decoded(model: LatentDiffusion, x: Tensor) -> np.ndarray:

@@ -297,6 +297,33 @@ def test_an_engine_with_a_thread_takes_pictures_from_any_thread(pipeline: Pipeli
         pipeline.submit(engine, CAT)
 
 
+def test_what_asks_nothing_of_the_network_goes_beside_the_steps_of_others(pipeline: Pipeline) -> None:
+    begun, decoding, stepped = (threading.Event() for _ in range(3))
+
+    def listen(step: Step, pass_number: int) -> None:
+        begun.set()
+        if decoding.is_set():
+            stepped.set()
+
+    def long_decoding() -> bool:
+        assert torch.is_inference_mode_enabled()
+        decoding.set()
+        return stepped.wait(60)
+
+    with Engine().start() as engine:
+        other = pipeline.submit(engine, replace(CAT, steps=900), listen)
+        assert begun.wait(60)
+        first, never = (engine.submit(lambda desk: desk.beside(long_decoding)) for _ in range(2))  # type: ignore[arg-type]
+        never.cancel()
+        with pytest.raises(Cancelled):  # though its work has not begun
+            never.result(60)
+        assert first.result(60) is True
+        failing = engine.submit(lambda desk: desk.beside(lambda: 1 / 0))  # type: ignore[arg-type]
+        with pytest.raises(ZeroDivisionError):
+            failing.result(60)
+        assert not other.done
+
+
 def test_an_interrupt_leaves_the_engine_whole(pipeline: Pipeline) -> None:
     def interrupt(step: Step, pass_number: int) -> None:
         raise KeyboardInterrupt
