@@ -63,6 +63,7 @@ class BoxesConfig(EmbedderConfig):
     head_dim: int = 64
     logits: bool = True  # released files carry an output layer that conditioning never uses
     drop_rate: float = 0.0
+    names: tuple[str, ...] = ()
     kind: Literal["boxes"] = "boxes"
     key = "boxes"
     reads = ("boxes",)

@@ -23,6 +23,7 @@ class ClassLabelConfig(EmbedderConfig):
     width: int
     null: int | None
     drop_rate: float = 0.0
+    names: tuple[str, ...] = ()
     kind: Literal["class_label"] = "class_label"
     key = "class"
     reads = ("class",)

@@ -31,6 +31,7 @@ class EmbedderConfig:
     reads_mask: bool = False  # the network sees the known pixels: they need not be put back at each step
     enlarges: bool = False  # the input is the whole picture, smaller
     drop_rate: float = 0.0  # share of training samples whose input is made absent
+    names: tuple[str, ...] = ()  # of the input's classes by number, for who chooses one, where they are known
 
     def is_given(self, request: Request) -> bool:
         """Whether `request` holds what is required."""

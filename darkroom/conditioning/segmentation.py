@@ -28,6 +28,7 @@ class SegmentationConfig(EmbedderConfig):
     channels: int
     halvings: int
     drop_rate: float = 0.0
+    names: tuple[str, ...] = ()
     kind: Literal["segmentation"] = "segmentation"
     key = "segmentation"
     reads = ("segmentation",)

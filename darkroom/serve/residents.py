@@ -218,5 +218,6 @@ def _shown(name: str, resident: Resident | None, *, coming: bool) -> dict[str, A
             "schedule": system.defaults.schedule,
         },
         "inputs": inputs,
+        "classes": {e.key: list(e.names) for e in system.embedders if e.names},
         "tasks": tasks,
     }

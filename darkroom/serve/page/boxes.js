@@ -50,7 +50,7 @@ export function boxesField(path, schema, desk) {
     list.replaceChildren(...boxes.map((box, i) => {
       const name = isRegions
         ? h("input", { type: "text", value: box.text, placeholder: "what is there", "aria-label": `Prompt of box ${i + 1}`, oninput: (e) => { box.text = e.target.value; desk.changed(); } })
-        : h("input", { type: "number", min: 0, value: box.label, "aria-label": `Class of box ${i + 1}`, oninput: (e) => { box.label = Number(e.target.value); desk.changed(); } });
+        : h("input", { type: "number", min: 0, value: box.label, list: "classes-boxes", title: desk.classes("boxes")[box.label], "aria-label": `Class of box ${i + 1}`, oninput: (e) => { box.label = Number(e.target.value); e.target.title = desk.classes("boxes")[box.label] ?? ""; desk.changed(); } });
       const sides = SIDES.map((side, n) => h("input", { type: "number", min: 0, max: 1, step: 0.05, value: box.at[n], "aria-label": `${words(side)} of box ${i + 1}`, oninput: (e) => { box.at[n] = Number(e.target.value); outline(); desk.changed(); } }));
       const remove = h("button", { type: "button", className: "quiet", "aria-label": `Remove box ${i + 1}`, onclick: () => { boxes.splice(i, 1); show(); desk.changed(); } }, "✕");
       return h("li", {}, name, h("span", { className: "sides" }, sides), remove);

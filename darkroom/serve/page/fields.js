@@ -52,7 +52,17 @@ function number(path, schema, desk, isWhole) {
     placeholder: schema.default === undefined || path === "seed" ? "" : String(schema.default),
   });
   if (path === "seed") return seed(path, schema, input, desk);
+  if (path === "inputs.class") return classNumber(path, schema, input, desk);
   return { path, element: row(path, schema, input), usual: (v) => { input.placeholder = v ?? schema.default ?? ""; }, get: () => (input.value === "" ? undefined : Number(input.value)), set(value) { input.value = value ?? ""; } };
+}
+
+// With the names that the model has for its classes: one beside the number, all to choose from.
+function classNumber(path, schema, input, desk) {
+  input.setAttribute("list", "classes-class");
+  const element = row(path, schema, input), hint = element.querySelector("small");
+  const offer = () => { hint.textContent = desk.classes("class")[input.value] ?? schema.description; };
+  input.addEventListener("input", offer);
+  return { path, element, offer, get: () => (input.value === "" ? undefined : Number(input.value)), set(value) { input.value = value ?? ""; offer(); } };
 }
 
 // An empty seed is another picture each time.

@@ -7,6 +7,7 @@ const ALWAYS = ["prompt", "negative_prompt", "width", "height", "steps", "guidan
 const FIRST = "What to draw"; // the panel of those; what else is in it goes under a heading of its own
 const HIDDEN = ["latent"];
 const OF_MODELS = ["prompt", "negative_prompt"]; // what most models read, and some do not; as `inputs` are
+const CLASSES = ["class", "boxes", "segmentation"]; // inputs that are classes by number, which a model may have names for
 const KEPT = "darkroom-form";
 const SHAPES = [["Square", 1], ["3:2", 3 / 2], ["2:3", 2 / 3], ["16:9", 16 / 9], ["9:16", 9 / 16]];
 
@@ -17,6 +18,7 @@ export class Form {
     this.model = null;
     this.desk = {
       names, changed: () => this.changed(), field: (path) => this.fields.get(path), size: () => this.size(),
+      classes: (key) => this.model?.classes?.[key] ?? [],
     };
     const panels = new Map();
     for (const [path, described] of flat(schema)) {
@@ -31,6 +33,7 @@ export class Form {
     const always = ALWAYS.filter((path) => this.fields.has(path));
     $("fields").replaceChildren(h("div", { className: "always" }, this.shapes(), always.map((path) => this.fields.get(path).element)),
       ...[...panels].map(([panel, fields]) => this.panel(panel === FIRST ? "Sampling in detail" : panel, fields.filter((f) => !always.includes(f.path)))));
+    $("fields").append(...CLASSES.map((key) => h("datalist", { id: `classes-${key}` })));
     for (const path of ["width", "height"]) if (this.fields.has(path)) $("shape-here").append(this.fields.get(path).element);
     this.restore();
     this.changed();
@@ -96,6 +99,7 @@ export class Form {
   usual(model) {
     this.model = model ?? null;
     const defaults = { ...model?.defaults, ...model?.size };
+    for (const key of CLASSES) $(`classes-${key}`).replaceChildren(...this.desk.classes(key).map((label, n) => h("option", { value: String(n), label })));
     for (const f of this.fields.values()) {
       f.usual?.(defaults[f.path]);
       f.offer?.();

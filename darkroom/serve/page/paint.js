@@ -126,7 +126,7 @@ const hue = (number) => `hsl(${(number * 137.5) % 360} ${55 + (number % 3) * 15}
 // A map of classes of `size` {width, height}; `take(blob)` gets a gray picture whose values are the numbers.
 export async function paintClasses(size, before, take) {
   const { width, height } = size;
-  const number = h("input", { type: "number", min: 0, max: 255, value: 1, "aria-label": "Class", oninput: () => swatch() });
+  const number = h("input", { type: "number", min: 0, max: 255, value: 1, list: "classes-segmentation", "aria-label": "Class", oninput: () => swatch() });
   const mark = h("i", { className: "swatch" });
   const swatch = () => { mark.style.background = hue(Number(number.value)); };
   swatch();

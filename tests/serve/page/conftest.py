@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from darkroom.serve.app import make_app
 from darkroom.serve.guard import GuardConfig
 from darkroom.serve.service import Service, ServiceConfig
 from darkroom.systems.build import build
+from darkroom.systems.system import System
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -109,12 +111,18 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path) ->
     name, model = getattr(request, "param", None), tiny_folder
     if name is not None:
         model = tmp_path / "model"
-        save_system(build(narrow(name)).eval(), model, {}, torch.float32)
+        save_system(build(_with_names(narrow(name))).eval(), model, {}, torch.float32)
     server = Server(tmp_path / "server", model, name or "tiny")
     server.start()
     yield server
     server.stop()
     server.http.close()
+
+
+def _with_names(system: System) -> System:
+    """Its first classes called "thing 0" to "thing 8"."""
+    names = tuple(f"thing {n}" for n in range(9))
+    return replace(system, embedders=tuple(replace(e, names=names) for e in system.embedders))  # type: ignore[type-var]
 
 
 @pytest.fixture

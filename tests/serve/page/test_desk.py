@@ -94,6 +94,8 @@ def test_a_layout_is_drawn_or_typed(page: Page, server: Server) -> None:
     page.browser.execute_script("arguments[0].click()", add)
     page.keys(Keys.CONTROL, "a")
     page.keys("7")
+    assert page.browser.switch_to.active_element.get_attribute("title") == "thing 7"
+    assert page.one("#classes-boxes option:nth-child(8)").get_attribute("label") == "thing 7"
     page.browser.find_element(By.ID, "draw").click()
     page.until(lambda: len(server.pictures()) == 1)
     drawn, typed = server.pictures()[0]["request"]["inputs.boxes"]
