@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from darkroom.errors import InputError
 
-__all__ = ["entries", "open_input", "read_bytes", "read_stdin", "read_text"]
+__all__ = ["entries", "open_input", "read_bytes", "read_lines", "read_stdin", "read_text"]
 
 MAX_TEXT = 64 << 20  # bytes; a million prompts
 
 
-def open_input(path: Path | str) -> BinaryIO:
+def open_input(path: Path | str) -> BufferedReader:
     """The file at `path`, open for reading. `InputError` if it is not there, cannot be read or is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe is opened without waiting
@@ -51,6 +51,15 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
     """The same as text in UTF-8, without a byte order mark; lines end in `\\n`, however the file ends them."""
     return _decoded(read_bytes(path, max_bytes), str(path))
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text of any size; what is not UTF-8 in it is replaced."""
+    with open_input(path) as file:
+        try:
+            return file.read().decode("utf-8", "replace").split("\n")
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_stdin(max_bytes: int = MAX_TEXT) -> str:

@@ -65,7 +65,7 @@ def decoder_beside(weights: Path) -> Path | None:
     folder = weights.parent.parent if weights.parent.name == "unet" else weights.parent
     whole = weights.parent.name == "unet" or is_native(folder)
     path = folder / NAME if whole else weights.with_name(f"{weights.stem}.{NAME}")
-    return path if path.is_file() else None
+    return path if os.path.isfile(path) else None
 
 
 def _renamed(tensors: dict[str, Stored]) -> dict[str, Stored]:

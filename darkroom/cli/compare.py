@@ -192,12 +192,20 @@ def prompt_items(path: Path) -> list[Item]:
     items = [
         Item(f"{i:05d}", e["prompt"], {k: v for k, v in e.items() if k != "prompt"}) for i, e in enumerate(entries)
     ]
-    lines = [line for line in text.splitlines() if line.strip()]
-    promised = [json.loads(line).get("facts") if '"facts"' in line else None for line in lines]
+    promised = [_promised(line) for line in text.split("\n") if line.strip()]
     return [
         item if facts is None else replace(item, facts=from_dict(Facts, facts, f"{path}, {item.prompt!r}"))
-        for item, facts in zip(items, promised)
+        for item, facts in zip(items, promised, strict=True)
     ]
+
+
+def _promised(line: str) -> object:
+    """The facts of a line of `darkroom data prompts`; None where it has none."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return said.get("facts") if isinstance(said, dict) and "caption" in said else None
 
 
 def _take(asked: Asked, design: Design, collection: Collection, votes: Votes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _check_limits(request: Request, model: str, folders: ModelFolders) -> None:
         side, steps = limits[system]["side"], limits[system]["steps"]
     else:
         found = place(model, folders.checkpoints)
-        own = isinstance(found, Path) and (found / "system.json").exists()  # a system that may be like no other
+        own = isinstance(found, Path) and os.path.exists(found / "system.json")  # a system that may be like no other
         system = model
         side = 1 if own else math.gcd(*(limit["side"] for limit in limits.values()))
         steps = max(limit["steps"] for limit in limits.values())

@@ -19,6 +19,7 @@ from darkroom.cli.folders import Folders
 from darkroom.cli.models import Models, known_models
 from darkroom.cli.options import Preferred, with_options
 from darkroom.errors import InputError, require
+from darkroom.input_file import read_text
 from darkroom.preferences import read_preferences
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 PANEL, MODELS = "Server", "Models"
+SHORTEST = 8  # characters of a token
+MAX_TOKEN = 4096  # bytes of its file
 
 
 @dataclass(frozen=True)
@@ -62,23 +65,29 @@ class Address:
 
     def __post_init__(self) -> None:
         require(0 <= self.port < 65_536, "the port", self.port, "0 to 65535")
-        require(self.token is None or len(self.token) >= 8, "the token's length", len(self.token or ""), "at least 8")
+        require(
+            self.token is None or len(self.token) >= SHORTEST,
+            "the token's length",
+            len(self.token or ""),
+            f"at least {SHORTEST}",
+        )
 
     def secret(self, folder: Path) -> str:
         """The token: as given, else the one kept in `folder`, which only its owner can read."""
         if self.token is not None:
             return self.token
         path = folder / "token"
-        try:
-            return path.read_text(encoding="ascii").strip()
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             # Linked into its place whole: another server that shares the folder may begin at the same time.
             with tempfile.NamedTemporaryFile("w", dir=folder) as file:
                 file.write(secrets.token_urlsafe(24))
                 file.flush()
                 with suppress(FileExistsError):
                     os.link(file.name, path)
-            return path.read_text(encoding="ascii").strip()
+        token = read_text(path, MAX_TOKEN).strip()
+        if not (token.isascii() and token.isprintable() and len(token) >= SHORTEST):
+            raise InputError(f"{path} holds no token of at least {SHORTEST} letters; remove it")
+        return token
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from contextlib import nullcontext
@@ -211,7 +212,7 @@ def keys(
 
 def _require_recipe(path: Path) -> None:
     """`InputError` without PyTorch where there is no such file; what is in it is looked at later."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"there is no file {str(path)!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -139,7 +140,7 @@ class Hub:
 
 def is_saved(path: Path) -> bool:
     """Whether `save_to_disk` of the package `datasets` wrote the folder at `path`."""
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+    return any(os.path.isfile(path / name) for name in ("state.json", "dataset_dict.json"))
 
 
 def _text(value: Any, where: str) -> str:

@@ -20,7 +20,7 @@ __all__ = ["drawn_by", "is_data"]
 def is_data(name: str) -> bool:
     """Whether `name` is a data set, and no model that would draw one."""
     path = Path(name)
-    return is_folder(candidate(name)) or (path.is_file() and path.suffix in (".tar", ".toml"))
+    return is_folder(candidate(name)) or (os.path.isfile(path) and path.suffix in (".tar", ".toml"))
 
 
 def drawn_by(name: str, items: Sequence[Item], device: str, folder: Path) -> tuple[Path, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def attach_trained(model: LatentDiffusion, config: AdapterConfig) -> dict[str, A
 
 def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffusion) -> None:
     """Give fresh adapters the numbers of the file `initial`."""
-    path = initial / ADAPTERS if initial.is_dir() else initial
+    path = initial / ADAPTERS if os.path.isdir(initial) else initial
     found = read_lora(path, model.system, torch.float32).adapters
     if found.keys() != adapters.keys():
         lacking, beyond = sorted(adapters.keys() - found.keys()), sorted(found.keys() - adapters.keys())

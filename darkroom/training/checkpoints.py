@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from darkroom.errors import InputError, printable
+from darkroom.input_file import open_input
+from darkroom.json_file import read_json
 from darkroom.training.sharding import joined, own_part
 from darkroom.training.world import World
 
@@ -178,17 +180,17 @@ def _holds_tensors(state: Any) -> bool:
 def _damage(place: Path) -> str | None:
     """What is wrong with the checkpoint, None if nothing is."""
     try:
-        digests = json.loads((place / DIGESTS).read_text(encoding="utf-8"))
-        if not isinstance(digests, dict) or STATE not in digests:
+        digests = read_json(place / DIGESTS)
+        if STATE not in digests:
             return f"{DIGESTS} does not name {STATE}"
         for name, digest in digests.items():
-            with (place / Path(name).name).open("rb") as file:
+            with open_input(place / Path(name).name) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    return f"the SHA-256 of {name} is not the one it was written with"
+                    return f"the SHA-256 of {printable(name)} is not the one it was written with"
     except OSError as error:
-        return f"{Path(error.filename or place).name}: {error.strerror}"
-    except (ValueError, RecursionError):
-        return f"{DIGESTS} is not JSON"
+        return f"{place} cannot be read: {error.strerror}"
+    except InputError as error:
+        return str(error)
     return None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from darkroom.data.reader import Reader, Used
 from darkroom.errors import InputError
+from darkroom.input_file import read_lines
 from darkroom.whole_file import whole_file
 
 __all__ = ["Ledger"]
@@ -83,7 +84,7 @@ class Ledger:
     def _go_on(self, first: int) -> None:
         """Drop lines of samples from number `first` on: they will be read again."""
         kept = []
-        for text in self.path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        for text in read_lines(self.path):
             try:
                 line = json.loads(text)
                 number, epoch, name = line.get("number"), int(line["epoch"]), str(line.get("name"))

@@ -13,6 +13,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from darkroom.errors import InputError
+from darkroom.input_file import read_lines
 from darkroom.training.config import LoopConfig
 from darkroom.whole_file import whole_file
 
@@ -55,8 +56,7 @@ class Log:
         self.config, self.tally, self.writes = config, tally, writes
         self.path = folder / "log.jsonl"
         if writes and self.path.exists():
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-            kept = [line for line in text.split("\n") if _within(line, step)]
+            kept = [line for line in read_lines(self.path) if _within(line, step)]
             with whole_file(self.path) as file:
                 file.write("".join(line + "\n" for line in kept).encode())
         self.bar = Progress(

@@ -145,7 +145,7 @@ class Snapshots:
     def _lengths(self, file: Weights) -> list[float]:
         try:
             return [float(length) for length in json.loads(file.metadata["lengths"])]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
             raise InputError(f"{file.path} is no snapshot of running means: it does not name their lengths") from None
 
 

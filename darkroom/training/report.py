@@ -16,6 +16,8 @@ from PIL import Image
 
 from darkroom.config import to_dict
 from darkroom.errors import InputError
+from darkroom.input_file import read_lines
+from darkroom.json_file import read_json
 from darkroom.training.log import WAITING
 from darkroom.training.plan import Plan
 from darkroom.training.validation import MEASURE
@@ -187,8 +189,8 @@ def _ledger(path: Path) -> list[str]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except InputError:
         return None
 
 
@@ -196,12 +198,12 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
     """The lines that are whole: a run may be writing."""
     found = []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        lines = read_lines(path)
+    except InputError:
         return []
-    for line in text.splitlines():
+    for line in lines:
         try:
             found.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [line for line in found if isinstance(line, dict)]

@@ -28,7 +28,7 @@ class RowCache:
     ) -> None:
         self.path, self.count, self.shape, self.key = path, count, shape, key
         self.dtype = np.dtype([("key", np.uint64), ("row", dtype, shape)])
-        above = next(p for p in (path.parent, *path.absolute().parents) if p.exists())
+        above = next(p for p in (path.parent, *path.absolute().parents) if os.path.exists(p))
         if not (above.is_dir() and os.access(above, os.W_OK)):
             raise InputError(
                 f"{path.name} cannot be kept in {path.parent}: {above} is no folder that can be written to"

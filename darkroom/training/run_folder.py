@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,8 @@ from typing import Any, Literal
 import torch
 
 from darkroom.config import to_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, require
+from darkroom.json_file import read_json
 from darkroom.nn.device import find_device
 from darkroom.nn.precision import fast_half
 from darkroom.training.checkpoints import Checkpoints
@@ -76,10 +78,11 @@ def _owned(folder: Path) -> Iterator[None]:
     """The lock goes with the process, however that ends; processes that it forks do not have it."""
     path = folder / LOCK
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
     except OSError as error:
         raise InputError(f"the run cannot be written to {folder}: {error.strerror}") from None
     try:
+        require(stat.S_ISREG(os.fstat(descriptor).st_mode), str(path), "a pipe or a device", "a file")
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -147,6 +150,6 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
 def recorded(folder: Path) -> Any:
     """The recipe of the run in `folder` as plain data; None if it cannot be read."""
     try:
-        return json.loads((folder / RECIPE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(folder / RECIPE)
+    except InputError:
         return None

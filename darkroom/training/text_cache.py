@@ -114,12 +114,12 @@ class KeptText(CaptionEmbedder):
         """ "tokens" (L, D), and "vector" (V,) where there is one."""
         try:
             kept = safetensors.torch.load(path.read_bytes())
-            return {name: kept[name] for name in ("tokens", "vector") if name in kept}
+            return {"tokens": kept["tokens"], **{name: kept[name] for name in ("vector",) if name in kept}}
         except FileNotFoundError:
             raise InputError(
                 f"the features of {value!r} are not in {self.folder}: they are made when a run begins"
             ) from None
-        except (OSError, SafetensorError) as error:
+        except (OSError, KeyError, SafetensorError) as error:
             raise InputError(f"{path} cannot be read ({error}): remove it") from None
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import bodies, controls, data, runs, settings, texts, weights
+from tests.fuzz import ballots, bodies, controls, data, runs, settings, texts, weights
 from tests.fuzz.run import Reader
 
 __all__ = ["READERS"]
@@ -40,4 +40,5 @@ READERS = (
     Reader("journals", runs.journals),
     Reader("stores", runs.stores, 30),
     Reader("bodies", bodies.bodies, 60),
+    Reader("ballots", ballots.ballots),
 )

@@ -51,14 +51,16 @@ def test_none_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["state.pt", "digests.json"])
-@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "gone"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "gone", "pipe"])
 def test_a_damaged_one_is_named_and_the_one_before_taken(
     where: str, damage: str, checkpoints: Checkpoints, told: list[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoints" / "00000015" / where
     whole = path.read_bytes()
-    if damage == "gone":
+    if damage in ("gone", "pipe"):
         path.unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
     else:
         middle = len(whole) // 2
         flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]

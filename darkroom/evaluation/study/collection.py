@@ -15,6 +15,7 @@ from PIL import Image
 
 from darkroom.errors import InputError
 from darkroom.evaluation.study.design import Exhibit, Item
+from darkroom.input_file import read_bytes
 from darkroom.pictures.reading import ENDINGS, read_pixels
 from darkroom.types import Request
 from darkroom.whole_file import whole_file
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from darkroom.evaluation.drawn import Draws
 
 __all__ = ["Candidate", "Collection", "candidate", "folder_items", "is_folder", "named_pictures", "requests_of"]
+
+MAX_PICTURE = 1 << 30  # bytes; four times as many pixels as are read
 
 OF_MODELS = ("system.json", "model_index.json", "export")  # what folders of models and runs hold
 TILES = 6  # a side; a picture taken apart
@@ -112,7 +115,7 @@ class Collection:
         """The bytes of a picture as it is shown."""
         path = self.path(exhibit.candidate, exhibit.item)
         if not exhibit.damaged:
-            return path.read_bytes()
+            return read_bytes(path, MAX_PICTURE)
         file = io.BytesIO()
         Image.fromarray(_apart(read_pixels(path), exhibit.item)).save(file, format="PNG")
         return file.getvalue()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from http.cookies import SimpleCookie
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from darkroom.errors import InputError
 from darkroom.evaluation.study.collection import Collection
@@ -16,6 +17,7 @@ from darkroom.evaluation.study.design import Design
 from darkroom.evaluation.study.page import page, shown
 from darkroom.evaluation.study.trials import next_trial, regular_count
 from darkroom.evaluation.study.votes import Vote, Votes
+from darkroom.json_file import real
 
 __all__ = ["StudyServer"]
 
@@ -81,7 +83,19 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        url = urlsplit(self.path)
+        self._respond(self._get)
+
+    def do_POST(self) -> None:
+        self._respond(self._post)
+
+    def _respond(self, answer: Callable[[], None]) -> None:
+        try:
+            answer()
+        except InputError as error:
+            self._fail(400, str(error))
+
+    def _get(self) -> None:
+        url = _split(self.path)
         if not self._is_for_us():
             return self._fail(403, "this address is not served")
         given = parse_qs(url.query).get("token")
@@ -99,15 +113,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(200, data, "image/png", {"Cache-Control": "private, max-age=86400, immutable"})
         return self._fail(404, "there is nothing here")
 
-    def do_POST(self) -> None:
+    def _post(self) -> None:
         if not self._is_for_us():
             return self._fail(403, "this address is not served")
         if not self._is_known():
             return self._fail(401, "open the address that `darkroom compare` printed")
-        try:
-            return self._json(self._answered(urlsplit(self.path).path, self._body()))
-        except InputError as error:
-            return self._fail(400, str(error))
+        return self._json(self._answered(_split(self.path).path, self._body()))
 
     def _answered(self, path: str, said: dict[str, Any]) -> dict[str, Any]:
         rater = said.get("rater")
@@ -119,14 +130,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.again_for(rater)
         if path != "/answer" or not isinstance(said.get("id"), int):
             raise InputError("expected is /next, /again, or /answer with an id")
-        seconds = said.get("seconds")
-        seconds = float(seconds) if isinstance(seconds, (int, float)) else None
-        self.server.votes.answer(said["id"], rater, str(said.get("answer")), seconds)
+        self.server.votes.answer(said["id"], rater, str(said.get("answer")), real(said.get("seconds")))
         return self.server.next_for(rater)
 
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > MAX_BODY:
+        if not length.isdecimal() or len(length) > 9 or int(length) > MAX_BODY:
             self.close_connection = True
             raise InputError(f"the body has {length or 'unknown'} bytes, accepted are at most {MAX_BODY}")
         try:
@@ -139,14 +148,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _is_for_us(self) -> bool:
         """No page of another site may use this server: names that resolve here, and requests from elsewhere."""
-        host = urlsplit(f"//{self.headers.get('Host', '')}")
+        host = _split(f"//{self.headers.get('Host', '')}")
         origin = self.headers.get("Origin")
         if self.server.server_address[0] in LOOPBACK and host.hostname not in LOOPBACK:
             return False
-        return origin is None or urlsplit(origin).netloc == host.netloc
+        return origin is None or _split(origin).netloc == host.netloc
 
     def _is_known(self) -> bool:
-        morsel = SimpleCookie(self.headers.get("Cookie", "")).get("study")
+        try:
+            morsel = SimpleCookie(self.headers.get("Cookie", "")).get("study")
+        except CookieError:
+            return False
         return morsel is not None and hmac.compare_digest(morsel.value.encode(), self.server.token.encode())
 
     def _json(self, value: dict[str, Any], status: int = 200) -> None:
@@ -165,3 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Voters leave no lines on the terminal."""
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise InputError("the address cannot be read") from None

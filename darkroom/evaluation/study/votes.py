@@ -96,7 +96,7 @@ class Votes:
         with self._lock:
             row = (rater, voter, trial.kind, trial.question, trial.item, trial.left, trial.right, time.time())
             said = "rater, voter, kind, question, item, left, right, shown"
-            cursor = self._base.execute(f"INSERT INTO trials ({said}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            cursor = self._changed(f"INSERT INTO trials ({said}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *row)
             return Vote(int(cursor.lastrowid or 0), trial, rater, voter, None, None, None)
 
     def answer(self, vote: int, rater: str, answer: str, seconds: float | None = None) -> None:
@@ -105,9 +105,14 @@ class Votes:
             raise InputError(f"unknown answer {answer!r}; known are: {', '.join(ANSWERS)}")
         with self._lock:
             change = "UPDATE trials SET answer = ?, seconds = ?, answered = ? WHERE id = ? AND rater = ?"
-            done = self._base.execute(change, (answer, seconds, time.time(), vote, rater))
-            if not done.rowcount:
-                raise InputError(f"pair {vote} was not shown to this voter")
+            if abs(vote) >= 1 << 63 or not self._changed(change, answer, seconds, time.time(), vote, rater).rowcount:
+                raise InputError(f"pair {printable(vote)} was not shown to this voter")
+
+    def _changed(self, statement: str, *values: object) -> sqlite3.Cursor:
+        try:
+            return self._base.execute(statement, values)
+        except sqlite3.Error as error:
+            raise InputError(f"the votes in {self._path} cannot be written: {error}") from None
 
     def of(self, rater: str) -> list[Vote]:
         """All that `rater` was shown, in order."""

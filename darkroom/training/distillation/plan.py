@@ -3,6 +3,7 @@ run on PyTorch's device "meta"."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -174,7 +175,7 @@ class _Costs:
         config = recipe.discriminator
         if config.features is None:
             sight: DinoSight | ConvolutionSight = ConvolutionSight(self.model.autoencoder.encoder)
-        elif config.features.exists():
+        elif os.path.exists(config.features):
             sight = load_sight(config.features, config.side, "cpu", checkpointing=False).to("meta")
         else:  # to be downloaded later
             with empty_modules():

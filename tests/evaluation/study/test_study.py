@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from darkroom.cli.app import app
+from darkroom.cli.compare import prompt_items
 from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
 from darkroom.errors import InputError
 from darkroom.evaluation.study.collection import Collection, candidate
@@ -251,30 +252,32 @@ def test_the_server_takes_votes_of_those_who_may(server: StudyServer) -> None:
     assert b"<main>" in ask(server, "GET", "/")[1]
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "headers", "status", "message"),
-    [
-        ("GET", "/", None, {"Cookie": ""}, 401, "open the address"),
-        ("GET", "/?token=guess", None, {"Cookie": "study=guess"}, 401, "open the address"),
-        ("POST", "/next", {"rater": "abc"}, {"Cookie": ""}, 401, "open the address"),
-        ("GET", "/", None, {"Host": "evil.example"}, 403, "not served"),
-        ("POST", "/next", {"rater": "abc"}, {"Origin": "http://evil.example"}, 403, "not served"),
-        ("GET", "/picture/../votes.sqlite", None, {}, 404, "nothing here"),
-        ("GET", "/study.json", None, {}, 404, "nothing here"),
-        ("POST", "/next", {}, {}, 400, "rater is missing"),
-        ("POST", "/next", {"rater": "machine:judge"}, {}, 400, "rater is missing"),
-        ("POST", "/next", [1], {}, 400, "no JSON object"),
-        ("POST", "/next", {"rater": "a" * 9000}, {}, 400, "accepted are at most 4096"),
-        ("POST", "/answer", {"rater": "abc", "id": 77, "answer": "left"}, {}, 400, "was not shown to this voter"),
-        ("POST", "/answer", {"rater": "abc", "id": 1, "answer": "both"}, {}, 400, "unknown answer 'both'"),
-        ("POST", "/elsewhere", {"rater": "abc"}, {}, 400, "expected is /next"),
-    ],
-)
-def test_the_server_refuses(
-    server: StudyServer, method: str, path: str, body: object, headers: dict[str, str], status: int, message: str
-) -> None:
-    found, reply = ask(server, method, path, body, **headers)
-    assert (found, message in reply.decode()) == (status, True)
+REFUSED: list[tuple[str, str, object, dict[str, str], int, str]] = [
+    ("GET", "/", None, {"Cookie": ""}, 401, "open the address"),
+    ("GET", "/?token=guess", None, {"Cookie": "study=guess"}, 401, "open the address"),
+    ("POST", "/next", {"rater": "abc"}, {"Cookie": ""}, 401, "open the address"),
+    ("GET", "/", None, {"Host": "evil.example"}, 403, "not served"),
+    ("POST", "/next", {"rater": "abc"}, {"Origin": "http://evil.example"}, 403, "not served"),
+    ("GET", "/picture/../votes.sqlite", None, {}, 404, "nothing here"),
+    ("GET", "/study.json", None, {}, 404, "nothing here"),
+    ("POST", "/next", {}, {}, 400, "rater is missing"),
+    ("POST", "/next", {"rater": "machine:judge"}, {}, 400, "rater is missing"),
+    ("POST", "/next", [1], {}, 400, "no JSON object"),
+    ("POST", "/next", {"rater": "a" * 9000}, {}, 400, "accepted are at most 4096"),
+    ("POST", "/answer", {"rater": "abc", "id": 77, "answer": "left"}, {}, 400, "was not shown to this voter"),
+    ("POST", "/answer", {"rater": "abc", "id": 1 << 70, "answer": "left"}, {}, 400, "was not shown to this voter"),
+    ("GET", "/", None, {"Host": "["}, 400, "the address cannot be read"),
+    ("GET", "/", None, {"Cookie": "study}=x"}, 401, "open the address"),
+    ("POST", "/answer", {"rater": "abc", "id": 1, "answer": "both"}, {}, 400, "unknown answer 'both'"),
+    ("POST", "/elsewhere", {"rater": "abc"}, {}, 400, "expected is /next"),
+]
+
+
+def test_the_server_refuses(server: StudyServer) -> None:
+    for method, path, body, headers, status, message in REFUSED:
+        found, answer = ask(server, method, path, body, **headers)
+        assert (found, message in answer.decode()) == (status, True), (method, path, answer)
+    assert server.votes.all() == []
 
 
 def test_votes_of_a_page_are_taken_once_and_only_whole(study: Path) -> None:
@@ -303,3 +306,15 @@ def test_votes_of_a_page_are_taken_once_and_only_whole(study: Path) -> None:
         assert len(votes.all()) == len(rows)
         kinds = Counter(v.trial.kind for v in votes.all())
         assert kinds["vote"] == 10
+
+
+def test_lines_of_prompts_keep_their_facts(tmp_path: Path) -> None:
+    r"""Also behind a line with a character that ends lines elsewhere, and one that only looks like JSON."""
+    promised = sample_prompts(1, 1, (1, 2))
+    with (tmp_path / "facts.jsonl").open("wb") as file:
+        write_prompts(file, promised)
+    told = (tmp_path / "facts.jsonl").read_text()
+    (tmp_path / "prompts.txt").write_text(f'a cat\u2028and a dog\n{{a|b}} with "facts"\n{told}', encoding="utf-8")
+    items = prompt_items(tmp_path / "prompts.txt")
+    assert [item.facts is not None for item in items] == [False, False, True]
+    assert items[2].facts == promised[0].facts
