@@ -86,10 +86,11 @@ def pictures(
     if folder.endswith(".npz"):
         raise InputError(f"statistics such as {folder} are what pictures are measured against: they stand second")
     known = read_statistics(Path(reference)) if reference.endswith(".npz") else None
-    names = [folder] if known is not None else [folder, reference]
-    if shard is not None and not all(map(is_data, names)):
+    names = [folder, reference]
+    measured = names if known is None else [folder]
+    if shard is not None and not all(map(is_data, measured)):
         raise InputError("--shard shares out features of pictures that are there: let the model draw without it first")
-    sets = [_pictures_of(name, prompts, device, cache) for name in names]
+    sets = [_pictures_of(name, prompts, device, cache) for name in measured]
     _compute(sets, specs, device, cache, processes, shard)
     if shard is not None:
         print(f"share {shard} of the features is in {cache}; without --shard the numbers follow when all shares are")
@@ -102,19 +103,20 @@ def pictures(
             found, seen = compare(open_pictures(sets[0]), known or open_pictures(sets[1]), network, wanted, cache)
             if save_statistics is not None:
                 write_statistics(save_statistics, seen.moments, network.identity)
-            report.append(_told(found))
+            report.append(_told(found, *names))
         if file is not None:
             file.write((json.dumps(report, indent=1) + "\n").encode())
 
 
-def _told(found: Comparison) -> dict[str, Any]:
-    """Print what one network sees of the two sets; returns it for the report."""
+def _told(found: Comparison, pictures: str, reference: str) -> dict[str, Any]:
+    """Print what one network sees of the two sets of these names; returns it for the report."""
     from darkroom.evaluation.compare import published_name
 
     network = found.network
     print_numbers(found.numbers, {n: published_name(n, network.name) for n in found.numbers})
     against = "statistics" if found.reference is None else str(found.reference)
-    print(f"{found.pictures} pictures against {against}; {network.name} [{network.digest}], {network.law}")
+    print(f"{found.pictures} pictures of {pictures} against {against} of {reference}")
+    print(f"seen through {network.name} [{network.digest}], {network.law}")
     for note in found.notes:
         print(f"note: {note}")
     return {

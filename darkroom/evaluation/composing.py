@@ -17,6 +17,7 @@ from darkroom.errors import InputError, require
 from darkroom.evaluation.composition import Task, verdict
 from darkroom.evaluation.judging import look
 from darkroom.evaluation.share import Share
+from darkroom.evaluation.signs import read_sign
 from darkroom.input_file import entries
 from darkroom.json_file import read_json
 from darkroom.models.judge import Judge
@@ -51,6 +52,7 @@ class Judgement:
     prompt: str
     correct: bool
     reason: str
+    metadata: str  # the task as JSON, by which GenEval's summary groups pictures
 
 
 def compose(
@@ -108,24 +110,21 @@ def judged(judge: Judge, tasks: Sequence[Task], paths: Sequence[Path], folder: P
     """The judge's verdict on every picture; `paths` are as many a task as `compose` gave, task by task."""
     samples, found = len(paths) // len(tasks), []
     for n, path in enumerate(track(paths, "judging", transient=True)):
-        task = tasks[n // samples]
-        (findings,) = look(judge, to_tensor(read_pixels(path)[None]))
-        found.append(_judgement(task, findings.things, path.relative_to(folder).as_posix()))
+        found.append(_judgement(judge, tasks[n // samples], read_pixels(path), path.relative_to(folder).as_posix()))
     return found
 
 
 def ceiling(judge: Judge, tasks: Sequence[tuple[Task, Scene]], width: int, height: int) -> list[Judgement]:
     """What the judge says of true scenes: no model can be found to do better."""
-    found = []
-    for n, (task, scene) in enumerate(track(tasks, "true scenes", transient=True)):
-        (findings,) = look(judge, to_tensor(render(scene, width, height)[None]))
-        found.append(_judgement(task, findings.things, str(n)))
-    return found
+    known = enumerate(track(tasks, "true scenes", transient=True))
+    return [_judgement(judge, task, render(scene, width, height), str(n)) for n, (task, scene) in known]
 
 
-def _judgement(task: Task, things: list, name: str) -> Judgement:
-    correct, reason = verdict(task, things)
-    return Judgement(name, task.tag, task.prompt, correct, reason)
+def _judgement(judge: Judge, task: Task, pixels: np.ndarray, name: str) -> Judgement:
+    (findings,) = look(judge, to_tensor(pixels[None]))
+    sign = None if task.sign is None else read_sign(pixels)
+    correct, reason = verdict(task, findings.things, sign)
+    return Judgement(name, task.tag, task.prompt, correct, reason, json.dumps(task.metadata()))
 
 
 def overall(found: Sequence[Judgement]) -> tuple[dict[str, Share], float]:

@@ -18,6 +18,7 @@ import numpy as np
 from darkroom.data.picturebook import COLOURS, KINDS, Scene, sample_scene
 from darkroom.data.picturebook.caption import NUMBERS
 from darkroom.data.picturebook.relations import relations
+from darkroom.data.picturebook.scene import WORDS
 from darkroom.errors import InputError, require
 from darkroom.input_file import read_text
 from darkroom.models.judge import Detection
@@ -27,7 +28,8 @@ __all__ = ["TAGS", "Group", "Task", "read_tasks", "relative_position", "verdict"
 STREAM = 6_000_003  # of the scenes that tasks are taken from
 MARGIN = 0.1  # of both things' sides, by which centers must differ (GenEval's position threshold)
 SIDES = ("left of", "right of", "above", "below")
-TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "parts")
+OF_ONE = ("single_object", "colors", "parts", "signs")  # tasks with one thing
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr", "parts", "signs")
 
 
 @dataclass(frozen=True)
@@ -44,25 +46,29 @@ class Group:
 
 @dataclass(frozen=True)
 class Task:
-    """`exclude`: fewer things than so many of a class may be there. Without groups nothing can be judged."""
+    """`exclude`: fewer things than so many of a class may be there. `sign`: the word on a sign. Without groups nothing
+    can be judged."""
 
     tag: str
     prompt: str
     include: tuple[Group, ...] = ()
     exclude: tuple[Group, ...] = ()
+    sign: str | None = None
 
     def metadata(self) -> dict[str, Any]:
-        """As GenEval writes it; colors of parts are an addition of ours."""
+        """As GenEval writes it; colors of parts and words of signs are additions of ours."""
         found: dict[str, Any] = {"tag": self.tag, "include": [_line(g) for g in self.include]}
         if self.exclude:
             found["exclude"] = [_line(g) for g in self.exclude]
+        if self.sign is not None:
+            found["sign"] = self.sign
         return {**found, "prompt": self.prompt}
 
     @property
     def can_be_judged(self) -> bool:
         """Whether the judge of the picture-book world knows everything that it asks for."""
         known = all(g.name in KINDS and (g.color is None or g.color in COLOURS) for g in (*self.include, *self.exclude))
-        return bool(self.include) and known
+        return bool(self.include) and known and (self.sign is None or self.sign in WORDS)
 
 
 def _line(group: Group) -> dict[str, Any]:
@@ -95,7 +101,8 @@ def _task(line: str, where: str) -> Task:
     try:
         found = json.loads(line)
         include, exclude = (tuple(_group(g) for g in found.get(k, [])) for k in ("include", "exclude"))
-        task = Task(str(found["tag"]), str(found["prompt"]), include, exclude)
+        sign = found.get("sign")
+        task = Task(str(found["tag"]), str(found["prompt"]), include, exclude, None if sign is None else str(sign))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{where} is no task of GenEval (tag, include, prompt): {error!r}") from None
     for i, group in enumerate(task.include):
@@ -123,7 +130,9 @@ def world_tasks(count: int, seed: int = 0) -> list[tuple[Task, Scene]]:
     for number, tag in enumerate(TAGS):
         rng, made = np.random.default_rng((seed, STREAM, number)), 0
         while made < count:
-            n = {"single_object": 1, "colors": 1, "parts": 1, "counting": int(rng.integers(2, 5))}.get(tag, 2)
+            n = {"single_object": 1, "colors": 1, "parts": 1, "signs": 1, "counting": int(rng.integers(2, 5))}.get(
+                tag, 2
+            )
             scene = sample_scene(rng, things=n, split="any")
             if (task := _from_scene(tag, scene)) is not None:
                 found.append((task, scene))
@@ -143,6 +152,9 @@ def _from_scene(tag: str, scene: Scene) -> Task | None:
         case "parts" if first.parts:
             said = " and ".join(f"{_article(c)} {c} {part}" for part, c in first.parts.items())
             return Task(tag, f"{a} with {said}", (Group(first.kind, color=first.colour, parts=first.parts),))
+        case "signs" if scene.sign is not None:
+            group = Group(first.kind, color=first.colour)
+            return Task(tag, f'{a} and a sign that says "{scene.sign.word}"', (group,), sign=scene.sign.word)
         case "counting" if len({(t.kind, t.colour) for t in scene.things}) == 1:
             n = len(scene.things)
             prompt = f"{NUMBERS[n]} {first.colour} {KINDS[first.kind].plural}"
@@ -167,8 +179,9 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def verdict(task: Task, found: Iterable[Detection]) -> tuple[bool, str]:
-    """Whether a picture with these things, surest first, fulfils `task`, and if not, why: GenEval's rules."""
+def verdict(task: Task, found: Iterable[Detection], sign: str | None = None) -> tuple[bool, str]:
+    """Whether a picture with these things, surest first, and with the word `sign` on a sign fulfils `task`, and if
+    not, why: GenEval's rules."""
     have: dict[str, list[Detection]] = {}
     for detection in found:
         have.setdefault(detection.kind, []).append(detection)
@@ -182,6 +195,8 @@ def verdict(task: Task, found: Iterable[Detection]) -> tuple[bool, str]:
     for group in task.exclude:
         if (n := len(have.get(group.name, []))) >= group.count:
             reasons.append(f"expected {group.name}<{group.count}, found {n}")
+    if task.sign is not None and sign != task.sign:
+        reasons.append(f"expected a sign that says {task.sign}, found {sign or 'none that can be read'}")
     return not reasons, "\n".join(reasons)
 
 

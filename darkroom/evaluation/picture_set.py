@@ -109,7 +109,10 @@ def _require_one_size(pictures: PictureSet, network: FeatureNetwork) -> None:
     sizes = sorted(pictures.sizes())
     if len(sizes) > 1:
         listed = ", ".join(str(s) for s in sizes[:3]) + (", …" if len(sizes) > 3 else "")
-        raise InputError(f"{pictures.path} holds pictures of {listed}; the network {network.name} wants one size")
+        raise InputError(
+            f"{pictures.path} holds pictures of {listed}, expected is one size: the network {network.name} sees them "
+            "as they are"
+        )
     if sizes[0].height % 16 or sizes[0].width % 16:
         raise InputError(f"{pictures.path} holds pictures of {sizes[0]}, expected are multiples of 16 pixels")
 
@@ -125,8 +128,8 @@ def _kept(place: Path, count: int) -> np.ndarray | None:
         found = np.load(place, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    sound = isinstance(found, np.ndarray) and found.ndim == 2 and len(found) == count and found.dtype == np.float32
-    return found if sound else None
+    rows = isinstance(found, np.ndarray) and found.ndim == 2 and len(found) == count and found.dtype == np.float32
+    return found if rows and np.isfinite(found).all() else None
 
 
 def _keep(place: Path, found: np.ndarray) -> None:

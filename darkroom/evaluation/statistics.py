@@ -22,6 +22,7 @@ from darkroom.whole_file import whole_file
 __all__ = ["Statistics", "read_statistics", "write_statistics"]
 
 NAMES = ("mu", "sigma", "count", "network")
+ROUNDING = 1e-4  # of the largest number
 LARGEST = 4 << 30  # bytes of one array: a covariance of 20000 features
 # What zip and NumPy raise at files that are something else or damaged.
 UNREADABLE = (
@@ -52,18 +53,31 @@ def read_statistics(path: Path) -> Statistics:
         raise InputError(f"{path} holds {', '.join(held) or 'nothing'} of mu and sigma, expected are both")
     mean, covariance = held["mu"], held["sigma"]
     for name, array, shape in (("mu", mean, (mean.size,)), ("sigma", covariance, (mean.size, mean.size))):
-        if array.dtype.kind != "f" or array.shape != shape or not array.size or not np.isfinite(array).all():
+        if array.dtype.kind != "f" or array.shape != shape or not array.size:
             raise InputError(
-                f"{path}: {name} is {list(array.shape)} of {array.dtype}, expected are finite {list(shape)}"
+                f"{path}: {name} is {list(array.shape)} of {array.dtype}, expected is {list(shape)} of floating point"
             )
+        if not np.isfinite(array).all():
+            raise InputError(f"{path}: {name} holds NaN or infinity, expected are finite numbers")
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
-    if np.abs(covariance - covariance.T).max() > 1e-4 * np.abs(covariance).max() or (np.diag(covariance) < 0).any():
-        raise InputError(f"{path}: sigma is no covariance, expected is a symmetric matrix without negative variances")
+    _require_covariance(covariance, path)
     count, network = held.get("count"), held.get("network")
     if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count < 1):
         raise InputError(f"{path}: count is {count}, expected is a whole number of at least 1")
     named = None if network is None else _named(network, path)
     return Statistics(mean, covariance, None if count is None else int(count), named)
+
+
+def _require_covariance(covariance: np.ndarray, path: Path) -> None:
+    """`InputError` where no set of features has `covariance` (D, D); rounding to float32 is allowed."""
+    if np.abs(covariance - covariance.T).max() > ROUNDING * np.abs(covariance).max():
+        raise InputError(f"{path}: sigma is no covariance, expected is a symmetric matrix")
+    variances = np.linalg.eigvalsh(covariance)
+    if variances[0] < -ROUNDING * max(variances[-1], 0):
+        raise InputError(
+            f"{path}: sigma is no covariance, it has a variance of {variances[0]:.3g} in one direction; expected are "
+            "none below 0"
+        )
 
 
 def _named(network: np.ndarray, path: Path) -> str:

@@ -17,7 +17,6 @@ from darkroom.evaluation.replications.claim import Outcome, Verdict, above_zero,
 from darkroom.evaluation.replications.overview import as_json, overview, record_of
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.schedule_flaws import brightness_error, ideal_denoiser
-from darkroom.evaluation.share import Share
 
 
 def test_the_ideal_denoiser_is_bayes() -> None:
@@ -79,7 +78,7 @@ def _points(kept: list[int], distances: list[float], recalls: list[float]) -> li
         return Measured(value, (value - 0.01, value + 0.01))
 
     return [
-        guidance.Point(float(i), Share(k, 1000), near(d), near(0.5), near(r))
+        guidance.Point(float(i), np.arange(1000) < k, near(d), near(0.5), near(r))
         for i, (k, d, r) in enumerate(zip(kept, distances, recalls))
     ]
 

@@ -25,6 +25,7 @@ from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
     Narrow,
+    NarrowDenoiser,
     decided,
     drawn,
     learned_denoiser,
@@ -63,9 +64,7 @@ def test_a_denoiser_learns_what_it_is_told() -> None:
     """White where told 1, black where told −1; the rows of a drawing depend on their own seeds alone."""
     told = torch.tensor([1.0, -1.0]).repeat(8)[:, None]
     white = torch.ones(16, 3, 4, 4) * told[:, :, None, None]
-    unet = learned_denoiser(
-        Narrow(vector=1, mult=(1,)), [Group(white, Conditioning(vector=told))], loop(80, 0, batch=8, lr=1e-2)
-    )
+    unet = learned_denoiser(Narrow(vector=1), [Group(white, Conditioning(vector=told))], loop(60, 0, batch=16, lr=4e-3))
     asked = Conditioning(vector=told[:4])
     samples = drawn(unet, (4, 3, 4, 4), asked, seed=5, steps=6)
     assert torch.equal(samples.mean(dim=(1, 2, 3)).sign(), told[:4, 0])
@@ -73,9 +72,29 @@ def test_a_denoiser_learns_what_it_is_told() -> None:
     assert torch.allclose(alone, samples[:2], atol=1e-4)
 
 
+def test_an_untrained_denoiser_is_the_best_for_gaussian_squares() -> None:
+    """Against the conditional mean written out, at a low and a high level; sizes of latents are no matter."""
+    generator = torch.Generator().manual_seed(0)
+    mix = torch.randn(12, 12, generator=generator) / 4
+    clean = (torch.randn(500, 2, 2, 12, generator=generator) @ mix + 0.3).movedim(3, 1)
+    clean = F.pixel_shuffle(clean.contiguous(), 2)  # (500, 3, 4, 4)
+    denoiser = NarrowDenoiser(Narrow(), [clean])
+    rows = F.pixel_unshuffle(clean, 2).movedim(1, 3).flatten(0, 2).double()
+    mean, covariance = rows.mean(dim=0), torch.cov(rows.T, correction=0)
+    denoise = PROCESS.denoiser(lambda x, t: denoiser(x, t, Conditioning()))
+    for sigma in (0.2, 3.0):
+        x = clean[:7] + sigma * torch.randn(7, 3, 4, 4, generator=generator)
+        gain = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(12).double())
+        best = mean + (F.pixel_unshuffle(x, 2).movedim(1, 3).double() - mean) @ gain.T
+        expected = F.pixel_shuffle(best.movedim(3, 1).float(), 2)
+        with torch.no_grad():
+            assert torch.allclose(denoise(x, torch.tensor(sigma)), expected, atol=1e-3)
+        assert denoiser(torch.zeros(1, 3, 2, 8), torch.tensor([0.0]), Conditioning()).shape == (1, 3, 2, 8)
+
+
 def test_another_denoiser_takes_over_at_its_level() -> None:
     flat = [Group(torch.full((4, 3, 4, 4), value)) for value in (0.8, -0.8)]
-    early, late = (learned_denoiser(Narrow(mult=(1,)), [group], loop(20, 0, batch=4)) for group in flat)
+    early, late = (learned_denoiser(Narrow(), [group], loop(8, 0, batch=4)) for group in flat)
     shape = (2, 3, 4, 4)
     alone, other = (drawn(unet, shape, seed=0, steps=4) for unet in (early, late))
     assert torch.equal(drawn(early, shape, seed=0, steps=4, late=(late, 0.0)), alone)
@@ -107,14 +126,10 @@ def test_horizons_move_as_crops_do() -> None:
     assert rows.tolist() == (13 - tops).tolist()
     found = crop_conditioning.slope(tops.numpy().astype(float), rows)
     assert found.value == pytest.approx(-1)
-    near = Measured(8.0, (7.9, 8.1))
-    far = Measured(5.0, (4.9, 5.1))
-    assert [v.holds for v in crop_conditioning.verdicts_of(near, far, near, found)] == [True, True, True]
-    assert [v.holds for v in crop_conditioning.verdicts_of(near, near, far, Measured(0.1, (-0.1, 0.3)))] == [
-        None,
-        False,
-        False,
-    ]
+    near, far = Measured(8.0, (7.9, 8.1)), Measured(5.0, (4.9, 5.1))
+    assert [v.holds for v in crop_conditioning.verdicts_of(near, far, near, found, found)] == [True, True, True]
+    flat = Measured(0.1, (-0.1, 0.3))
+    assert [v.holds for v in crop_conditioning.verdicts_of(near, near, far, flat, found)] == [None, False, False]
 
 
 def test_small_pictures_lose_their_details_and_large_ones_stay() -> None:

@@ -16,7 +16,7 @@ from darkroom.data.picturebook.kind import Kind
 from darkroom.data.picturebook.things import KINDS
 from darkroom.errors import InputError
 
-__all__ = ["Box", "Scene", "Sign", "Split", "Thing", "held_out_pairs", "sample_scene"]
+__all__ = ["WORDS", "Box", "Scene", "Sign", "Split", "Thing", "held_out_pairs", "sample_scene", "sign_boxes"]
 
 Split = Literal["train", "heldout", "any"]
 SIZES = {"small": 0.78, "medium": 1.0, "large": 1.2}
@@ -265,13 +265,20 @@ def _visible(boxes: list[Box], limit: float) -> bool:
 def _sign(rng: np.random.Generator, things: list[Thing], aspect: float) -> Sign | None:
     """A sign in a free corner, if there is one."""
     word = str(rng.choice(WORDS))
-    height = 0.26
-    width = min(0.06 * len(word) + 0.1, 0.42) / max(aspect, 0.6)
-    for left in rng.permutation([0.03, 0.97 - width]):
-        box = Box(0.97 - height, float(left), 0.97, float(left) + width)
+    boxes = sign_boxes(word, aspect)
+    for place in rng.permutation(len(boxes)):
+        box = boxes[place]
         if all(box.overlap(t.box) <= 0.12 * box.area for t in things):
             return Sign(word, box)
     return None
+
+
+def sign_boxes(word: str, aspect: float) -> tuple[Box, Box]:
+    """Where a sign of this word stands, in the left corner or the right one; `aspect`: width / height."""
+    height = 0.26
+    width = min(0.06 * len(word) + 0.1, 0.42) / max(aspect, 0.6)
+    left, right = (Box(0.97 - height, x, 0.97, x + width) for x in (0.03, 0.97 - width))
+    return left, right
 
 
 WORDS = (

@@ -39,9 +39,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(16, 300, 400, 16, 120),
-    "small": Size(32, 4_000, 8_000, 32, 1000),
-    "full": Size(64, 30_000, 50_000, 64, 5000),
+    "tiny": Size(16, 1200, 250, 64, 300),
+    "small": Size(16, 4000, 1250, 64, 1000),
+    "full": Size(32, 20_000, 20_000, 64, 5000),
 }
 RATIOS = (0.25, 1.0, 4.0)  # width / height, all of one area
 
@@ -52,9 +52,9 @@ def run(scale: Scale, seed: int) -> Outcome:
     shapes = {r: (round(size.side * r**0.5), round(size.side / r**0.5)) for r in RATIOS}  # width, height
     how = loop(size.steps, seed, batch=size.batch)
     train = {r: painted(scenes(seed, size.pictures, aspect=r), *shapes[r]) for r in RATIOS}
-    square = learned_denoiser(Narrow(), [Group(train[1.0])], how)
+    square = learned_denoiser(Narrow(fold=4), [Group(train[1.0])], how)
     groups = [Group(x, _told(shapes[r], size, len(x))) for r, x in train.items()]
-    buckets = learned_denoiser(Narrow(vector=2), groups, how)
+    buckets = learned_denoiser(Narrow(vector=2, fold=4), groups, how)
     squares: tuple[Tensor, ...] = ()
     found: dict[str, list[Measured]] = {"squares alone": [], "buckets, shape told": []}
     for r in RATIOS:

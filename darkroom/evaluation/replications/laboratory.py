@@ -24,6 +24,7 @@ from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.replications.claim import Verdict
 from darkroom.evaluation.replications.shipped import rows
 from darkroom.models.unet import UNet, UNetConfig
+from darkroom.nn.precision import fast_half
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.pixels import to_bytes, to_tensor
 from darkroom.training.config import LoopConfig
@@ -38,6 +39,7 @@ __all__ = [
     "Group",
     "Narrow",
     "NarrowDenoiser",
+    "NarrowNetwork",
     "drawn",
     "enlarged",
     "features_of",
@@ -76,7 +78,9 @@ class Narrow:
     """A UNet of few channels for latents (N, `latent`, h, w) beside `told` channels that it is given; `vector` and
     `tokens` are the widths of these slots, 0 for none.
 
-    It works on squares of `fold` × `fold` places as channels, which loses nothing and is cheaper.
+    It works on squares of `fold` × `fold` places as channels, which loses nothing and is cheaper. `width`: a multiple
+    of 64, since the network normalizes 32 groups of channels: in groups of one the noise level and the vector, which
+    are added to whole channels, would be lost.
     """
 
     latent: int = 3
@@ -84,19 +88,23 @@ class Narrow:
     vector: int = 0
     tokens: int = 0
     fold: int = 2
-    mult: tuple[int, ...] = (1, 2)
+    width: int = 64
+
+    @property
+    def places(self) -> int:
+        """Channels of latents in squares."""
+        return self.latent * self.fold**2
 
     @property
     def unet(self) -> UNetConfig:
-        levels, places = len(self.mult), self.fold**2
         return UNetConfig(
-            in_channels=(self.latent + self.told) * places,
-            out_channels=self.latent * places,
-            model_channels=32,
-            channel_mult=self.mult,
-            num_res_blocks=1,
+            in_channels=self.places + self.told * self.fold**2,
+            out_channels=self.places,
+            model_channels=self.width,
+            channel_mult=(1,),
+            num_res_blocks=2,
             attention="transformer",
-            depth=(*[0] * (levels - 1), int(bool(self.tokens))),
+            depth=(int(bool(self.tokens)),),
             mid_depth=int(bool(self.tokens)),
             heads=2,
             head_dim=None,
@@ -107,20 +115,56 @@ class Narrow:
         )
 
 
-class NarrowDenoiser(nn.Module):
-    """The network of a `Narrow`: latents under noise (B, C, h, w), timesteps (B,) and what it is told, to as much."""
+class NarrowNetwork(nn.Module):
+    """The network of a `Narrow`: latents (B, C, h, w), timesteps (B,) and what it is told, to as much in squares,
+    (B, C · fold², h / fold, w / fold). In half precision where the processor is fast in it."""
 
     def __init__(self, config: Narrow) -> None:
         super().__init__()
         self.fold, self.unet = config.fold, UNet(config.unet)
+        self.half = fast_half("cpu") is not None
+
+    def forward(self, folded: Tensor, t: Tensor, told: Conditioning) -> Tensor:
+        given = folded
+        if told.channels is not None:
+            given = torch.cat([given, F.pixel_unshuffle(told.channels, self.fold)], dim=1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+            return self.unet(given, t, told.tokens, told.vector).float()
+
+
+class NarrowDenoiser(nn.Module):
+    """Latents under noise (B, C, h, w), timesteps (B,) and what it is told, to v for `PROCESS`.
+
+    It knows the mean and the covariance of the squares of clean latents, so that before any training it is the best
+    denoiser of Gaussian squares of that covariance (Wiener's filter), and the network learns what that one lacks, in
+    deviations of what is lacking: for each component what EDM's scalings (arXiv:2206.00364, table 1) are for a whole
+    picture. A small network that has to learn to let noise pass as it is draws noise for long.
+    """
+
+    def __init__(self, config: Narrow, clean: Sequence[Tensor]) -> None:
+        """`clean`: latents (N, C, h, w) of any number of sizes."""
+        super().__init__()
+        self.fold, self.network = config.fold, NarrowNetwork(config)
+        squares = torch.cat([F.pixel_unshuffle(x, config.fold).movedim(1, 3).flatten(0, 2) for x in clean]).double()
+        mean = squares.mean(dim=0)
+        variances, basis = torch.linalg.eigh((squares - mean).T @ (squares - mean) / len(squares))
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("basis", basis.float())
+        self.register_buffer("variances", variances.clamp(min=1e-5).float())
 
     def forward(self, x: Tensor, t: Tensor, told: Conditioning) -> Tensor:
-        given = x if told.channels is None else torch.cat([x, told.channels], dim=1)
-        y = self.unet(F.pixel_unshuffle(given, self.fold), t, told.tokens, told.vector)
-        return F.pixel_shuffle(y, self.fold)
+        sigma = PROCESS.t_to_sigma(t).float()[:, None, None, None]  # (B, 1, 1, 1)
+        signal = (1 + sigma.square()).rsqrt()
+        noise = sigma * signal
+        mean, variances = self.mean.view(1, 1, 1, -1), self.variances.view(1, 1, 1, -1)
+        y = (F.pixel_unshuffle(x, self.fold).movedim(1, 3) - signal * mean) @ self.basis  # (B, h, w, components)
+        total = signal.square() * variances + noise.square()
+        lacking = self.network((y * total.rsqrt()).movedim(3, 1), t, told).movedim(1, 3)
+        v = signal * noise * (1 - variances) / total * y - (variances / total).sqrt() * lacking
+        return F.pixel_shuffle((v @ self.basis.T - noise * mean).movedim(3, 1), self.fold)
 
 
-def loop(steps: int, seed: int, *, batch: int = 16, lr: float = 2e-3) -> LoopConfig:
+def loop(steps: int, seed: int, *, batch: int = 64, lr: float = 2e-3) -> LoopConfig:
     """The usual settings: a rate that falls to zero, a running mean over a few dozen steps."""
     return LoopConfig(
         steps=steps, batch_size=batch, lr=lr, warmup_steps=max(1, steps // 20), lr_schedule="cosine",
@@ -174,7 +218,7 @@ def learned_denoiser(
     """A denoiser of `groups`, trained with `PROCESS`; each batch is of one group. `begin`: weights to begin with,
     which stay as they are."""
     torch.manual_seed(how.seed)
-    network = NarrowDenoiser(config)
+    network = NarrowDenoiser(config, [g.latents for g in groups])
     if begin is not None:
         network.load_state_dict(begin.state_dict())
     counts = [len(g.latents) for g in groups]
@@ -199,7 +243,7 @@ def drawn(
     told: Conditioning = NOTHING,
     *,
     seed: int,
-    steps: int = 12,
+    steps: int = 16,
     late: tuple[NarrowDenoiser, float] | None = None,
 ) -> Tensor:
     """Latents of `shape` (N, C, h, w), row i under row i of `told`, from noise of their own seeds, by DPM++ 2M.

@@ -46,9 +46,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(16, 800, 500, 16, 150),
-    "small": Size(64, 20_000, 20_000, 32, 1000),
-    "full": Size(128, 100_000, 100_000, 64, 2048),
+    "tiny": Size(8, 2500, 300, 64, 300),
+    "small": Size(8, 6000, 1500, 64, 1000),
+    "full": Size(32, 50_000, 40_000, 64, 2048),
 }
 MOST = 2  # things in a scene
 GRID = 8  # cells a side, of which a thing takes some

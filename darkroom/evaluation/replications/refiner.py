@@ -42,9 +42,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(16, 1000, 300, 16, 150),
-    "small": Size(32, 10_000, 6_000, 32, 1000),
-    "full": Size(64, 100_000, 40_000, 64, 5000),
+    "tiny": Size(8, 2500, 200, 64, 300),
+    "small": Size(8, 6000, 1000, 64, 1000),
+    "full": Size(16, 50_000, 16_000, 64, 5000),
 }
 LAST = 199  # the refiner's noisiest timestep
 SHOWN = 6

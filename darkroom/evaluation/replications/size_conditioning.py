@@ -45,9 +45,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(16, 800, 500, 16, 200),
-    "small": Size(32, 10_000, 8_000, 32, 1000),
-    "full": Size(64, 100_000, 50_000, 64, 5000),
+    "tiny": Size(8, 2500, 250, 64, 300),
+    "small": Size(8, 6000, 1250, 64, 1000),
+    "full": Size(16, 50_000, 20_000, 64, 5000),
 }
 LARGE = 0.1  # of the pictures
 SMALL = (0.25, 0.75)  # of the side have the others

@@ -17,7 +17,7 @@ from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
-    NarrowDenoiser,
+    NarrowNetwork,
     decided,
     drawn,
     features_of,
@@ -50,9 +50,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(16, 1000, 400, 16, 200),
-    "small": Size(64, 10_000, 8_000, 32, 1000),
-    "full": Size(128, 100_000, 50_000, 64, 5000),
+    "tiny": Size(16, 2500, 500, 64, 300),
+    "small": Size(16, 6000, 1250, 64, 1000),
+    "full": Size(32, 50_000, 20_000, 64, 5000),
 }
 FACTOR = 4
 SHOWN = 6
@@ -72,10 +72,10 @@ def small_versions(pictures: Tensor) -> Tensor:
     return F.interpolate(small, size=pictures.shape[2:], mode="bicubic").clamp(-1, 1)
 
 
-def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> NarrowDenoiser:
+def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> NarrowNetwork:
     """The same network as a regression: from the small version to the picture, by the squared error."""
     torch.manual_seed(how.seed)
-    network = NarrowDenoiser(Narrow(told=3))
+    network = NarrowNetwork(Narrow(told=3, fold=4))
 
     def loss(numbers: Tensor, draws: RowDraws) -> Tensor:
         return (_regressed(network, small[numbers]) - pictures[numbers]).square().mean()
@@ -84,9 +84,11 @@ def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> NarrowDenois
     return network
 
 
-def _regressed(network: NarrowDenoiser, small: Tensor) -> Tensor:
+def _regressed(network: NarrowNetwork, small: Tensor) -> Tensor:
     """What is lacking is added to the small version; the network sees nothing but that."""
-    return small + network(torch.zeros_like(small), torch.zeros(len(small)), Conditioning(channels=small))
+    nothing = torch.zeros_like(F.pixel_unshuffle(small, network.fold))
+    lacking = network(nothing, torch.zeros(len(small)), Conditioning(channels=small))
+    return small + F.pixel_shuffle(lacking, network.fold)
 
 
 def run(scale: Scale, seed: int) -> Outcome:
@@ -99,7 +101,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     learned = regression(pictures, small, how)
     with torch.no_grad():
         regressed = _regressed(learned, given)
-    unet = learned_denoiser(Narrow(told=3), [Group(pictures - small, Conditioning(channels=small))], how)
+    unet = learned_denoiser(Narrow(told=3, fold=4), [Group(pictures - small, Conditioning(channels=small))], how)
     told = Conditioning(channels=given)
     draw = given + drawn(unet, tuple(truth.shape), told, seed=seed, steps=20)
     seen, true = features_of(truth), sharpness(truth).mean()
