@@ -141,6 +141,10 @@ class NarrowDenoiser(nn.Module):
     picture. A small network that has to learn to let noise pass as it is draws noise for long.
     """
 
+    mean: Tensor  # (components,)
+    basis: Tensor  # (components, components), a column each
+    variances: Tensor  # (components,)
+
     def __init__(self, config: Narrow, clean: Sequence[Tensor]) -> None:
         """`clean`: latents (N, C, h, w) of any number of sizes."""
         super().__init__()
