@@ -122,13 +122,13 @@ class NarrowNetwork(nn.Module):
     def __init__(self, config: Narrow) -> None:
         super().__init__()
         self.fold, self.unet = config.fold, UNet(config.unet)
-        self.half = fast_half("cpu") is not None
+        self.in_half = fast_half("cpu") is not None
 
     def forward(self, folded: Tensor, t: Tensor, told: Conditioning) -> Tensor:
         given = folded
         if told.channels is not None:
             given = torch.cat([given, F.pixel_unshuffle(told.channels, self.fold)], dim=1)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.in_half):
             return self.unet(given, t, told.tokens, told.vector).float()
 
 
