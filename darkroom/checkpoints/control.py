@@ -23,7 +23,8 @@ from darkroom.checkpoints.control_names import (
     kind_of_control,
     original_controlnet,
 )
-from darkroom.checkpoints.diffusers import modern_name, vector_component
+from darkroom.checkpoints.diffusers import vector_component
+from darkroom.checkpoints.diffusers_names import modern_name
 from darkroom.checkpoints.lora_family import FAMILIES
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints import diffusers, original, original_names
 from darkroom.checkpoints.diffusers_config import (
     component_configs,
     image_processor_config,
@@ -64,7 +64,7 @@ def write_original(content: Content, path: Path) -> None:
     system = content.system
     parts = original.parts(system, generative_models=written_by_generative_models(system))
     tensors = planned_theirs(complete(parts, empty_state(system)), content.tensors)
-    for name in original.OPTIONAL:
+    for name in original_names.OPTIONAL:
         if name in tensors and _is_trivial(tensors[name]):
             del tensors[name]
     for name, stored in content.unused.items():
@@ -123,7 +123,7 @@ def _unused(source: Source, identity: Identity) -> dict[str, Stored]:
     """What the single file carried beside the weights, without second copies of the UNet and training losses."""
     if source.layout == "original":
         small = ("model_ema.decay", "model_ema.num_updates")
-        copies = ("model_ema.", original.UNET, "loss.")
+        copies = ("model_ema.", original_names.UNET, "loss.")
         return {n: source.tensors[n] for n in identity.fit.unused if n in small or not n.startswith(copies)}
     path = source.path / UNUSED
     return dict(open_weights(path)) if os.path.isfile(path) else {}

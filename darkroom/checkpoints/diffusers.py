@@ -18,7 +18,7 @@ from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.system import System
 
-__all__ = ["autoencoder", "first_stage_component", "is_ignored", "modern_name", "parts", "text_components"]
+__all__ = ["autoencoder", "first_stage_component", "parts", "text_components"]
 __all__ += ["text_transformer", "unet", "vector_component"]
 
 RES_BLOCK: Table = {
@@ -151,26 +151,3 @@ def first_stage_component(system: System) -> str:
 def text_components(config: ClipTextEmbedderConfig) -> list[str]:
     """A tower whose pooled output is used is the second encoder, even where there is no first (refiner)."""
     return ["text_encoder_2" if tower.pooled else "text_encoder" for tower in config.towers]
-
-
-def is_ignored(name: str) -> bool:
-    """Whether a tensor that no network reads is known and harmless."""
-    return name.endswith(".position_ids") or name.startswith(("safety_checker/", "feature_extractor/"))
-
-
-_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-
-
-def modern_name(name: str) -> str:
-    """Today's spelling of a tensor's name, component included.
-
-    Until the middle of 2023 plain attention was stored as query, key, value and proj_attn; transformers from 5 on
-    leaves out `text_model.`.
-    """
-    component, _, rest = name.partition("/")
-    pieces = rest.split(".")
-    if component in ("unet", "vae", "vqvae") and len(pieces) > 2 and pieces[-2] in _OLD_ATTENTION:
-        pieces[-2] = _OLD_ATTENTION[pieces[-2]]
-    if component.startswith("text_encoder") and pieces[0] in ("embeddings", "encoder", "final_layer_norm"):
-        pieces.insert(0, "text_model")
-    return f"{component}/{'.'.join(pieces)}"

@@ -11,7 +11,7 @@ from darkroom.conditioning.depth import DepthMapConfig
 from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.errors import InputError
 from darkroom.models.autoencoder import AutoencoderConfig

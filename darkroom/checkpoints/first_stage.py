@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints import diffusers, diffusers_names, original, original_names
 from darkroom.checkpoints.locate import locate
-from darkroom.checkpoints.native import is_native
 from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.own_folder import is_native
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored
 from darkroom.checkpoints.table import Rule, rules
@@ -41,10 +41,10 @@ def load_first_stage(
     if any(n.startswith("decoder.levels.") for n in tensors):  # as our own recipes export it
         table = [Rule((name,), (name,)) for name in ours]
     elif any(n.startswith(("decoder.up_blocks.", "encoder.down_blocks.")) for n in tensors):
-        found = {diffusers.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
+        found = {diffusers_names.modern_name(f"vae/{n}").removeprefix("vae/"): t for n, t in tensors.items()}
         table = rules(diffusers.autoencoder(config), ours)
     else:
-        found = {original.modern_name(n): t for n, t in tensors.items()}
+        found = {original_names.modern_name(n): t for n, t in tensors.items()}
         table = rules(original.autoencoder(config), ours)
     fit(table, ours, found, optional=(), is_ignored=_is_baggage).require(path, "the first stage of this system")
     assign(stage, table, found, dtype, device)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from torch import Tensor
 
-from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints import diffusers, diffusers_names, original, original_names
+from darkroom.checkpoints.choosing import Candidate, choose
 from darkroom.checkpoints.control_names import kind_of_control
 from darkroom.checkpoints.diffusers_config import has_pipeline
 from darkroom.checkpoints.part import complete
@@ -20,13 +21,22 @@ from darkroom.checkpoints.table import Rule
 from darkroom.checkpoints.transfer import Fit, fit
 from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.errors import InputError, printable
 from darkroom.json_file import real
 from darkroom.systems import SYSTEMS, System
 from darkroom.systems.build import build
 
-__all__ = ["Identity", "empty_state", "identify", "rules_for", "written_by_generative_models"]
+__all__ = [
+    "Identity",
+    "by_networks",
+    "candidate",
+    "empty_state",
+    "identify",
+    "parameter_counts",
+    "rules_for",
+    "written_by_generative_models",
+]
 
 
 @dataclass(frozen=True)
@@ -60,14 +70,14 @@ def identify(
     candidates = [c for c in candidates if holds(c)]
     fitting: dict[str, tuple[list[Rule], Fit, bool]] = {}
     nearest: tuple[Fit, str] | None = None
-    for alike in _by_networks(candidates):
+    for alike in by_networks(candidates):
         rules = rules_for(alike[0], source)
         rules, average = _with_ema(rules, source, ema)
         found = fit(
             rules,
             empty_state(alike[0]),
             source.tensors,
-            optional=original.OPTIONAL,
+            optional=original_names.OPTIONAL,
             is_ignored=_baggage_of(source, average),
         )
         if found.distance == 0:
@@ -81,7 +91,10 @@ def identify(
 
     fitting_systems = [c for c in candidates if c.name in fitting]
     told = tell_prediction(source, prediction, ambiguous=len({c.prediction for c in fitting_systems}) > 1)
-    names, told_by = _choose(list(fitting), source, told, hint) if system is None else ([system.name], "the caller")
+    if system is None:
+        names, told_by = choose({n: candidate(SYSTEMS[n]) for n in fitting}, source, told, hint)
+    else:
+        names, told_by = [system.name], "the caller"
     chosen = next(c for c in fitting_systems if c.name == names[0])
     described, prediction_told_by = _with_prediction(chosen, told)
     rules, found, average = fitting[names[0]]
@@ -101,7 +114,7 @@ def identify(
 def rules_for(system: System, source: Source) -> list[Rule]:
     """All names of `system` in the layout of `source`."""
     if source.layout == "original":
-        parts = original.parts(system, generative_models=original.is_of_generative_models(source.tensors))
+        parts = original.parts(system, generative_models=original_names.is_of_generative_models(source.tensors))
     else:
         folders = {name.partition("/")[0] for name in source.tensors}
         parts = [_under(part, folders) for part in diffusers.parts(system)]
@@ -147,7 +160,7 @@ def _plausible(source: Source) -> list[System]:
     return [s for s in found if s.unet.context_dim in (contexts or {None})] or found
 
 
-def _by_networks(systems: Sequence[System]) -> list[list[System]]:
+def by_networks(systems: Sequence[System]) -> list[list[System]]:
     """Systems with the same tensors together, so that they are compared with the file once."""
     groups: dict[object, list[System]] = {}
     for system in systems:
@@ -182,9 +195,9 @@ def _with_ema(rules: list[Rule], source: Source, choice: str) -> tuple[list[Rule
         return rules, False
 
     def averaged(rule: Rule) -> Rule:
-        if not rule.theirs[0].startswith(original.UNET):
+        if not rule.theirs[0].startswith(original_names.UNET):
             return rule
-        return replace(rule, theirs=tuple(original.ema_name(name) for name in rule.theirs))
+        return replace(rule, theirs=tuple(original_names.ema_name(name) for name in rule.theirs))
 
     changed = [averaged(rule) for rule in rules]
     wanted = {name for rule in changed for name in rule.theirs if name.startswith("model_ema.")}
@@ -199,57 +212,24 @@ def _with_ema(rules: list[Rule], source: Source, choice: str) -> tuple[list[Rule
 
 def _baggage_of(source: Source, average: bool) -> Callable[[str], bool]:
     if source.layout == "diffusers":
-        return diffusers.is_ignored
+        return diffusers_names.is_ignored
     if average:  # then the last, unaveraged weights are left over
-        return lambda name: name.startswith(original.UNET) or original.is_ignored(name)
-    return original.is_ignored
+        return lambda name: name.startswith(original_names.UNET) or original_names.is_ignored(name)
+    return original_names.is_ignored
 
 
-def _choose(names: list[str], source: Source, told: Told | None, hint: str) -> tuple[list[str], str]:
-    """Candidates, the chosen one first, and how it was chosen."""
-    if len(names) == 1:
-        return names, "its tensors"
-    reasons = ["its tensors"]
-    if source.layout == "original":
-        style = original.is_of_generative_models(source.tensors)
-        names = _narrow(names, [n for n in names if written_by_generative_models(SYSTEMS[n]) == style])
-    if told is not None:
-        agreeing = [n for n in names if SYSTEMS[n].prediction == told.prediction]
-        if agreeing and len(agreeing) < len(names):
-            reasons.append("what it predicts")
-        names = _narrow(names, agreeing)
-    named = _named(names, source, hint)
-    if named:
-        reasons.append("its name")
-    elif len(names) > 1:
-        usual = [
-            SYSTEMS.name(SYSTEMS[n].layouts[0])
-            for n in names
-            if SYSTEMS[n].layouts and SYSTEMS[n].layouts[0] in SYSTEMS
-        ]
-        named = next((n for n in usual if n in names), names[0])
-        reasons.append(f"habit (nothing tells it from {', '.join(n for n in names if n != named)})")
-    chosen = named or names[0]
-    return [chosen, *(n for n in names if n != chosen)], " and ".join(reasons)
+def candidate(system: System) -> Candidate:
+    """What tells `system` from others with the same tensors."""
+    usual = SYSTEMS.name(system.layouts[0]) if system.layouts and system.layouts[0] in SYSTEMS else None
+    return Candidate(system.prediction, written_by_generative_models(system), usual)
 
 
-def _narrow(names: list[str], chosen: list[str]) -> list[str]:
-    return chosen or names
-
-
-def _named(names: Sequence[str], source: Source, hint: str) -> str | None:
-    """The candidate whose distinguishing words all occur in the names that the checkpoint goes by; the longest such."""
-    said = [hint, source.path.name, source.path.stem, source.metadata.get("modelspec.title", "")]
-    said += [part for part in source.path.parts if part.startswith("models--")]
-    said.append(str(source.configs.get("model_index", {}).get("_name_or_path", "")))
-    heard = {word for text in said for word in _words(text)}
-    common = set.intersection(*(set(_words(n)) for n in names))
-    matching = [n for n in names if (own := set(_words(n)) - common) and own <= heard]
-    return max(matching, key=lambda n: len(set(_words(n)) - common), default=None)
-
-
-def _words(text: str) -> list[str]:
-    return [w for w in re.split(r"[^a-z0-9]+", text.lower()) if w]
+def parameter_counts(system: System) -> dict[str, int]:
+    """The numbers in each part, buffers included."""
+    counts: Counter[str] = Counter()
+    for name, tensor in empty_state(system).items():
+        counts[name.split(".")[0]] += tensor.numel()
+    return dict(counts)
 
 
 def _with_prediction(system: System, told: Told | None) -> tuple[System, str]:

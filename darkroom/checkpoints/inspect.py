@@ -1,4 +1,8 @@
-"""What a file or folder of weights is, as far as it can be said without loading it."""
+"""What a file or folder of weights is, as far as it can be said without loading it.
+
+The systems and first stages of the catalogue and the project's own folders are told without PyTorch, whose import takes
+longer than all else; what takes the networks to tell is in `closely`.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +10,22 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from darkroom.checkpoints import original
-from darkroom.checkpoints.control import describe_control
-from darkroom.checkpoints.embeddings import describe_embedding, embedding_hash
-from darkroom.checkpoints.fingerprint import lora_hash, model_hash
-from darkroom.checkpoints.identify import empty_state, identify
-from darkroom.checkpoints.lora import describe_lora
-from darkroom.checkpoints.native import base_of, describe_system, is_native, main_file
+from darkroom.checkpoints.fingerprint import model_hash
+from darkroom.checkpoints.known import known_first_stages, recognized
 from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.original_names import UNET, ema_name
+from darkroom.checkpoints.own_folder import base_of, is_native, main_file, said_system
 from darkroom.checkpoints.source import Source, open_source
-from darkroom.checkpoints.statistics import STATISTICS, statistics_beside
-from darkroom.checkpoints.stored import Stored, Weights
-from darkroom.checkpoints.table import rules
-from darkroom.checkpoints.transfer import fit
-from darkroom.conditioning.image_prompt import ImagePromptConfig
-from darkroom.diffusion.process import Prediction
-from darkroom.models.autoencoder import Autoencoder
-from darkroom.systems import FIRST_STAGES, FirstStage, System
-from darkroom.systems.empty import empty_modules
+from darkroom.checkpoints.stored import Stored
+
+if TYPE_CHECKING:
+    from darkroom.diffusion.prediction import Prediction
 
 __all__ = ["inspect"]
 
-_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
+_PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 
 
 def inspect(
@@ -44,43 +37,56 @@ def inspect(
     `InputError` naming file and cause.
     """
     if is_native(path):
-        return _native(path)
-    if not os.path.isdir(path):
-        weights = open_weights(path)
-        facts = describe_control(weights) or describe_lora(weights) or _first_stage(weights)
-        facts = facts or describe_embedding(weights)
-        if facts is not None:
-            if finite:
-                weights.require_finite()
-            hash_of = lora_hash if "rank" in facts else embedding_hash if "vectors" in facts else model_hash
-            digest = {"hash": hash_of(path)} if hashed else {}
-            return {"file": str(path), "container": weights.kind, **facts, **_content(weights), **digest}
+        return _native(path, hashed=hashed, finite=finite)
     source = open_source(path)
     if finite:
         source.require_finite()
-    identity = identify(source, ema=ema, prediction=prediction, hint=str(path))
-    system = identity.system
+    told = recognized(source, prediction, str(path)) if ema == "auto" else None
+    more: dict[str, str] = {}
+    if told is None:
+        if not os.path.isdir(path) and (facts := _part(source, hashed=hashed)) is not None:
+            return facts
+        from darkroom.checkpoints.closely import identified
+
+        told, more = identified(source, ema=ema, prediction=prediction, hint=str(path))
     return {
         "file": str(path),
         "container": ", ".join(sorted({w.kind for w in source.files})),
         "layout": source.layout,
-        "system": f"{system.name} ({system.title})",
-        "told by": identity.told_by,
-        **({"could also be": ", ".join(identity.alternatives)} if identity.alternatives else {}),
-        "prediction": system.prediction + (", zero terminal SNR" if system.schedule.zero_terminal_snr else ""),
-        "prediction told by": identity.prediction_told_by,
+        "system": f"{told.name} ({told.title})",
+        "told by": told.told_by,
+        **({"could also be": ", ".join(told.alternatives)} if told.alternatives else {}),
+        "prediction": told.prediction + (", zero terminal SNR" if told.zero_terminal_snr else ""),
+        "prediction told by": told.prediction_told_by,
         "running average": _average(source),
-        **_statistics(source, system),
+        **more,
         **_content(source.tensors),
-        **_parameters(empty_state(system)),
-        "known baggage": f"{len(identity.fit.unused)} tensors",
+        **_parameters(told.parameters),
+        "known baggage": f"{told.unused} tensors",
         **({"hash": model_hash(source.main_file)} if hashed else {}),
         **{k: v for k, v in source.metadata.items() if k.startswith("modelspec.") and len(v) < 200},
     }
 
 
+def _part(source: Source, *, hashed: bool) -> dict[str, Any] | None:
+    """The facts of a file that is put on a model or beside it; None for a whole checkpoint."""
+    (weights,) = source.files
+    hash_of = model_hash
+    if (stages := known_first_stages({name: stored.shape for name, stored in weights.items()})) is not None:
+        facts: dict[str, Any] = {"first stage": ", ".join(stages)}
+    else:
+        from darkroom.checkpoints.closely import part
+
+        found = part(weights)
+        if found is None:
+            return None
+        facts, hash_of = found
+    digest = {"hash": hash_of(source.path)} if hashed else {}
+    return {"file": str(source.path), "container": weights.kind, **facts, **_content(weights), **digest}
+
+
 def _content(tensors: Mapping[str, Stored]) -> dict[str, str]:
-    kinds = Counter(_PRECISIONS.get(t.dtype, str(t.dtype).removeprefix("torch.")) for t in tensors.values())
+    kinds = Counter(_PRECISIONS.get(t.kind, t.kind) for t in tensors.values())
     return {
         "precision": ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common()),
         "tensors": f"{len(tensors)}, {sum(t.nbytes for t in tensors.values()) / 1e9:.2f} GB",
@@ -90,57 +96,33 @@ def _content(tensors: Mapping[str, Stored]) -> dict[str, str]:
 def _average(source: Source) -> str:
     if source.layout == "diffusers":
         return "none beside the weights"
-    unet = [n for n in source.tensors if n.startswith(original.UNET)]
-    there = [n for n in unet if original.ema_name(n) in source.tensors]
+    unet = [n for n in source.tensors if n.startswith(UNET)]
+    there = [n for n in unet if ema_name(n) in source.tensors]
     if there and len(there) == len(unet):
         return "present, complete"
     scalars = "model_ema.decay" in source.tensors
     return "only its counters: the weights themselves are the average" if scalars and not there else "absent"
 
 
-def _statistics(source: Source, system: System) -> dict[str, str]:
-    """Of image embeddings: whether they are there, where a single file ought to have them beside it."""
-    widths = [config.tower.projection for config in system.embedders if isinstance(config, ImagePromptConfig)]
-    if not widths or source.layout == "diffusers" or set(original.OPTIONAL) <= set(source.tensors):
-        return {}
-    found = statistics_beside(source.path.parent, widths[0])
-    wanted = f"none, taken as 0 and 1; unCLIP L was trained with those in {STATISTICS}, to be put beside the file"
-    return {"embedding statistics": str(found) if found else wanted if widths[0] == 768 else "0 and 1"}
-
-
-def _parameters(state: Mapping[str, Tensor]) -> dict[str, str]:
-    counts: Counter[str] = Counter()
-    for name, tensor in state.items():
-        counts[name.split(".")[0]] += tensor.numel()
+def _parameters(counts: Mapping[str, int]) -> dict[str, str]:
     return {f"{part} parameters": f"{count:,}" for part, count in counts.items()}
 
 
-def _first_stage(weights: Weights) -> dict[str, Any] | None:
-    """An autoencoder alone: all of the catalogue with these tensors."""
-    if "decoder.conv_in.weight" not in weights:
-        return None
-    found: list[FirstStage] = []
-    for stage in FIRST_STAGES.values():
-        with empty_modules():
-            state = Autoencoder(stage.autoencoder).state_dict()
-        if not fit(
-            rules(original.autoencoder(stage.autoencoder), state), state, weights, is_ignored=original.is_ignored
-        ).distance:
-            found.append(stage)
-    names = ", ".join(stage.name for stage in found)
-    return {"first stage": names or "of a shape that is not in the catalogue"}
-
-
-def _native(path: Path) -> dict[str, Any]:
-    model = describe_system(path)
-    tensors = {f"{f.stem}.{name}": t for f in sorted(path.glob("*.safetensors")) for name, t in open_weights(f).items()}
+def _native(path: Path, *, hashed: bool, finite: bool) -> dict[str, Any]:
+    system, base = said_system(path), base_of(path)
+    stored = {f.stem: open_weights(f) for f in sorted(path.glob("*.safetensors"))}
+    if finite:
+        for weights in stored.values():
+            weights.require_finite()
+    tensors = {f"{part}.{name}": t for part, weights in stored.items() for name, t in weights.items()}
+    counts = {part: sum(t.numel for t in weights.values()) for part, weights in stored.items()}
     return {
         "file": str(path),
         "layout": "this project's own folder",
-        **({} if (base := base_of(path)) is None else {"a LoRA of": base}),
-        "system": f"{model.system.name} ({model.system.title})",
-        "prediction": model.system.prediction,
+        **({} if base is None else {"a LoRA of": base}),
+        "system": f"{system['name']} ({system['title']})",
+        "prediction": system["prediction"],
         **_content(tensors),
-        **_parameters(model.state_dict()),
-        "hash": model_hash(main_file(path)),
+        **_parameters(counts),
+        **({"hash": model_hash(main_file(path))} if hashed else {}),
     }

@@ -11,12 +11,13 @@ from torch import nn
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.locate import locate
 from darkroom.checkpoints.lora import apply_loras, read_lora
-from darkroom.checkpoints.native import base_of, describe_system, is_native, load_system, main_file
-from darkroom.checkpoints.original import OPTIONAL
+from darkroom.checkpoints.native import describe_system, load_system
+from darkroom.checkpoints.original_names import OPTIONAL
+from darkroom.checkpoints.own_folder import base_of, is_native, main_file
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.statistics import embedding_statistic
 from darkroom.checkpoints.transfer import assign
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.systems.system import System

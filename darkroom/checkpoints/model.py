@@ -11,7 +11,7 @@ import torch
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.first_stage import load_first_stage
 from darkroom.checkpoints.load import load_checkpoint
-from darkroom.diffusion.process import find_prediction
+from darkroom.diffusion.prediction import find_prediction
 from darkroom.errors import InputError
 from darkroom.nn.device import find_device
 from darkroom.nn.layers import allow_minimal_filtering

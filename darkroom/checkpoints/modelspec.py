@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.systems.system import System
 
 __all__ = ["IMPLEMENTATION", "architecture", "modelspec"]

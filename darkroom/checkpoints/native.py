@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from darkroom.checkpoints.bounds import few_modules, require_bounded
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.own_folder import ADAPTERS
 from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.config import from_dict, to_dict
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError
 from darkroom.json_file import parse_table, read_json
 from darkroom.nn.lora import Adapter
 from darkroom.systems.build import LatentDiffusion, build
@@ -27,14 +28,10 @@ from darkroom.systems.system import System
 from darkroom.whole_file import whole_file, whole_folder
 
 __all__ = [
-    "ADAPTERS",
-    "base_of",
     "describe_system",
-    "is_native",
     "load_network",
     "load_strict",
     "load_system",
-    "main_file",
     "read_network",
     "require_same",
     "save_adapted",
@@ -43,15 +40,9 @@ __all__ = [
 ]
 
 COMPONENTS = ("unet", "autoencoder", "conditioner")
-ADAPTERS = "lora.safetensors"  # of a folder with a base
 UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 C = TypeVar("C")
-
-
-def is_native(folder: Path) -> bool:
-    """Whether `folder` holds a system as `save_system` writes it."""
-    return os.path.isfile(folder / "system.json")
 
 
 def save_system(
@@ -81,23 +72,6 @@ def save_adapted(
 def _describe(folder: Path, description: Mapping[str, Any]) -> None:
     with whole_file(folder / "system.json") as file:
         file.write(f"{json.dumps(description, indent=1)}\n".encode())
-
-
-def base_of(folder: Path) -> str | None:
-    """The model that the LoRA in `folder` changes, for `-m`; None for a folder that holds weights of its own."""
-    path = folder / "system.json"
-    base = read_json(path).get("base")
-    if base is None:
-        return None
-    if not (isinstance(base, str) and 0 < len(base) < 4096):
-        raise InputError(f"{path}: base is {printable(repr(base))}, expected is the name or path of a model")
-    beside = os.path.normpath(folder / base)
-    return beside if os.path.exists(beside) else base
-
-
-def main_file(folder: Path) -> Path:
-    """The file whose hash stands for the system in `folder`."""
-    return folder / ("unet.safetensors" if base_of(folder) is None else ADAPTERS)
 
 
 def load_system(folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> LatentDiffusion:

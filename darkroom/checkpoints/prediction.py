@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from darkroom.checkpoints.source import Source
-from darkroom.diffusion.process import Prediction, known_prediction
+from darkroom.diffusion.prediction import Prediction, known_prediction
 from darkroom.errors import InputError, printable
 from darkroom.input_file import read_bytes
 from darkroom.json_file import read_json
+
+if TYPE_CHECKING:
+    from darkroom.checkpoints.source import Source
 
 __all__ = ["Told", "tell_prediction"]
 

@@ -12,36 +12,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from darkroom.checkpoints.stored import MappedFile, Stored, Weights, is_proportioned
+from darkroom.checkpoints.stored import KINDS, MappedFile, Stored, Weights, is_proportioned, size_of
 from darkroom.errors import InputError
 from darkroom.json_file import parse_table
 from darkroom.whole_file import whole_file
 
-__all__ = ["DTYPES", "Planned", "plan", "read_safetensors", "write_safetensors"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["Planned", "plan", "read_safetensors", "write_safetensors"]
 
 MAX_HEADER = 32 << 20  # bytes; the largest public model has 0.4 MB, the rest is room for training notes
 MAX_TENSORS = 100_000
 MAX_DIMENSIONS = 16
-
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def read_safetensors(file: MappedFile) -> Weights:
@@ -76,8 +62,8 @@ def _entry(file: MappedFile, begin: int, room: int, name: str, row: object, wher
     if not isinstance(row, dict) or set(row) != {"dtype", "shape", "data_offsets"}:
         raise wrong("needs exactly dtype, shape and data_offsets")
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise wrong(f"has dtype {str(dtype)[:40]!r}, accepted are: {', '.join(DTYPES)}")
+    if not isinstance(dtype, str) or dtype not in KINDS:
+        raise wrong(f"has dtype {str(dtype)[:40]!r}, accepted are: {', '.join(KINDS)}")
     if not _is_counts(shape) or len(shape) > MAX_DIMENSIONS:
         raise wrong("has a shape that is not a short list of sizes")
     if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
@@ -86,10 +72,10 @@ def _entry(file: MappedFile, begin: int, room: int, name: str, row: object, wher
         raise wrong(f"ends at byte {begin + offsets[1]} but the file at byte {begin + room}: truncated download?")
     if not is_proportioned(shape):
         raise wrong(f"is empty and has a shape out of all proportion, {shape}")
-    size = math.prod(shape) * DTYPES[dtype].itemsize
+    size = math.prod(shape) * size_of(KINDS[dtype])
     if size != offsets[1] - offsets[0]:
         raise wrong(f"of shape {shape} and dtype {dtype} needs {size} bytes but claims {offsets[1] - offsets[0]}")
-    return Stored(file, begin + offsets[0], DTYPES[dtype], tuple(shape))
+    return Stored(file, begin + offsets[0], KINDS[dtype], tuple(shape))
 
 
 def _is_counts(value: object) -> bool:
@@ -129,7 +115,10 @@ def write_safetensors(
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `tensors` with `metadata` to `path`: either the whole file appears there or nothing changes."""
+    import torch
+
     planned = {name: t if isinstance(t, Planned) else plan({name: t})[name] for name, t in tensors.items()}
+    names = {getattr(torch, kind): name for name, kind in KINDS.items()}
     # Widest types first keeps every tensor aligned; within a type names are sorted, so equal tensors give equal files.
     order = sorted(planned, key=lambda name: (-planned[name].dtype.itemsize, name))
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
@@ -137,7 +126,7 @@ def write_safetensors(
     for name in order:
         dtype, shape = planned[name].dtype, planned[name].shape
         end = at + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [at, end]}
+        header[name] = {"dtype": names[dtype], "shape": list(shape), "data_offsets": [at, end]}
         at = end
     raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     raw += b" " * (-len(raw) % 8)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints import diffusers_names, original_names
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.stored import Stored, Weights
 from darkroom.errors import InputError
@@ -65,7 +65,7 @@ def _open_single(path: Path) -> Source:
     return Source(
         path,
         "original",
-        dict(original.modern_tensor(name, stored) for name, stored in weights.items()),
+        dict(original_names.modern_tensor(name, stored) for name, stored in weights.items()),
         weights.metadata,
         files=(weights,),
     )
@@ -87,7 +87,7 @@ def _open_folder(path: Path) -> Source:
             continue
         weights = open_weights(weights_of(folder))
         files.append(weights)
-        tensors.update({diffusers.modern_name(f"{component}/{name}"): stored for name, stored in weights.items()})
+        tensors.update({diffusers_names.modern_name(f"{component}/{name}"): stored for name, stored in weights.items()})
         if os.path.isfile(folder / "config.json"):
             configs[component] = read_json(folder / "config.json")
     if not files:

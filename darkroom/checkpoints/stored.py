@@ -1,29 +1,55 @@
-"""Tensors that still lie in a file: what they are is known, their bytes are mapped and only read when asked for."""
+"""Tensors that still lie in a file: what they are is known, their bytes are mapped and only read when asked for.
+
+PyTorch is imported where numbers are read: what a file holds is told without it.
+"""
 
 from __future__ import annotations
 
 import math
 import mmap
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from darkroom.errors import InputError
 from darkroom.input_file import open_input
 
-__all__ = ["MappedFile", "Stored", "Weights", "all_finite", "is_proportioned"]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["KINDS", "MappedFile", "Stored", "Weights", "all_finite", "is_proportioned", "size_of"]
 
 
+KINDS = {  # safetensors' names for kinds of numbers: torch's
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 MAX_EMPTY = 1 << 24  # elements that an empty tensor would have if its sides of 0 were 1
 
 
 def is_proportioned(shape: Sequence[int]) -> bool:
     """Whether networks may be described by `shape`: a tensor without elements takes no bytes whatever its sides are."""
     return 0 not in shape or math.prod(max(1, n) for n in shape) <= MAX_EMPTY
+
+
+def size_of(kind: str) -> int:
+    """The bytes of one number of `kind`, a name of torch's."""
+    bits = re.search(r"\d+", kind)
+    return int(bits[0]) // 8 if bits else 1  # bool
 
 
 class MappedFile:
@@ -61,6 +87,8 @@ class MappedFile:
 
     def elements(self, start: int, dtype: torch.dtype, count: int) -> Tensor:
         """A flat view (count,) of the bytes from `start` on. The caller has checked the bounds."""
+        import torch
+
         if count == 0:
             return torch.empty(0, dtype=dtype)
         if start % dtype.itemsize:  # old writers did not align; a view would be misaligned
@@ -78,13 +106,20 @@ class MappedFile:
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor in a mapped file. `stride` (in elements) is None for a plain contiguous tensor."""
+    """One tensor in a mapped file, of numbers of `kind`, a name of torch's. `stride` (in elements) is None for a plain
+    contiguous tensor."""
 
     file: MappedFile
     offset: int  # bytes from the beginning of the file
-    dtype: torch.dtype
+    kind: str
     shape: tuple[int, ...]
     stride: tuple[int, ...] | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        import torch
+
+        return getattr(torch, self.kind)
 
     @property
     def numel(self) -> int:
@@ -99,7 +134,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        return self.numel * self.dtype.itemsize
+        return self.numel * size_of(self.kind)
 
     def load(self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Tensor:
         """The tensor; integers keep their type. A view of the mapping if nothing has to be changed, else a copy."""
@@ -113,7 +148,7 @@ class Stored:
 
     def forget(self) -> None:
         """Give the memory of the mapped bytes back; whoever holds a view of them reads them from the file again."""
-        self.file.forget(self.offset, self.offset + self.span * self.dtype.itemsize)
+        self.file.forget(self.offset, self.offset + self.span * size_of(self.kind))
 
 
 @dataclass(frozen=True)
@@ -145,6 +180,8 @@ class Weights(Mapping[str, Stored]):
 def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite; extremes show both, and finding them is several times faster than a test of
     every value."""
+    import torch
+
     if not values.is_floating_point() or values.numel() == 0:
         return True
     low, high = torch.aminmax(values.float() if values.dtype.itemsize == 1 else values)  # 8-bit floats know no order

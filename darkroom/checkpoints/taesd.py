@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from darkroom.checkpoints.native import is_native
 from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.own_folder import is_native
 from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Stored

@@ -10,8 +10,6 @@ import math
 from collections.abc import Callable
 from typing import TypeGuard
 
-import torch
-
 from darkroom.checkpoints.pickle_machine import (
     DICTS,
     MAX_BYTES,
@@ -21,7 +19,7 @@ from darkroom.checkpoints.pickle_machine import (
     PickleError,
     load_pickle,
 )
-from darkroom.checkpoints.stored import MappedFile, Stored, Weights, is_proportioned
+from darkroom.checkpoints.stored import MappedFile, Stored, Weights, is_proportioned, size_of
 from darkroom.checkpoints.zip_directory import Record, read_zip_directory
 from darkroom.errors import InputError
 
@@ -32,21 +30,21 @@ NESTED = ("model_state_dict", "model", "params_ema", "params", "module")  # wher
 WORDS = "string_to_param"  # where embeddings (textual inversion) have theirs
 NOTES = ("global_step", "epoch", "pytorch-lightning_version")
 
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "UntypedStorage": torch.uint8,
+_KINDS = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
 }
-_DTYPES_V3 = {
-    f"torch.{name}": getattr(torch, name)
+_KINDS_V3 = {
+    f"torch.{name}": name
     for name in (
         *("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
         *("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool"),
@@ -147,15 +145,15 @@ def _as_dict(value: object) -> dict[object, object] | None:
     return None
 
 
-def _describe_storage(reference: object) -> tuple[object, torch.dtype, int] | None:
-    """Key, element type and element count of what a persistent id refers to; None if it is no storage."""
+def _describe_storage(reference: object) -> tuple[object, str, int] | None:
+    """Key, kind of elements and element count of what a persistent id refers to; None if it is no storage."""
     value = reference.value if isinstance(reference, PersistentId) else None
     if not isinstance(value, tuple) or len(value) < 5 or value[0] != "storage" or not isinstance(value[1], Global):
         return None
-    dtype = _DTYPES.get(value[1].name.rpartition(".")[2])
-    if dtype is None or not isinstance(value[2], (str, int)) or not _is_count(value[4]):
+    kind = _KINDS.get(value[1].name.rpartition(".")[2])
+    if kind is None or not isinstance(value[2], (str, int)) or not _is_count(value[4]):
         return None
-    return value[2], dtype, value[4]
+    return value[2], kind, value[4]
 
 
 def _tensor(file: MappedFile, name: str, value: object, places: _Places) -> Stored | None:
@@ -175,12 +173,13 @@ def _tensor(file: MappedFile, name: str, value: object, places: _Places) -> Stor
     described = _describe_storage(storage)
     if described is None:
         raise wrong("lies in a storage of an unknown kind")
-    key, dtype, count = described
+    key, kind, count = described
     if call.endswith("_v3"):
         named = arguments[6] if len(arguments) > 6 else None
-        if not isinstance(named, Global) or named.name not in _DTYPES_V3:
+        if not isinstance(named, Global) or named.name not in _KINDS_V3:
             raise wrong("has an unknown type of elements")
-        count, dtype = count * dtype.itemsize // _DTYPES_V3[named.name].itemsize, _DTYPES_V3[named.name]
+        former, kind = kind, _KINDS_V3[named.name]
+        count = count * size_of(former) // size_of(kind)
     shape, stride = _sizes(sizes), _sizes(strides)
     if shape is None or stride is None or len(shape) != len(stride) or not _is_count(offset):
         raise wrong("has a shape or strides that are not lists of sizes")
@@ -192,10 +191,10 @@ def _tensor(file: MappedFile, name: str, value: object, places: _Places) -> Stor
     numel = math.prod(shape)
     last = offset + sum((n - 1) * s for n, s in zip(shape, stride)) if numel else offset - 1
     # A stride of 0 would let a few bytes describe a tensor of any size.
-    if count * dtype.itemsize > place.stop - place.start or last >= count or numel > count:
+    if count * size_of(kind) > place.stop - place.start or last >= count or numel > count:
         raise wrong(f"of shape {list(shape)} does not fit into its storage of {place.stop - place.start} bytes")
     plain = _is_contiguous(shape, stride) or not numel
-    return Stored(file, place.start + offset * dtype.itemsize, dtype, shape, None if plain else stride)
+    return Stored(file, place.start + offset * size_of(kind), kind, shape, None if plain else stride)
 
 
 def _is_contiguous(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:

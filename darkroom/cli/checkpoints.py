@@ -15,7 +15,7 @@ from darkroom.errors import InputError, printable
 from darkroom.requests.change import said
 
 if TYPE_CHECKING:
-    from darkroom.diffusion.process import Prediction
+    from darkroom.diffusion.prediction import Prediction
 
 __all__ = ["convert", "inspect"]
 
@@ -121,6 +121,6 @@ def _prediction(word: str | None) -> Prediction | None:
     """Any tool's word for what a network predicts, as this project's."""
     if word is None:
         return None
-    from darkroom.diffusion.process import find_prediction
+    from darkroom.diffusion.prediction import find_prediction
 
     return find_prediction(word)

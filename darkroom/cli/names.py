@@ -1,4 +1,7 @@
-"""`names.json` and `recipe-keys.txt`, made of the tables themselves: `python -m darkroom.cli.names` writes them."""
+"""`names.json`, `known-checkpoints.json` and `recipe-keys.txt`, made of the tables themselves.
+
+`python -m darkroom.cli.names` writes them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import darkroom
+from darkroom.cli.known_checkpoints import known_checkpoints
 from darkroom.conditioning.emphasis import EMPHASES
-from darkroom.diffusion.process import OTHER_WORDS
+from darkroom.diffusion.prediction import OTHER_WORDS
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.seeds import SEED_MODES
 from darkroom.diffusion.sigma_schedules import SCHEDULES
@@ -100,6 +104,7 @@ def _millions(count: int) -> str:
 
 
 if __name__ == "__main__":
-    text = json.dumps(named(), indent=1, ensure_ascii=False)
-    (Path(darkroom.__file__).parent / "names.json").write_text(text + "\n", encoding="utf-8")
+    for file, content in (("names", named()), ("known-checkpoints", known_checkpoints())):
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        (Path(darkroom.__file__).parent / f"{file}.json").write_text(text + "\n", encoding="utf-8")
     (Path(darkroom.__file__).parent / "recipe-keys.txt").write_text(all_keys_text(), encoding="utf-8")

@@ -14,7 +14,7 @@ from darkroom.conditioning.features import VectorsConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.segmentation import SegmentationConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8, KL_F16, VQ_F4, VQ_F4_NOATTN, VQ_F8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from darkroom.conditioning.size_and_crop import NumbersConfig
 from darkroom.conditioning.word_text import WordTextConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig
 from darkroom.models.unet import UNetConfig

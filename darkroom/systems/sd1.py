@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from darkroom.conditioning.masked_image import MaskedImageConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems.autoencoders import KL_F8

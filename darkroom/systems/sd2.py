@@ -9,7 +9,7 @@ from darkroom.conditioning.image_prompt import ImagePromptConfig
 from darkroom.conditioning.low_resolution import LowResolutionConfig
 from darkroom.conditioning.masked_image import MaskedImageConfig
 from darkroom.conditioning.noise_level import NoiseLevels
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.models.vision import VisionConfig
 from darkroom.noise_schedule import NoiseSchedule

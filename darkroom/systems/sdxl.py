@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from darkroom.conditioning.aesthetic import AestheticScoreConfig
 from darkroom.conditioning.size_and_crop import NumbersConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.unet import UNetConfig
 from darkroom.systems.autoencoders import KL_F8
 from darkroom.systems.sd1 import SD_SCHEDULE

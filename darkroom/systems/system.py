@@ -20,7 +20,7 @@ from darkroom.conditioning.masked_image import MaskedImage, MaskedImageConfig
 from darkroom.conditioning.segmentation import Segmentation, SegmentationConfig
 from darkroom.conditioning.size_and_crop import Numbers, NumbersConfig
 from darkroom.conditioning.word_text import WordText, WordTextConfig
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.models.autoencoder import AutoencoderConfig
 from darkroom.models.unet import UNetConfig
 from darkroom.noise_schedule import NoiseSchedule

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from darkroom.checkpoints.lora import read_lora, write_lora
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names
-from darkroom.checkpoints.native import ADAPTERS
+from darkroom.checkpoints.own_folder import ADAPTERS
 from darkroom.errors import InputError, require
 from darkroom.nn.lora import Adapter, Hadamard, Kronecker, LowRank, attach
 from darkroom.systems.build import LatentDiffusion

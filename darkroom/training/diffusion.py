@@ -25,7 +25,7 @@ from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.draws import RowDraws, sample_seed
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.errors import require
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.conditioning.embedder import Embedder
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.errors import InputError, require
 from darkroom.registry import nearest
 from darkroom.systems.build import LatentDiffusion, build

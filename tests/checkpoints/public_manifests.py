@@ -6,8 +6,6 @@ import lzma
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from darkroom.checkpoints.stored import MappedFile, Stored
 from darkroom.systems import SYSTEMS
 from darkroom.systems.build import LatentDiffusion, build
@@ -27,4 +25,4 @@ def empty_model(system: str) -> LatentDiffusion:
 def fake_weights(shapes: dict[str, list[int]]) -> dict[str, Stored]:
     """Tensors that are only described; loading one would fail."""
     nowhere = MappedFile.from_bytes(b"\0", "nowhere")
-    return {name: Stored(nowhere, 0, torch.float32, tuple(shape)) for name, shape in shapes.items()}
+    return {name: Stored(nowhere, 0, "float32", tuple(shape)) for name, shape in shapes.items()}

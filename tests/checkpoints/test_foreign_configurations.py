@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from public_manifests import fake_weights, manifests
 
-from darkroom.checkpoints.diffusers import modern_name
+from darkroom.checkpoints.diffusers_names import modern_name
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.prediction import tell_prediction
 from darkroom.checkpoints.source import Source

@@ -26,7 +26,7 @@ from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.load import load, load_checkpoint
 from darkroom.checkpoints.native import save_system
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.original import UNET, ema_name
+from darkroom.checkpoints.original_names import UNET, ema_name
 from darkroom.checkpoints.source import open_source
 from darkroom.checkpoints.table import rules
 from darkroom.checkpoints.transfer import wanted_shapes

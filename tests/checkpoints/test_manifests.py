@@ -8,7 +8,7 @@ import torch
 from narrow_checkpoints import narrow
 from public_manifests import empty_model, fake_weights, manifests
 
-from darkroom.checkpoints import diffusers, original
+from darkroom.checkpoints import diffusers, diffusers_names, original, original_names
 from darkroom.checkpoints.part import complete
 from darkroom.checkpoints.table import rules
 from darkroom.checkpoints.transfer import fit
@@ -58,9 +58,11 @@ def test_single_files(layout: str) -> None:
     facts, name = manifests()["original"][layout], SINGLE_FILES[layout]
     available = fake_weights(facts["tensors"])
     model = empty_model(name)
-    parts = original.parts(SYSTEMS[name], generative_models=original.is_of_generative_models(available))
+    parts = original.parts(SYSTEMS[name], generative_models=original_names.is_of_generative_models(available))
     table = complete(parts, model.state_dict())
-    found = fit(table, model.state_dict(), available, optional=original.OPTIONAL, is_ignored=original.is_ignored)
+    found = fit(
+        table, model.state_dict(), available, optional=original_names.OPTIONAL, is_ignored=original_names.is_ignored
+    )
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     read = {their_name for rule in table for their_name in rule.theirs}
     necessary = [n for n in available if not any(re.fullmatch(o.replace("*", ".*"), n) for o in facts["optional"])]
@@ -74,11 +76,11 @@ def test_single_files(layout: str) -> None:
 def test_folders(repository: str) -> None:
     facts = manifests()["diffusers"][repository]["tensors"]
     names = {f"{component}/{n}": shape for component, tensors in facts.items() for n, shape in tensors.items()}
-    available = fake_weights({diffusers.modern_name(n): shape for n, shape in names.items()})
+    available = fake_weights({diffusers_names.modern_name(n): shape for n, shape in names.items()})
     assert len(available) == len(names)
     model = empty_model(FOLDERS[repository])
     table = complete(diffusers.parts(model.system), model.state_dict())
-    found = fit(table, model.state_dict(), available, is_ignored=diffusers.is_ignored)
+    found = fit(table, model.state_dict(), available, is_ignored=diffusers_names.is_ignored)
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     assert all(name.endswith("position_ids") for name in found.unused)
 
@@ -92,7 +94,7 @@ def test_first_stages_alone(name: str) -> None:
     with torch.device("meta"):
         ours = Autoencoder(stage.autoencoder).state_dict()
     table = rules(original.autoencoder(stage.autoencoder), ours)
-    found = fit(table, ours, fake_weights(inside), is_ignored=original.is_ignored)
+    found = fit(table, ours, fake_weights(inside), is_ignored=original_names.is_ignored)
     assert (found.missing, found.misshapen, found.unknown) == ([], [], [])
     assert all(n.startswith("loss.") for n in found.unused)
 
@@ -112,7 +114,7 @@ def test_a_file_of_another_system_is_described() -> None:
     available = fake_weights(manifests()["original"]["sd-v2-base"]["tensors"])
     model = empty_model("sd-v1-5")
     table = complete(original.parts(model.system, generative_models=False), model.state_dict())
-    found = fit(table, model.state_dict(), available, is_ignored=original.is_ignored)
+    found = fit(table, model.state_dict(), available, is_ignored=original_names.is_ignored)
     assert len(found.missing) == 196
     assert any("768" in text and "1024" in text for text in found.misshapen)
     assert any(n.startswith("cond_stage_model.model.") for n in found.unknown)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.objective import DiffusionLossConfig, diffusion_loss
-from darkroom.diffusion.process import DiffusionProcess, Prediction
+from darkroom.diffusion.prediction import Prediction
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.noise_schedule import NoiseSchedule
 
 SD = NoiseSchedule("scaled_linear", 0.00085, 0.012)

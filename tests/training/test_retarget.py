@@ -12,7 +12,7 @@ from narrow_checkpoints import randomise, write_vocabulary
 
 from darkroom.conditioning.image_prompt import PromptImage
 from darkroom.conditioning.masked_image import Masked
-from darkroom.diffusion.process import Prediction
+from darkroom.diffusion.prediction import Prediction
 from darkroom.errors import InputError
 from darkroom.systems.build import LatentDiffusion, build
 from darkroom.training.retarget import changed_system, trained_as

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from darkroom.diffusion.draws import RowDraws
-from darkroom.diffusion.process import DiffusionProcess, Prediction
+from darkroom.diffusion.prediction import Prediction
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.systems.system import System
 from darkroom.types import Network
 

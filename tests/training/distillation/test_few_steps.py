@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from darkroom.diffusion.draws import RowDraws
-from darkroom.diffusion.process import DiffusionProcess, Prediction
+from darkroom.diffusion.prediction import Prediction
+from darkroom.diffusion.process import DiffusionProcess
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.systems import SYSTEMS
 from darkroom.training.distillation.few_steps import FewSteps, few_step_system

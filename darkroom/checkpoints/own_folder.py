@@ -1,0 +1,45 @@
+"""What lies in a folder that this project wrote, before its networks are built. No torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from darkroom.errors import InputError, printable
+from darkroom.json_file import read_json
+
+__all__ = ["ADAPTERS", "base_of", "is_native", "main_file", "said_system"]
+
+ADAPTERS = "lora.safetensors"  # of a folder with a base
+
+
+def is_native(folder: Path) -> bool:
+    """Whether `folder` holds a system as `save_system` writes it."""
+    return os.path.isfile(folder / "system.json")
+
+
+def said_system(folder: Path) -> dict[str, Any]:
+    """The description of the system in `folder`, of which name, title and prediction are checked to be texts."""
+    path = folder / "system.json"
+    said = read_json(path).get("system")
+    if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in ("name", "title", "prediction")):
+        raise InputError(f"{path}: system, a table with name, title and prediction, is expected")
+    return said
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the LoRA in `folder` changes, for `-m`; None for a folder that holds weights of its own."""
+    path = folder / "system.json"
+    base = read_json(path).get("base")
+    if base is None:
+        return None
+    if not (isinstance(base, str) and 0 < len(base) < 4096):
+        raise InputError(f"{path}: base is {printable(repr(base))}, expected is the name or path of a model")
+    beside = os.path.normpath(folder / base)
+    return beside if os.path.exists(beside) else base
+
+
+def main_file(folder: Path) -> Path:
+    """The file whose hash stands for the system in `folder`."""
+    return folder / ("unet.safetensors" if base_of(folder) is None else ADAPTERS)
