@@ -220,7 +220,7 @@ def _baggage_of(source: Source, average: bool) -> Callable[[str], bool]:
 
 def candidate(system: System) -> Candidate:
     """What tells `system` from others with the same tensors."""
-    usual = SYSTEMS.name(system.layouts[0]) if system.layouts and system.layouts[0] in SYSTEMS else None
+    usual = SYSTEMS[system.layouts[0]].name if system.layouts and system.layouts[0] in SYSTEMS else None
     return Candidate(system.prediction, written_by_generative_models(system), usual)
 
 

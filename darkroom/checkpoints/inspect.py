@@ -1,6 +1,6 @@
 """What a file or folder of weights is, as far as it can be said without loading it.
 
-The systems and first stages of the catalogue and the project's own folders are told without PyTorch, whose import takes
+The systems and first stages of the catalogue and models that ship are told without PyTorch, whose import takes
 longer than all else; what takes the networks to tell is in `closely`.
 """
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.checkpoints.fingerprint import model_hash
-from darkroom.checkpoints.known import known_first_stages, recognized
+from darkroom.checkpoints.known import is_shipped, known_first_stages, recognized
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original_names import UNET, ema_name
-from darkroom.checkpoints.own_folder import base_of, is_native, main_file, said_system
+from darkroom.checkpoints.own_folder import base_of, is_native, main_file
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.stored import Stored
+from darkroom.json_file import read_json
 
 if TYPE_CHECKING:
     from darkroom.diffusion.prediction import Prediction
@@ -109,7 +110,15 @@ def _parameters(counts: Mapping[str, int]) -> dict[str, str]:
 
 
 def _native(path: Path, *, hashed: bool, finite: bool) -> dict[str, Any]:
-    system, base = said_system(path), base_of(path)
+    said = read_json(path / "system.json").get("system")
+    if is_shipped(said):
+        name, title, prediction = said["name"], said["title"], said["prediction"]
+    else:
+        from darkroom.checkpoints.native import describe_system
+
+        system = describe_system(path).system
+        name, title, prediction = system.name, system.title, system.prediction
+    base = base_of(path)
     stored = {f.stem: open_weights(f) for f in sorted(path.glob("*.safetensors"))}
     if finite:
         for weights in stored.values():
@@ -120,8 +129,8 @@ def _native(path: Path, *, hashed: bool, finite: bool) -> dict[str, Any]:
         "file": str(path),
         "layout": "this project's own folder",
         **({} if base is None else {"a LoRA of": base}),
-        "system": f"{system['name']} ({system['title']})",
-        "prediction": system["prediction"],
+        "system": f"{name} ({title})",
+        "prediction": prediction,
         **_content(tensors),
         **_parameters(counts),
         **({"hash": model_hash(main_file(path))} if hashed else {}),

@@ -1,7 +1,7 @@
 """Checkpoints of the catalogue by the names and shapes of their tensors, so that one is told without PyTorch.
 
-`known-checkpoints.json` is made of the catalogue by `python -m darkroom.cli.names`. What is not in it, or is more than
-its tensors (a running average beside them, numbers that have to be read), is left to `identify`.
+`known-checkpoints.json` is made of the catalogue by `python -m darkroom.cli.names`. What is not in it, or
+takes more than names and shapes (numbers that have to be read), is left to `identify`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from darkroom.checkpoints.source import Source
     from darkroom.diffusion.prediction import Prediction
 
-__all__ = ["Recognized", "Shapes", "digest", "known_first_stages", "recognized"]
+__all__ = [
+    "Recognized",
+    "Shapes",
+    "description_digest",
+    "digest",
+    "is_shipped",
+    "known_first_stages",
+    "recognized",
+    "table",
+]
 
 Shapes = Mapping[str, Sequence[int]]
 COUNTERS = {"model_ema.decay", "model_ema.num_updates"}
@@ -45,7 +54,8 @@ class Recognized:
 
 
 @cache
-def _table() -> dict[str, Any]:
+def table() -> dict[str, Any]:
+    """All that `known-checkpoints.json` holds."""
     return json.loads((files("darkroom") / "known-checkpoints.json").read_text(encoding="utf-8"))
 
 
@@ -62,16 +72,16 @@ def digest(shapes: Shapes, layout: str) -> tuple[str, dict[str, list[int]]]:
 
 def recognized(source: Source, prediction: Prediction | None, hint: str) -> Recognized | None:
     """The system of the catalogue that has these tensors; None where that takes a closer look."""
-    if any(name.startswith("model_ema.") and name not in COUNTERS for name in source.tensors):
+    if not _is_whole_average(source):
         return None
     scales = [c["scaling_factor"] for c in source.configs.values() if c.get("scaling_factor") is not None]
     if any((real(scale) or 0) <= 0 for scale in scales):
         return None
     word, beside = digest({name: stored.shape for name, stored in source.tensors.items()}, source.layout)
-    entry = _table()[source.layout].get(word)
+    entry = table()[source.layout].get(word)
     if entry is None or not entry["beside"].items() <= beside.items():
         return None
-    rows = {name: _table()["systems"][name] for name in entry["systems"]}
+    rows = {name: table()["systems"][name] for name in entry["systems"]}
     told = tell_prediction(source, prediction, ambiguous=len({row["prediction"] for row in rows.values()}) > 1)
     candidates = {n: Candidate(row["prediction"], row["generative models"], row["usual"]) for n, row in rows.items()}
     names, told_by = choose(candidates, source, told, hint)
@@ -89,8 +99,28 @@ def recognized(source: Source, prediction: Prediction | None, hint: str) -> Reco
     )
 
 
+def description_digest(said: object) -> str:
+    """One word for the description of a system in a folder of this project."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def is_shipped(said: object) -> bool:
+    """Whether that is the description of a model that ships, which needs no check."""
+    return description_digest(said) in table()["descriptions"]
+
+
+def _is_whole_average(source: Source) -> bool:
+    """Whether the running average is that of every tensor of the UNet, or there is none."""
+    average = {n for n in source.tensors if n.startswith("model_ema.")} - COUNTERS
+    unet = [n for n in source.tensors if n.startswith(original_names.UNET)]
+    return not average or all(
+        (copy := original_names.ema_name(n)) in average and source.tensors[copy].shape == source.tensors[n].shape
+        for n in unet
+    )
+
+
 def known_first_stages(shapes: Shapes) -> list[str] | None:
     """The first stages of the catalogue that have these tensors; None where none has exactly these."""
     word, beside = digest(shapes, "original")
-    entry = _table()["first stages"].get(word)
+    entry = table()["first stages"].get(word)
     return entry["names"] if entry is not None and entry["beside"].items() <= beside.items() else None

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json
 
-__all__ = ["ADAPTERS", "base_of", "is_native", "main_file", "said_system"]
+__all__ = ["ADAPTERS", "base_of", "is_native", "main_file"]
 
 ADAPTERS = "lora.safetensors"  # of a folder with a base
 
@@ -17,15 +16,6 @@ ADAPTERS = "lora.safetensors"  # of a folder with a base
 def is_native(folder: Path) -> bool:
     """Whether `folder` holds a system as `save_system` writes it."""
     return os.path.isfile(folder / "system.json")
-
-
-def said_system(folder: Path) -> dict[str, Any]:
-    """The description of the system in `folder`, of which name, title and prediction are checked to be texts."""
-    path = folder / "system.json"
-    said = read_json(path).get("system")
-    if not isinstance(said, dict) or not all(isinstance(said.get(key), str) for key in ("name", "title", "prediction")):
-        raise InputError(f"{path}: system, a table with name, title and prediction, is expected")
-    return said
 
 
 def base_of(folder: Path) -> str | None:

@@ -85,7 +85,7 @@ def read_torch_legacy(file: MappedFile) -> Weights:
     for reference in root.references:
         described = _describe_storage(reference)
         if described is not None:
-            widths[str(described[0])] = described[1].itemsize
+            widths[str(described[0])] = size_of(described[1])
     if not isinstance(keys.value, list) or not all(isinstance(k, str) and k in widths for k in keys.value):
         raise PickleError(f"{where}: the list of storages is damaged")
     places: dict[str, Record] = {}

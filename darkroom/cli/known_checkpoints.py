@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import Any
 
 from darkroom.checkpoints import diffusers, original
 from darkroom.checkpoints.diffusers_config import has_pipeline
 from darkroom.checkpoints.identify import by_networks, candidate, empty_state, parameter_counts
-from darkroom.checkpoints.known import digest
+from darkroom.checkpoints.known import description_digest, digest
 from darkroom.checkpoints.part import Part, complete
 from darkroom.checkpoints.table import rules
 from darkroom.checkpoints.transfer import wanted_shapes
@@ -26,11 +28,15 @@ def known_checkpoints() -> dict[str, Any]:
     for alike in by_networks(systems):
         names = [s.name for s in alike]
         if original.holds(alike[0]):
-            for style in (False, True):
+            for style in sorted({candidate(s).generative_models for s in alike}):
                 parts = original.parts(alike[0], generative_models=style)
                 _add(known["original"], alike[0], parts, "original", names)
         if pipelines := [s.name for s in alike if has_pipeline(s)]:
             _add(known["diffusers"], alike[0], diffusers.parts(alike[0]), "diffusers", pipelines)
+    folders = (p for p in (files("darkroom") / "weights").iterdir() if (p / "system.json").is_file())
+    known["descriptions"] = sorted(
+        description_digest(json.loads((p / "system.json").read_text(encoding="utf-8"))["system"]) for p in folders
+    )
     known["first stages"] = {}
     for stage in FIRST_STAGES.values():
         with empty_modules():

@@ -9,8 +9,8 @@ from public_manifests import fake_weights, manifests
 from safetensors.torch import save_file
 from test_manifests import FOLDERS
 
-from darkroom.checkpoints.diffusers_names import modern_name
 from darkroom.checkpoints.diffusers_config import component_configs, scheduler_configs
+from darkroom.checkpoints.diffusers_names import modern_name
 from darkroom.checkpoints.identify import Identity, identify
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original_names import modern_name as mended

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from darkroom.checkpoints import known
+from darkroom.cli.known_checkpoints import known_checkpoints
 from darkroom.cli.names import named
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.names import names_of, table
@@ -28,6 +30,7 @@ def run_quick(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_the_file_says_what_the_tables_say() -> None:
     """After a change to the tables: python -m darkroom.cli.names"""
     assert table() == named()
+    assert known.table() == known_checkpoints()
     assert names_of("sampler").name("k_euler_a") == SAMPLERS.name("k_euler_a") == "Euler a"
 
 
@@ -39,6 +42,7 @@ def test_the_file_says_what_the_tables_say() -> None:
         (["generate", "--list", "samplers"], "DPM++ 2M SDE"),
         (["config"], "models_dirs"),
         (["inspect", "told.png"], "Darkroom"),
+        (["inspect", "picturebook"], "the model that ships"),
         (["train", "--help"], "loop.batch_size  integer, required"),
     ],
 )
