@@ -111,7 +111,7 @@ def _parameters(counts: Mapping[str, int]) -> dict[str, str]:
 
 def _native(path: Path, *, hashed: bool, finite: bool) -> dict[str, Any]:
     said = read_json(path / "system.json").get("system")
-    if is_shipped(said):
+    if isinstance(said, dict) and is_shipped(said):
         name, title, prediction = said["name"], said["title"], said["prediction"]
     else:
         from darkroom.checkpoints.native import describe_system
