@@ -149,8 +149,8 @@ class Engine:
     """Draws what is submitted, at most `most` pictures at a time; others wait for their turn in order.
 
     Submitting and cancelling may be done from any thread. The work is done by whoever calls `tick` (or waits for a
-    result), or by the engine's own thread between `start` and `close`: then what runs do besides asking the network
-    (reading prompts and pictures, decoding) is done on one more thread, while others go on with their steps.
+    result), or by the engine's own thread between `start` and `close`: then what runs hand over to be done
+    beside (`Ticket.beside`) is done on one more thread, while others go on with their steps.
 
     `learns`: rows are joined only as far as it has found that to be faster, by the clock; the last bits of pictures
     that are not `exact` then depend on it. Without, all that fits is joined, the same on every run. `called` hears of
