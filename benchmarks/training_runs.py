@@ -14,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -77,6 +77,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", default=(), help="processes that read ahead: the wait for data alone"
+    )
     a = parser.parse_args()
     print(machine(torch.device("cpu")), flush=True)
     with tempfile.TemporaryDirectory() as temporary:
@@ -87,6 +90,9 @@ def main() -> None:
         checkpoint, pictures = write_checkpoint(system, folder), write_pictures(folder / "pictures")
         save_system(load_checkpoint(checkpoint.file, torch.float32, "cpu", system=system).model, folder / "model", {})
         runs = folder / "runs"
+        if a.workers:
+            waits(folder / "model", pictures, runs, a.batch, a.steps[1], a.workers, half=a.bf16)
+            return
         ways = [
             Way("darkroom", by_us(folder / "model", pictures, runs / "plain", a.batch, half=a.bf16)),
             Way("darkroom, caches", by_us(folder / "model", pictures, runs / "kept", a.batch, half=a.bf16, keeps=True)),
@@ -103,9 +109,28 @@ def main() -> None:
             (step, _), (used, rest) = way.cost(1), way.cost(2)
             print(f"| {way.name} | {a.batch / step:.2f} | {a.batch / used:.2f} | {rest:.2f} |")
         for name in ("plain", "kept"):
-            lines = [json.loads(line) for path in runs.glob(f"{name}-*/log.jsonl") for line in path.open()]
-            share = statistics.mean(line[WAITING] for line in lines if WAITING in line)
+            share = waiting(runs, name)
             print(f"darkroom, {name}: {100 * share:.1f} % of the time of its steps waiting for data", flush=True)
+
+
+def waits(
+    model: Path, pictures: Path, runs: Path, batch: int, steps: int, workers: Sequence[int], *, half: bool
+) -> None:
+    """Print the share of the time of a run's steps that it waits for data, for numbers of processes that read ahead."""
+    print("\n| processes that read ahead | waiting, encoding in each step | waiting, latents kept |\n|---:|---:|---:|")
+    for count in workers:
+        shares = []
+        for keeps in (False, True):
+            name = f"workers{count}{'kept' if keeps else 'plain'}"
+            by_us(model, pictures, runs / name, batch, half=half, keeps=keeps, workers=count)(steps)
+            shares.append(waiting(runs, name))
+        print(f"| {count} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |", flush=True)
+
+
+def waiting(runs: Path, name: str) -> float:
+    """The share of the time of the steps of the runs of that name, but the first, which starts what reads ahead."""
+    lines = [json.loads(line) for path in runs.glob(f"{name}-*/log.jsonl") for line in path.open()]
+    return statistics.mean(line[WAITING] for line in lines if WAITING in line and line["step"] > 1)
 
 
 def write_pictures(folder: Path) -> Path:
@@ -118,7 +143,9 @@ def write_pictures(folder: Path) -> Path:
     return folder
 
 
-def by_us(model: Path, pictures: Path, folder: Path, batch: int, *, half: bool, keeps: bool = False) -> Run:
+def by_us(
+    model: Path, pictures: Path, folder: Path, batch: int, *, half: bool, keeps: bool = False, workers: int = 0
+) -> Run:
     """A recipe that trains the whole denoiser; with `keeps` latents and texts are encoded once a run."""
 
     def run(steps: int) -> None:
@@ -126,7 +153,7 @@ def by_us(model: Path, pictures: Path, folder: Path, batch: int, *, half: bool, 
         cache = place / "cache" if keeps else None
         loop = LoopConfig(
             steps=steps, batch_size=batch, lr=1e-5, weight_decay=0.01, ema_decay=0.999,
-            precision="bf16" if half else "fp32", workers=0, log_every=1,
+            precision="bf16" if half else "fp32", workers=workers, log_every=1,
         )  # fmt: skip
         recipe = DiffusionRecipe(
             loop, FolderConfig(pictures), str(model), buckets=BucketConfig(SIDE, step=SIDE), latent_cache=cache,

@@ -13,9 +13,14 @@ from darkroom.training.recipe import load_recipe
 from darkroom.training.smoke import smoke
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("ldm", "picturebook/worlds", "sd", "sdxl", "turbo")
+FOLDERS = ("ldm", "sd", "sdxl", "turbo")
+WORLDS = ROOT / "recipes" / "picturebook" / "worlds"
 FOUND = [p for folder in FOLDERS for p in sorted((ROOT / "recipes" / folder).glob("*.toml"))]
-RECIPES = [p for p in FOUND if not p.name.endswith(".system.toml")]
+# Of the picture-book world's one of each kind: what the others read, recipes of ldm read, too.
+RECIPES = [
+    *(p for p in FOUND if not p.name.endswith(".system.toml")),
+    *(WORLDS / f"{name}.toml" for name in ("kl-f4", "layout", "refiner")),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +37,12 @@ def test_a_recipe_runs(path: Path, tmp_path: Path) -> None:
         assert len(set(image.convert("L").tobytes())) > 4  # not one color
     log = (tmp_path / "run" / "run" / "log.jsonl").read_text().splitlines()
     assert len(log) == 2
+
+
+@pytest.mark.parametrize("path", sorted(WORLDS.glob("*.toml")), ids=lambda p: p.stem)
+def test_a_recipe_of_the_world_is_read(path: Path) -> None:
+    if not path.name.endswith(".system.toml"):  # which the recipes name
+        assert load_recipe(path).recipe.data.kind == "picturebook"
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
