@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from darkroom.checkpoints.model import LoadedModel
     from darkroom.checkpoints.model_folders import ModelFolders
 
-__all__ = ["Additions", "Models", "known_models"]
+__all__ = ["Additions", "Models", "known_models", "require_threads"]
+
+MAX_THREADS = 1024
 
 PANEL = "Models"
 DTYPES = ("auto", "bf16", "fp16", "fp32")
@@ -119,7 +121,7 @@ class Models:
             names_of("prediction").name(self.prediction)
         if self.compiled and self.memory == "low":
             raise InputError("compiled kernels want their weights in place: take either --compile or --memory low")
-        require(self.threads is None or self.threads >= 1, "the number of threads", self.threads, "at least 1")
+        require_threads(self.threads)
 
     def within(self, folders: ModelFolders) -> Models:
         """With the paths of files that are called by their names in `folders`."""
@@ -207,3 +209,8 @@ def _tag(entry: str) -> str:
         return f"<lora:{name}:{float(weight):g}>" if colon else f"<lora:{entry}:1>"
     except ValueError:
         return f"<lora:{entry}:1>"
+
+
+def require_threads(threads: int | None) -> None:
+    """`InputError` for a number of threads for which OpenMP would end the process."""
+    require(threads is None or 1 <= threads <= MAX_THREADS, "the number of threads", threads, f"1 to {MAX_THREADS}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from darkroom.cli.models import require_threads
 from darkroom.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def train(
 ) -> None:
     """Train by a recipe. A run that was stopped or killed goes on when the same command is given again."""
     require(minutes is None or 0 <= minutes < math.inf, "minutes", minutes, "a number from 0 up")
-    require(threads is None or threads >= 1, "threads", threads, "at least 1")
+    require_threads(threads)
     _require_recipe(recipe)
     import torch
 

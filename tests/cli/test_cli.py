@@ -214,6 +214,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--memory", "high"), "unknown memory 'high'; known are: auto, low"),
         (("--memory", "low", "--compile"), "take either --compile or --memory low"),
         (("--threads", 0), "the number of threads is 0"),
+        (("--threads", 10**9), "the number of threads is 1000000000, expected is 1 to 1024"),
         (("--pag-scale", "nan"), "--pag-scale: 'nan' is wrong, expected a number"),
         (("--region", "0,0,2,1:a dog"), "the region (0.0, 0.0, 2.0, 1.0) is wrong"),
         (("-p", "a" * 100_000), "the prompt has 100000 characters"),

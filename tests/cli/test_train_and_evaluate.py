@@ -71,7 +71,7 @@ def test_measuring_what_cannot_be_measured(
         (["data.size=-64"], "size is -64, expected is 8 to 8192"),
         (["loop.device=abacus"], "there is no device 'abacus' here; there are: cpu"),
         (["--minutes", -1], "minutes is -1.0, expected is a number from 0 up"),
-        (["--threads", 0], "threads is 0, expected is at least 1"),
+        (["--threads", 0], "the number of threads is 0, expected is 1 to 1024"),
         (["-o", "file/run"], "the run cannot be written to file/run: Not a directory"),
     ],
 )
