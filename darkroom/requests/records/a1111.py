@@ -118,7 +118,7 @@ def parameters_text(
 
 
 def parse_parameters(text: str) -> Found:
-    """The request that a `parameters` text describes. `InputError` where a setting is no number."""
+    """The request that a `parameters` text describes."""
     lines = text.strip().replace("\r\n", "\n").split("\n")
     place = _settings_place(lines)
     settings = {} if place is None else _settings(lines[place])
@@ -182,13 +182,16 @@ def _take_over(setting: Setting, value: str, found: Findings) -> None:
         found.schedule(value)
     elif setting.path == "guidance.interval":
         first, _, last = value.partition("-")
-        ends = (_number("Guidance interval", first, float), _number("Guidance interval", last, float))
-        found.fields["guidance"] = Guidance(interval=ends)
+        begin, end = (found.read_number("Guidance interval", side, float) for side in (first, last))
+        if begin is not None and end is not None:
+            found.fields["guidance"] = Guidance(interval=(begin, end))
     else:
         kinds = (setting.hint, *typing.get_args(setting.hint))
         number: object = value == "True"
         if bool not in kinds:
-            number = _number(setting.a1111 or setting.path, value, int if int in kinds else float)
+            number = found.read_number(setting.a1111 or setting.path, value, int if int in kinds else float)
+        if number is None:
+            return
         if setting.inner:
             found.fields.setdefault(setting.outer, {})[setting.inner] = number
         else:
@@ -198,7 +201,7 @@ def _take_over(setting: Setting, value: str, found: Findings) -> None:
 def _second_pass(settings: Mapping[str, str], found: Findings) -> set[str]:
     """The high-resolution fix, or how much of a picture was drawn over; returns the keys that were read."""
     strength = settings.get("Denoising strength")
-    share = None if strength is None else _number("Denoising strength", strength, float)
+    share = found.read_number("Denoising strength", strength, float)
     scale, resized = settings.get("Hires upscale"), re.fullmatch(r"(\d{1,6})x\d{1,6}", settings.get("Hires resize", ""))
     read = {"Denoising strength"}
     if scale is None and resized and found.fields.get("width"):
@@ -209,16 +212,20 @@ def _second_pass(settings: Mapping[str, str], found: Findings) -> set[str]:
             found.fields["strength"] = share
             found.unmapped.append("the picture that was drawn over")
         return read
+    enlarged = found.read_number("Hires upscale", scale, float)
     steps, how = settings.get("Hires steps"), settings.get("Hires upscaler", "Latent").lower()
+    read |= {"Hires upscale", "Hires steps", "Hires upscaler"}
+    if enlarged is None:
+        return read
     if not how.startswith(("latent", "lanczos")):
         found.unmapped.append(f"Hires upscaler: {settings['Hires upscaler']}")
     found.fields["hires"] = HighResolution(
-        _number("Hires upscale", scale, float),
+        enlarged,
         0.6 if share is None else share,
-        None if not steps or steps == "0" else _number("Hires steps", steps, int),
+        found.read_number("Hires steps", steps, int) or None,
         "latent" if how.startswith("latent") else "picture",
     )
-    return read | {"Hires upscale", "Hires steps", "Hires upscaler"}
+    return read
 
 
 def _settings(line: str) -> dict[str, str]:
@@ -312,13 +319,6 @@ def _own(settings: Mapping[str, str]) -> Found:
 
 def _is_hash(value: object) -> bool:
     return isinstance(value, dict) and "sha256" in value
-
-
-def _number(key: str, value: str, kind: type) -> Any:
-    try:
-        return kind(value)
-    except (ValueError, OverflowError):
-        raise InputError(f"the picture's {key} is {value[:80]!r}, expected is a number") from None
 
 
 def _quoted(value: str) -> str:

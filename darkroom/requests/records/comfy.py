@@ -28,6 +28,7 @@ SCHEDULERS = {
     "SDTurboScheduler": "turbo",
     "VPScheduler": "vp",
 }
+ALIGNED = {"SD1": "align_your_steps_sd1", "SDXL": "align_your_steps_sdxl"}
 SOLVERS = {
     "SamplerEulerAncestral": "euler_ancestral",
     "SamplerLMS": "lms",
@@ -43,7 +44,15 @@ UNDERSTOOD = {
     *("LoraLoaderModelOnly", "CLIPSetLastLayer", "VAEDecode", "VAEDecodeTiled", "VAELoader"),
     *("KSamplerSelect", "BasicScheduler", "RandomNoise", "CFGGuider", "BasicGuider"),
     *("PrimitiveNode", "PrimitiveInt", "PrimitiveFloat", "PrimitiveString", "PrimitiveStringMultiline"),
-    *(*SOLVERS, *SCHEDULERS, "StringConcatenate", "Seed (rgthree)", "ShowText|pysssh", "Power Lora Loader (rgthree)"),
+    *(
+        *SOLVERS,
+        *SCHEDULERS,
+        "AlignYourStepsScheduler",
+        "StringConcatenate",
+        "Seed (rgthree)",
+        "ShowText|pysssh",
+        "Power Lora Loader (rgthree)",
+    ),
 }
 NAMES = {setting.path: setting.comfy for setting in SETTINGS if setting.comfy is not None}  # of sampler nodes' inputs
 MAX_PASSES = 8  # that are described
@@ -123,7 +132,7 @@ def _passes(graph: Graph, last: Node) -> list[Node]:
 
 def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
     """Seed, steps, guidance, sampler and schedule: in the sampler, or in the nodes that it is put together from."""
-    scheduler, guider = graph.at(sampler, "sigmas"), graph.at(sampler, "guider")
+    scheduler, guider = _scheduler(graph, sampler), graph.at(sampler, "guider")
     _number(
         graph,
         found,
@@ -140,9 +149,24 @@ def _sampling(graph: Graph, found: Findings, sampler: Node) -> None:
     chosen = graph.at(sampler, "sampler")
     found.sampler(_value(graph, *((node, NAMES["sampler"]) for node in (sampler, chosen))) or _name(chosen, SOLVERS))
     schedule = _value(graph, *((node, NAMES["schedule"]) for node in (sampler, scheduler)))
-    found.schedule(schedule or _name(scheduler, SCHEDULERS))
+    found.schedule(schedule or _name(scheduler, SCHEDULERS) or _aligned(graph, found, scheduler))
     for node in (chosen, scheduler):
         _options(graph, found, node)
+
+
+def _scheduler(graph: Graph, sampler: Node) -> Node | None:
+    """The node that makes the levels, behind those that cut or turn them."""
+    return next(reversed(list(graph.upstream(graph.at(sampler, "sigmas"), "sigmas", ""))), None)
+
+
+def _aligned(graph: Graph, found: Findings, node: Node | None) -> str | None:
+    """The schedule of a node that has one for each kind of model."""
+    if node is None or node.kind != "AlignYourStepsScheduler":
+        return None
+    kind = graph.value(node, "model_type")
+    if kind not in ALIGNED:
+        found.unmapped.append(f"AlignYourStepsScheduler for {kind}")
+    return ALIGNED.get(str(kind))
 
 
 def _name(node: Node | None, names: dict[str, str]) -> str | None:
@@ -192,12 +216,12 @@ def _start(graph: Graph, found: Findings, sampler: Node) -> None:
     """The size of an empty latent, or how much of a picture is drawn over."""
     behind = graph.upstream(graph.at(sampler, "latent_image"), "latent", "samples", "")
     latent = next((n for n in behind if n.kind != "Reroute"), None)
-    denoise = _value(graph, *((node, NAMES["strength"]) for node in (sampler, graph.at(sampler, "sigmas"))))
+    denoise = _value(graph, *((node, NAMES["strength"]) for node in (sampler, _scheduler(graph, sampler))))
     if latent is None:
         return
     if latent.kind.startswith("Empty") or "batch_size" in latent.inputs:
-        _number(graph, found, "width", int, (latent, NAMES["width"]))
-        _number(graph, found, "height", int, (latent, NAMES["height"]))
+        for side in ("width", "height"):
+            _number(graph, found, side, int, (latent, NAMES[side]), (latent, f"empty_latent_{side}"))
         if denoise is not None and denoise != 1:
             found.unmapped.append(f"denoise {denoise} of an empty latent")
         pictures = graph.value(latent, "batch_size")

@@ -64,14 +64,25 @@ class Findings:
 
     def number(self, field: str, value: object, kind: type, name: str | None = None) -> None:
         """A number, also as text."""
+        if (number := self.read_number(name or field, value, kind)) is not None:
+            self.fields[field] = number
+
+    def read_number(self, name: str, value: object, kind: type) -> Any:
+        """`value`, perhaps a text, as a number of `kind`, whole ones also where they are written as 20.0; None, and
+        said, where it is none."""
         if value is None or value == "":
-            return
+            return None
         try:
             if isinstance(value, (bool, list, dict)):
                 raise ValueError
-            self.fields[field] = kind(value)
+            if kind is int and not isinstance(value, int) and re.fullmatch(r"\s*-?\d{1,15}\.0*\s*", str(value)):
+                return int(float(str(value)))
+            if kind is int and isinstance(value, float):
+                raise ValueError
+            return kind(value)
         except (TypeError, ValueError, OverflowError):
-            self.unmapped.append(f"{name or field}: {str(value)[:80]}")
+            self.unmapped.append(f"{name}: {str(value)[:80]}")
+            return None
 
     def sampler(self, value: object) -> None:
         """A sampler's name in any tool's words, perhaps with the schedule inside."""

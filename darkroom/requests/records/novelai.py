@@ -7,7 +7,7 @@ from typing import Any
 
 from darkroom.prompts.grammar import MAX_LENGTH
 from darkroom.prompts.pieces import Piece, printed
-from darkroom.requests.records.found import Findings, Found
+from darkroom.requests.records.found import Findings, Found, listed
 
 __all__ = ["read", "translated"]
 
@@ -40,6 +40,11 @@ def read(said: dict[str, Any], model: object) -> Found:
     for key, usual in (("uncond_scale", 1), ("cfg_rescale", 0)):
         if said.get(key, usual) != usual:
             found.unmapped.append(f"{key}: {said[key]}")
+    for key in ("v4_prompt", "v4_negative_prompt"):  # prompts of single figures, which the other one does not hold
+        caption = said[key].get("caption") if isinstance(said.get(key), dict) else None
+        for each in listed(caption.get("char_captions")) if isinstance(caption, dict) else ():
+            if isinstance(each, dict) and each.get("char_caption"):
+                found.unmapped.append(f"{key} of a figure: {str(each['char_caption'])[:80]}")
     found.rest(said, READ | SILENT)
     return found.found("NovelAI", model)
 

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 from darkroom.errors import InputError, printable
 from darkroom.pictures.picture_file import user_comment
 from darkroom.pictures.reading import DAMAGE, opened
-from darkroom.requests.records import a1111, comfy, diffusers, draw_things, fooocus, invoke, novelai, swarm
+from darkroom.requests.records import a1111, comfy, diffusers, draw_things, fooocus, invoke, invoke_old, novelai, swarm
 from darkroom.requests.records.found import Found
 
 __all__ = ["read_picture"]
@@ -83,7 +83,7 @@ def table(text: str) -> dict[str, Any] | None:
 
 
 def _a1111(texts: Texts) -> Found | None:
-    if table(texts["parameters"]) is not None:
+    if table(texts["parameters"]) is not None or not texts["parameters"].strip():
         return None
     found = a1111.parse_parameters(texts["parameters"])
     if texts.get("fooocus_scheme") == "a1111":  # A1111's words and weights, but ComfyUI's prompts and noise
@@ -118,6 +118,11 @@ def _invoke(texts: Texts) -> Found | None:
     return None if said is None else invoke.read(said)
 
 
+def _invoke_2(texts: Texts) -> Found | None:
+    said = table(texts["sd-metadata"])
+    return None if said is None else invoke_old.read(said)
+
+
 def _novelai(texts: Texts) -> Found | None:
     said = table(texts["Comment"])
     return None if said is None or not {"uc", "scale"} <= said.keys() else novelai.read(said, texts.get("Source"))
@@ -136,6 +141,8 @@ DIALECTS: tuple[tuple[str, Callable[[Texts], Found | None]], ...] = (
     ("prompt", _comfy),
     ("workflow", _workflow),
     ("num_inference_steps", diffusers.read),
+    ("sd-metadata", _invoke_2),
+    ("Dream", lambda texts: invoke_old.read_dream(texts["Dream"])),
     ("Comment", _novelai),
     ("comment", _comment),
 )

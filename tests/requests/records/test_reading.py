@@ -71,6 +71,32 @@ def test_invokeai(tmp_path: Path) -> None:
     assert [u.partition(":")[0] for u in found.unmapped] == ["controlnets"]
 
 
+@pytest.mark.parametrize("key", ["sd-metadata", "Dream"])
+def test_invokeai_before_3(tmp_path: Path, key: str) -> None:
+    image = {
+        "prompt": [{"prompt": "a cat++ [fog]", "weight": 1.0}], "steps": 30, "cfg_scale": 7.5, "height": 512,
+        "width": 640, "seed": 99, "seamless": False, "perlin": 0, "type": "txt2img", "sampler": "k_euler_a",
+    }  # fmt: skip
+    line = '"a cat++ [fog]" -s 30 -S 99 -W 640 -H 512 -C7.5 -A k_euler_a'
+    text = {"sd-metadata": json.dumps({"app_id": "invoke-ai/InvokeAI", "image": image}), "Dream": line}[key]
+    found = read_picture(png(tmp_path, **{key: text}))
+    assert found.request == Request("a (cat:1.21)", "fog", 640, 512, 99, 30, 7.5, "Euler a", emphasis="compel")
+    assert (found.dialect, found.unmapped) == ("InvokeAI", ())
+
+
+def test_numbers_are_taken_as_they_are_written_or_said(tmp_path: Path) -> None:
+    text = "a\nSteps: 20.0, Sampler: Euler, CFG scale: 7, Seed: 1e3, Size: 64x64, Clip skip: 1.5"
+    found = read_picture(png(tmp_path, parameters=text))
+    assert (found.request.steps, found.request.seed, found.unmapped) == (20, 0, ("Seed: 1e3", "Clip skip: 1.5"))
+
+
+def test_prompts_of_single_figures_are_said(tmp_path: Path) -> None:
+    figures = {"caption": {"base_caption": "a cat", "char_captions": [{"char_caption": "girl"}]}}
+    said = {"prompt": "a cat", "uc": "fog", "scale": 5.0, "steps": 28, "v4_prompt": figures}
+    found = read_picture(png(tmp_path, Software="NovelAI", Comment=json.dumps(said)))
+    assert found.unmapped == ("v4_prompt of a figure: girl",)
+
+
 def test_fooocus(tmp_path: Path) -> None:
     said = {
         "prompt": "a castle", "negative_prompt": "", "steps": 30, "guidance_scale": 4.0, "seed": "77", "clip_skip": 2,
