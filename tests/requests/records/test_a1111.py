@@ -221,9 +221,9 @@ def test_a_text_without_settings_is_a_prompt() -> None:
     assert parse_parameters("a cat\nwith a hat").request.prompt == "a cat\nwith a hat"
 
 
-def test_a_setting_that_is_no_number() -> None:
-    with pytest.raises(InputError, match="Steps is 'many'"):
-        parse_parameters("x\nSteps: many, Seed: 1, Size: 8x8")
+def test_a_setting_that_is_no_number_is_said() -> None:
+    found = parse_parameters("x\nSteps: many, Seed: 1, Size: 8x8")
+    assert (found.request.steps, found.request.seed, found.unmapped) == (None, 1, ("Steps: many",))
 
 
 @given(st.text())

@@ -376,3 +376,26 @@ def test_graphs_of_40000_nodes_take_no_longer_a_node(kind: str, name: str, other
 
     # Sixteen times as long if a node cost what the graph holds; the best of three, as the machine has other work.
     assert min(seconds(40_000) for _ in range(3)) < 8 * min(seconds(10_000) for _ in range(3))
+
+
+@pytest.mark.parametrize(
+    ("node", "schedule"),
+    [
+        ({"class_type": "KarrasScheduler", "inputs": {"steps": 20, "rho": 7.0}}, "karras"),
+        (
+            {"class_type": "AlignYourStepsScheduler", "inputs": {"steps": 20, "model_type": "SDXL"}},
+            "align_your_steps_sdxl",
+        ),
+    ],
+)
+def test_levels_are_those_behind_what_cuts_them(node: dict[str, Any], schedule: str) -> None:
+    inputs = {"noise_seed": 5, "cfg": 7, "positive": ["2", 0], "sigmas": ["3", 0]}
+    graph = {
+        "1": {"class_type": "SamplerCustom", "inputs": inputs},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat"}},
+        "3": {"class_type": "SplitSigmas", "inputs": {"sigmas": ["4", 0], "step": 10}},
+        "4": node,
+    }
+    found = read(graph)
+    assert found is not None
+    assert (found.request.steps, found.request.schedule, found.unmapped) == (20, schedule, ("node SplitSigmas",))
