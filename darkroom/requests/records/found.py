@@ -67,7 +67,7 @@ class Findings:
         if (number := self.read_number(name or field, value, kind)) is not None:
             self.fields[field] = number
 
-    def read_number(self, name: str, value: object, kind: type) -> Any:
+    def read_number(self, name: str, value: Any, kind: type) -> Any:
         """`value`, perhaps a text, as a number of `kind`, whole ones also where they are written as 20.0; None, and
         said, where it is none."""
         if value is None or value == "":
