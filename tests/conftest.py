@@ -47,7 +47,7 @@ def tiny_system() -> System:
         autoencoder=replace(PICTUREBOOK.autoencoder, channels=32, channel_mult=(1, 1), decoder_res_blocks=1),
         embedders=(replace(text, width=16, layers=1, heads=1, head_dim=16), *sizes),  # type: ignore[arg-type]
         schedule=NoiseSchedule("scaled_linear", 0.00085, 0.012),
-        defaults=replace(PICTUREBOOK.defaults, width=32, height=32, steps=4, schedule="karras"),
+        defaults=replace(PICTUREBOOK.defaults, width=32, height=32, steps=4, schedule="karras", guidance_interval=None),
     )
 
 

@@ -60,7 +60,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate", "a", "--sampler", "eulr"], "unknown sampler 'eulr'; known are: Euler"),
         (["generate", "a", "-W", "100"], "width is 100; tiny makes sides of 16 to 8192 in multiples of 16"),
         (["generate", "a", "--steps", "-2"], "the number of steps is -2, expected is 1 to 1000"),
-        (["generate", "a", "-b", "0"], "the batch count is 0, expected is at least 1"),
+        (["generate", "a", "-b", "0"], "the batch count is 0, expected is 1 to 100000"),
         (["generate", "a", "--dtype", "fp7"], "unknown dtype 'fp7'; known are: auto, bf16, fp16, fp32"),
         (["generate", "a", "-m", "nosuch"], "there is no model 'nosuch'; expected is a file, a folder, a hub id"),
         (["generate"], "no prompt is given; tiny wants one"),

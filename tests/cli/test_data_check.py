@@ -32,7 +32,7 @@ def test_a_check_reports_and_lists_what_is_clean(layout: str, tmp_path: Path) ->
     assert "2 pictures, 1 without a fault" in said
     assert "b.png: 20x100 pixels, at least 64 a side expected" in said
     assert "b.png: words that the model does not know: zebra" in said
-    assert (tmp_path / "report" / "clean.txt").read_text() == "a.png\n"
+    assert (tmp_path / "report" / "clean.txt").read_text() == ("3_cat/" if layout == "kohya" else "") + "a.png\n"
     assert (tmp_path / "report" / "report.txt").read_text().splitlines()[0] == "2 pictures, 1 without a fault"
     with Image.open(tmp_path / "report" / "contact.jpg") as sheet:
         assert sheet.width == 1280

@@ -91,7 +91,7 @@ def test_bad_requests_are_refused_before_any_work(pipeline: Pipeline, change: di
 
 def test_gaps_are_filled_with_the_defaults_of_the_system(tiny_model: LatentDiffusion) -> None:
     p = plan(Request(sampler="dpmpp_2m", schedule="Karras"), tiny_model.system)
-    assert (p.width, p.height, p.steps, p.guidance_scale) == (32, 32, 4, 4.0)
+    assert (p.width, p.height, p.steps, p.guidance_scale) == (32, 32, 4, 3.0)
     assert (p.sampler, p.schedule) == ("DPM++ 2M", "karras")
 
 

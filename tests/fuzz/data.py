@@ -171,7 +171,7 @@ def boxes(folder: Path) -> Case:
         path = folder / "boxes.json"
         path.write_bytes(json_bytes(COCO, rng))
         found = read_coco(path)
-        assert all(0 <= v <= 1 for boxes in found.boxes.values() for box in boxes for v in box[1:])
+        assert all(0 <= v <= 1 for listed in found.pictures.values() for box in listed.boxes for v in box[1:5])
 
     return case
 

@@ -153,14 +153,13 @@ def test_perturbed_attention_leaves_the_model_as_it_was(pipeline: Pipeline) -> N
 def test_deep_features_are_computed_less_often(pipeline: Pipeline) -> None:
     runs = []
     hook = pipeline.model.unet.mid_block1.register_forward_hook(lambda *_: runs.append(1))
-    always = Guidance(interval=(0.0, 1.0))  # features of a guided step do not fit one that is not
-    plain = draw(pipeline, guidance=always)
+    plain = draw(pipeline)
     full = len(runs)
-    reused = draw(pipeline, guidance=always, deepcache_interval=3)
+    reused = draw(pipeline, deepcache_interval=3)
     hook.remove()
     assert len(runs) - full == -(-full // 3)
     assert not np.array_equal(reused, plain)
-    assert np.array_equal(draw(pipeline, guidance=always), plain)  # nothing stays behind
+    assert np.array_equal(draw(pipeline), plain)  # nothing stays behind
 
 
 def test_merged_tokens_give_other_pictures_alone_as_in_a_batch(pipeline: Pipeline) -> None:
