@@ -16,6 +16,7 @@ __all__ = ["PatternTable"]
 
 MAX_PATTERN = 1000  # characters
 MAX_NESTING = 8
+MAX_TIMES = 100  # that an atom is repeated by a number
 MAX_STEPS = 2_000_000  # of one table, in all that is asked of it; one or two seconds. The largest files take 700,000
 COST = 8  # steps for comparing a name with one character of an expression
 _PLAIN = re.compile(r"\^?(\w|[.-]|\\\.)*\$?")  # most patterns are names
@@ -82,6 +83,7 @@ class _Text:
     def __init__(self, text: str, table: PatternTable) -> None:
         self.text = text
         self.starts = 1 | self.where(lambda c: c == ".") << 1
+        self.everywhere = (2 << len(text)) - 1
         self.spend = table.spend
 
     def where(self, accepts: Callable[[str], bool]) -> Positions:
@@ -116,21 +118,73 @@ def _either(nodes: list[Node]) -> Node:
     return run
 
 
-def _repeated(node: Node, mark: str) -> Node:
-    """`node` followed by `*`, `+` or `?`."""
+def _repeated(node: Node, least: int, most: int | None) -> Node:
+    """`node`, `least` times to `most` times; None: without end."""
 
     def run(text: _Text, starts: Positions) -> Positions:
-        ends = fresh = node(text, starts)
-        while mark != "?" and fresh:
+        for _ in range(least):
+            text.spend(COST)
+            starts = node(text, starts)
+        ends = fresh = starts
+        left = -1 if most is None else most - least
+        while fresh and left:
+            text.spend(COST)
             fresh = node(text, fresh) & ~ends
             ends |= fresh
-        return ends if mark == "+" else ends | starts
+            left -= 1
+        return ends
 
     return run
 
 
+def _at(positions: Callable[[_Text], Positions]) -> Node:
+    """What takes no character and holds at some positions."""
+
+    def run(text: _Text, starts: Positions) -> Positions:
+        text.spend(COST)
+        return starts & positions(text)
+
+    return run
+
+
+def _ahead(node: Node, text: _Text) -> Positions:
+    """The positions at which `node` matches what follows."""
+    found = 0
+    for i in range(len(text.text) + 1):
+        text.spend(COST)
+        found |= bool(node(text, 1 << i)) << i
+    return found
+
+
+def _behind(node: Node, text: _Text) -> Positions:
+    """The positions at which `node` matches what goes before: where it ends when it may begin anywhere."""
+    return node(text, text.everywhere)
+
+
+def _borders(text: _Text) -> Positions:
+    """Of words."""
+    words = text.where(_CLASSES["w"])
+    return words ^ words << 1
+
+
+_PLACES: dict[str, Callable[[_Text], Positions]] = {
+    "^": lambda text: 1,
+    "$": lambda text: 1 << len(text.text),
+    r"\A": lambda text: 1,
+    r"\Z": lambda text: 1 << len(text.text),
+    r"\b": _borders,
+    r"\B": lambda text: text.everywhere & ~_borders(text),
+}
+_LOOKS = {"?=": (_ahead, True), "?!": (_ahead, False), "?<=": (_behind, True), "?<!": (_behind, False)}
+_GROUP = re.compile(r"\?(?::|=|!|<=|<!|P<\w+>)")
+_COUNT = re.compile(r"\{(\d*)(,?)(\d*)\}")
+_MARKS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
 class _Parser:
-    """Alternatives, groups, classes, `.`, `^`, `$` and the repetitions `*`, `+`, `?`, by recursive descent."""
+    """Alternatives, groups, looks ahead and behind, classes, `.`, places such as `^` and the repetitions `*`, `+`, `?`,
+    `{2,4}`, by recursive descent. What a group has matched is not kept, so nothing refers back to it.
+    """
 
     def __init__(self, pattern: str) -> None:
         self.pattern, self.at, self.depth = pattern, 0, 0
@@ -164,12 +218,27 @@ class _Parser:
         nodes: list[Node] = []
         while self.peek() not in ("", "|", ")"):
             node = self.atom()
-            if self.peek() and self.peek() in "*+?":
-                node = _repeated(node, self.take())
-                if self.peek() and self.peek() in "*+?":  # lazy and possessive ones match the same names
+            times = self.times()
+            if times is not None:
+                node = _repeated(node, *times)
+                if self.peek() == "?":  # a lazy one matches the same names
                     self.take()
             nodes.append(node)
         return _sequence(nodes)
+
+    def times(self) -> tuple[int, int | None] | None:
+        """How often the atom before may stand; None where nothing is said."""
+        if self.peek() in _MARKS:
+            return _MARKS[self.take()]
+        count = _COUNT.match(self.pattern, self.at)
+        if count is None or not any(count.groups()):
+            return None
+        self.at = count.end()
+        least = int(count[1] or 0)
+        most = int(count[3]) if count[3] else None if count[2] else least
+        if max(least, most or 0) > MAX_TIMES or least > (most if most is not None else MAX_TIMES):
+            raise self.wrong(f"repeats {count[0]} times, accepted are at most {MAX_TIMES}, the lower number first")
+        return least, most
 
     def atom(self) -> Node:
         c = self.take()
@@ -177,21 +246,22 @@ class _Parser:
             return self.group()
         if c == "[":
             return _one(self.members())
+        if c in _PLACES:
+            return _at(_PLACES[c])
         if c == "\\":
+            if c + self.peek() in _PLACES:
+                return _at(_PLACES[c + self.take()])
             return _one(self.escaped())
-        if c == "^":
-            return lambda text, starts: starts & 1
-        if c == "$":
-            return lambda text, starts: starts & 1 << len(text.text)
         if c in "*+?{":
             raise self.wrong(f"holds a {c!r} that is not read there")
         return _one(lambda other: True) if c == "." else _one(lambda other: other == c)
 
     def group(self) -> Node:
-        if self.peek() == "?":
-            self.take()
-            if self.take() != ":":
-                raise self.wrong("holds a group of a kind that is not read")
+        kind = _GROUP.match(self.pattern, self.at)
+        if kind is not None:
+            self.at = kind.end()
+        elif self.peek() == "?":
+            raise self.wrong("holds a group of a kind that is not read")
         self.depth += 1
         if self.depth > MAX_NESTING:
             raise self.wrong(f"is nested deeper than {MAX_NESTING} groups")
@@ -199,7 +269,10 @@ class _Parser:
         if self.take() != ")":
             raise self.wrong("does not close a group")
         self.depth -= 1
-        return node
+        if kind is None or kind[0] not in _LOOKS:
+            return node
+        look, wanted = _LOOKS[kind[0]]
+        return _at(lambda text: look(node, text) if wanted else text.everywhere & ~look(node, text))
 
     def escaped(self) -> Callable[[str], bool]:
         c = self.take()

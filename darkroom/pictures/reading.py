@@ -5,7 +5,7 @@ What a file holds, and what it becomes:
 - Only the formats of FORMATS are opened, whatever the name's ending says; of animations and pages the first.
 - EXIF orientation is applied (in PNG where it stands before the pixels), to pictures, masks and maps alike.
 - Color profiles are applied: pixels are sRGB. A profile that is damaged or of another kind than the pixels is ignored.
-- Gray of 16 bits: 65,535 is white (of 12 bits: 4,095).
+- Gray of 16 bits: 65,535 is white (of 12 bits: 4,095); TIFF's that count from white down are turned round.
 - Gray of 32 bits: white is the first of 1 (floating point only), 255 and 65,535 that no value exceeds, or in floating
   point by a tenth at most, as sharpening leaves it; where some do, or are as far below 0, the lowest value is black and
   the highest white.
@@ -94,7 +94,7 @@ def read_mask(source: Path | BinaryIO, name: str | None = None) -> np.ndarray:
     """
     with opened(source, name) as image:
         color, alpha = _layers(image, name or str(source))
-        if alpha is not None and (transparency := np.asarray(alpha)).min() < 255:
+        if alpha is not None and (transparency := np.asarray(alpha)).min() < 255 - ALPHA_NOISE:
             return (transparency < 128).astype(np.uint8)
         return (np.asarray(_rgb(color).convert("L")) >= 128).astype(np.uint8)
 
@@ -236,11 +236,20 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode == "F" or image.mode.startswith("I")
 
 
+UNSIGNED, WHITE_IS_ZERO = 1, 0  # TIFF's numbers
+
+
 def _numbers(image: Image.Image, name: str) -> np.ndarray:
     """The values (H, W) of a picture with one channel of 16 or 32 bits, all finite."""
     values = np.asarray(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(f"{name} holds values that are not finite")
+    tags = getattr(image, "tag_v2", {})
+    if image.mode == "I" and tags and tags.get(TiffImagePlugin.SAMPLEFORMAT, (UNSIGNED,)) == (UNSIGNED,):
+        values = values.view(np.uint32)  # Pillow's own are signed
+    white = _white(image)
+    if white is not None and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO:
+        values = int(white) - values  # Pillow turns those of 8 bits alone
     return values
 
 
@@ -283,6 +292,7 @@ def _gray(image: Image.Image, name: str, expected: str) -> np.ndarray:
 
 
 COLOR_NOISE = 8  # of 255: what JPEG adds to gray
+ALPHA_NOISE = 8  # of 255: what formats that lose something take from full alpha
 
 
 def _rgb(color: Image.Image) -> Image.Image:

@@ -74,13 +74,38 @@ def test_whole_numbers_of_32_bits_too(highest: int, white: int) -> None:
         assert np.array_equal(read_classes(file), values)
 
 
+def tiff(data: bytes, size: tuple[int, int], bits: int, white_is_zero: bool = False) -> BytesIO:
+    """Of one channel, without a word on the sign of its numbers: they have none."""
+    width, height = size
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 0 if white_is_zero else 1), (273, 8)]
+    tags += [(277, 1), (278, height), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    padded = data + bytes(-len(data) % 4)
+    header = b"II*\0" + struct.pack("<I", 8 + len(padded))
+    return BytesIO(header + padded + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
 def test_gray_of_12_bits_has_white_at_4095() -> None:
     packed = bytes([0xFF, 0xF8, 0x00])  # 4095, 2048
-    tags = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 1), (279, 3)]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    file = BytesIO(b"II*\0" + struct.pack("<I", 12) + packed + b"\0" + struct.pack("<H", 9) + entries + bytes(4))
+    file = tiff(packed, (2, 1), 12)
     assert read_pixels(file)[0, :, 0].tolist() == [255, 128]
     assert read_classes(file)[0].tolist() == [4095, 2048]
+
+
+def test_gray_that_counts_from_white_down_is_turned_round() -> None:
+    small = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(read_depth(tiff((255 - small).tobytes(), (16, 16), 8, white_is_zero=True)), small)
+    file = tiff((65_535 - RAMP).tobytes(), (256, 256), 16, white_is_zero=True)
+    assert np.array_equal(read_depth(file), RAMP)
+    assert np.array_equal(read_mask(file), RAMP >= 32_768)
+
+
+def test_numbers_of_32_bits_without_a_sign() -> None:
+    values = np.linspace(0, 2**32 - 1, 256).astype(np.uint32).reshape(16, 16)
+    file = tiff(values.tobytes(), (16, 16), 32)
+    assert np.array_equal(read_pixels(file)[..., 0], np.arange(256).reshape(16, 16))
+    with pytest.raises(InputError, match=r"x holds numbers up to 4\.29497e"):
+        read_classes(file, "x")
 
 
 def test_values_that_are_not_finite_are_refused() -> None:
@@ -129,6 +154,7 @@ MASKS: dict[str, Callable[[], BytesIO]] = {
     "cmyk": lambda: stored(Image.fromarray(HALVES).convert("RGB"), "TIFF", "CMYK"),
     "opaque rgba": lambda: with_alpha("RGB", HALVES, OPAQUE),
     "opaque la": lambda: with_alpha("L", HALVES, OPAQUE),
+    "nearly opaque rgba": lambda: with_alpha("RGB", HALVES, OPAQUE - 3),  # as lossy formats leave it
     "transparent rgba": lambda: with_alpha("RGB", HALVES * 0, OPAQUE - HALVES),
     "transparent la": lambda: with_alpha("L", OPAQUE, OPAQUE - HALVES),
     "palette": lambda: stored(Image.fromarray(HALVES).convert("P"), "PNG"),
