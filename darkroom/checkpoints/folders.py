@@ -18,15 +18,17 @@ MAX_FILES = 100_000  # looked at below one folder
 @dataclass(frozen=True)
 class Kept:
     """A kind of files. `single`: how tools name the file in a folder of its own, whose name then is the file's.
-    `marks`: the file that makes a folder one model, which is called by the folder's name."""
+    `marks`: files that make a folder one model, which is called by the folder's name."""
 
     kind: str
     endings: tuple[str, ...]
     single: tuple[str, ...] = ()
-    marks: str | None = None
+    marks: tuple[str, ...] = ()
 
 
-CHECKPOINTS = Kept("model", (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"), marks="model_index.json")
+CHECKPOINTS = Kept(
+    "model", (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"), marks=("model_index.json", "system.json")
+)
 LORAS = Kept(
     "LoRA",
     (".safetensors", ".sft", ".pt", ".pth", ".ckpt", ".bin"),
@@ -85,7 +87,7 @@ def named_files(kept: Kept, folders: Sequence[Path]) -> dict[str, Path]:
     longer: dict[str, Path] = {}
     for folder in folders:
         for path in _files(folder, kept.marks):
-            whole = kept.marks is not None and os.path.isdir(path)
+            whole = os.path.isdir(path)
             if whole or path.suffix.lower() in kept.endings:
                 named = path if whole else path.parent if path.name in kept.single else path.with_suffix("")
                 known.setdefault(named.name, path)
@@ -94,9 +96,9 @@ def named_files(kept: Kept, folders: Sequence[Path]) -> dict[str, Path]:
     return known | {name: path for name, path in longer.items() if name not in known}
 
 
-def _files(folder: Path, marks: str | None) -> Iterator[Path]:
-    """All files below `folder`, links to folders followed, each real folder once; one that holds `marks` is given
-    itself in place of what is in it."""
+def _files(folder: Path, marks: Sequence[str]) -> Iterator[Path]:
+    """All files below `folder`, links to folders followed, each real folder once; one that holds one of `marks`
+    is given itself in place of what is in it."""
     seen: set[str] = set()
     left = MAX_FILES
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -105,7 +107,7 @@ def _files(folder: Path, marks: str | None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        if marks is not None and marks in files:
+        if not set(marks).isdisjoint(files):
             folders.clear()
             yield Path(place)
             continue

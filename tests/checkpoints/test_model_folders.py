@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.checkpoints.folders import CHECKPOINTS, find_file
+from darkroom.checkpoints.folders import CHECKPOINTS, find_file, named_files
 from darkroom.checkpoints.locate import locate
 from darkroom.checkpoints.model_folders import ModelFolders, read_extra_model_paths, tree_folders
 from darkroom.errors import InputError
@@ -39,6 +39,18 @@ def test_models_are_found_by_the_names_of_their_files(tmp_path: Path) -> None:
     assert locate("picturebook", folders).name == "picturebook"
     with pytest.raises(InputError, match=r"there is no model 'dreams'; .* such as dreams_v2\.1"):
         locate("dreams", folders)
+
+
+@pytest.mark.parametrize("mark", ["model_index.json", "system.json"])
+def test_a_folder_that_is_one_model_has_its_name(mark: str, tmp_path: Path) -> None:
+    """One of Diffusers or of this project; what is in it has no names."""
+    root = made(tmp_path / "webui", "models/Stable-diffusion/xl/mine")
+    folder = root / "models/Stable-diffusion/xl/mine"
+    for name in (mark, "unet.safetensors"):
+        (folder / name).touch()
+    folders = tree_folders(root).checkpoints
+    assert locate("mine", folders) == locate("xl/mine", folders) == folder
+    assert set(named_files(CHECKPOINTS, folders)) == {"mine", "xl/mine"}
 
 
 YAML = """
