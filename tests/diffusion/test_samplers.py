@@ -121,6 +121,17 @@ def test_order_of_convergence(name: str, options: dict[str, object], order: floa
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
 
 
+def test_order_of_dpm_fast() -> None:
+    """Of its steps the last two are of orders 2 and 1, and their errors remain when those of order 3 are gone."""
+    errors = []
+    for n in (192, 384, 768):
+        sigmas = torch.logspace(1, math.log10(0.05), n + 1, dtype=torch.float64)
+        x = run(SAMPLERS["DPM fast"], gaussian, torch.full((1, 1, 1, 1), 5.0, dtype=torch.float64), sigmas)
+        errors.append(abs(float(x) - 5 * math.sqrt((V + 0.05**2) / (V + 10**2))))
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(2, abs=0.15)
+
+
 @pytest.mark.parametrize("name", list(SAMPLERS))
 def test_steps_are_counted_and_the_last_estimate_is_the_result(name: str) -> None:
     sigmas = spaced("karras", PROCESS, 7)
