@@ -191,6 +191,8 @@ def prepared(work: Work, device: str, folder: Path, clients: Sequence[int]) -> I
         service = Service(ServiceConfig(folder / "server", drain=0.0), {"model": lambda: loaded})
         app = make_app(service, GuardConfig({TOKEN: "benchmark"}, rate=1e6))
         ask = asking(stack.enter_context(server(app)), "/v1/images/generations")
+        while service.residents.shown()[0]["state"] != "loaded":  # it takes the weights, also the library's, to memory
+            time.sleep(0.05)
         calls = service.worker.metrics.call_rows.seen
 
         def by_library(request: Mapping[str, Any]) -> None:
