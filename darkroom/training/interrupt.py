@@ -32,7 +32,7 @@ class Interrupt:
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            os.write(2, b"\nleaving at once; the last checkpoint stands\n")
+            os.write(2, b"\nleaving at once; what was saved before stands\n")
             os._exit(128 + number)
         self.signal = number
         # Buffered streams may be in the middle of a line; this one has no buffer.

@@ -262,7 +262,7 @@ def training_step(
     if broken:
         among = _among([used.name for piece in pieces for used in piece.used])
         raise InputError(
-            f"step {state.step + 1}: {', '.join(broken)} is not finite{among}; the last checkpoint stands, lower the "
+            f"step {state.step + 1}: {', '.join(broken)} is not finite{among}; what was saved before stands, lower the "
             "learning rate"
         )
     state.optimizers.step(state.step)
