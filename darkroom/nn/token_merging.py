@@ -55,6 +55,8 @@ class TokenMerging:
     def groups(self, x: Tensor, height: int, width: int) -> Groups:
         """Groups for x (B, height · width, C), found by bipartite soft matching (section 3 and 4.1 of the paper)."""
         destinations, sources = (p.to(x.device) for p in self._parted(height, width))
+        if len(destinations) == 0:  # a map of one row or column has no whole cell
+            return Groups(torch.arange(height * width, device=x.device).expand(len(x), -1), height * width)
         merged = min(int(height * width * self.share), len(sources))
         unit = F.normalize(x, dim=-1)
         theirs = unit[:, destinations].transpose(1, 2)

@@ -22,6 +22,14 @@ def merged_by_definition(x: Tensor, y: Tensor, height: int, width: int, merged: 
     return result
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 5), (3, 1)])
+def test_a_map_without_a_whole_cell_stays_as_it_is(height: int, width: int) -> None:
+    x = torch.randn(2, height * width, 4)
+    groups = TokenMerging(0.5).groups(x, height, width)
+    assert groups.count == height * width
+    assert torch.equal(groups.unmerge(groups.merge(x)), x)
+
+
 @pytest.mark.parametrize(("height", "width"), [(6, 8), (5, 7)])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.75])
 def test_groups_are_those_of_the_definition(height: int, width: int, share: float) -> None:
