@@ -20,7 +20,7 @@ from darkroom.errors import InputError, require
 from darkroom.nn.lora import Adapter, Hadamard, Kronecker, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
 
-__all__ = ["AdapterConfig", "attach_trained", "write_adapters"]
+__all__ = ["AdapterConfig", "as_module", "attach_trained", "write_adapters"]
 
 # Names of layers: all within the transformers of the UNet, as kohya's trainers take by default; of text encoders those
 # of attention.
@@ -65,6 +65,11 @@ def attach_trained(model: LatentDiffusion, config: AdapterConfig) -> dict[str, A
         _begin_as(adapters, config.initial, model)
     attach(model, adapters)
     return adapters
+
+
+def as_module(adapters: Mapping[str, Adapter]) -> nn.ModuleDict:
+    """Adapters by layers' names, as checkpoints hold them."""
+    return nn.ModuleDict({name.replace(".", "/"): adapter for name, adapter in adapters.items()})
 
 
 def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffusion) -> None:

@@ -31,7 +31,7 @@ from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system_file import find_system
-from darkroom.training.adapters import AdapterConfig, attach_trained, write_adapters
+from darkroom.training.adapters import AdapterConfig, as_module, attach_trained, write_adapters
 from darkroom.training.config import LoopConfig
 from darkroom.training.drawn_prompts import draw_prompts, prompt_requests
 from darkroom.training.embedder_inputs import InputMaker
@@ -196,8 +196,7 @@ class DiffusionObjective:
         if recipe.adapter is not None:
             model.requires_grad_(False)
             self.adapters = attach_trained(model, recipe.adapter)
-            by_name = {name.replace(".", "/"): adapter for name, adapter in self.adapters.items()}
-            self.trained = nn.ModuleDict({"adapters": nn.ModuleDict(by_name)})
+            self.trained = nn.ModuleDict({"adapters": as_module(self.adapters)})
             self.frozen = nn.ModuleDict({"model": model})
         elif recipe.embedding is not None:
             model.requires_grad_(False)

@@ -91,7 +91,7 @@ def plan_run(
         "weights": 4 * (per_device(everything) + critics) + beside.features,
         "gradients": 4 * own,
         "optimizer": OPTIMIZER_BYTES[loop.optimizer] * own,
-        "running mean": 4 * student * (1 + len(loop.ema_lengths)),
+        "running mean": 4 * student * (1 + len(loop.ema_lengths) + beside.means),
         "activations": work.taken.kept(checkpointing=loop.gradient_checkpointing) + beside.activations,
     }
     if beside.teacher:

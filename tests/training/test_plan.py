@@ -129,6 +129,8 @@ def test_a_distillations_work_and_weights_are_those_of_its_step(kind: Any, tiny_
     learn = sum(p.numel() for group in objective.optimizers().values() for p in group)
     assert planned.trained == learn
     assert planned.memory["teacher"] == 4 * sum(p.numel() for p in objective.teacher.model.unet.parameters())
+    student = sum(p.numel() for p in objective.trained["student"].parameters())
+    assert planned.memory["running mean"] == 4 * student * (2 if kind is ConsistencyRecipe else 1)
     places = first_places(objective.reader, 2)
     batch = objective.batch(places)
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

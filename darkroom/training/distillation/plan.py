@@ -39,13 +39,14 @@ Pass = Callable[[nn.Module, Tensor], Tensor]  # a UNet on latents, told what row
 @dataclass(frozen=True)
 class Beside:
     """Bytes by part, and FLOPs of a micro-batch, beside the student's weights, its activations and its one pass there
-    and back. `critics`: parameters that learn, too."""
+    and back. `critics`: parameters that learn, too; `means`: running means of the student that its losses need."""
 
     critics: int
     teacher: float
     features: float  # the network through which ADD's discriminator sees pictures
     activations: float
     flops: float
+    means: int = 0
 
 
 def beside_student(
@@ -81,7 +82,8 @@ def beside_student(
             critics, features, activations, flops = 0, 0.0, 0.0, 2 * c.aim
         case _:
             raise InputError(f"a recipe of kind {getattr(recipe, 'kind', '')} cannot be planned")
-    return Beside(critics, teacher, features, activations, played + flops)
+    means = int(isinstance(recipe, ConsistencyRecipe) and recipe.target_decay > 0)
+    return Beside(critics, teacher, features, activations, played + flops, means)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from darkroom.nn.checkpointing import recomputed
 from darkroom.requests.change import changed
 from darkroom.requests.plan import side_step
 from darkroom.systems.build import build
-from darkroom.training.adapters import AdapterConfig, attach_trained
+from darkroom.training.adapters import AdapterConfig, as_module, attach_trained
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.few_steps import FewSteps, few_step_system
 from darkroom.training.distillation.teacher import Teacher, TeacherConfig, Told
@@ -175,8 +175,7 @@ class Student:
         if recipe.adapter is not None:
             require(not recipe.adapter.text, "adapter.text", True, "false: text encoders learn nothing here")
             self.adapters = attach_trained(model, recipe.adapter)
-            by_name = {name.replace(".", "/"): adapter for name, adapter in self.adapters.items()}
-            learns: nn.Module = nn.ModuleDict(by_name)
+            learns: nn.Module = as_module(self.adapters)
         else:
             learns = model.unet.requires_grad_(True)
         self.watch = Watch(recipe.watch)

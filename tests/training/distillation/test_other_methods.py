@@ -14,6 +14,7 @@ from torch import Tensor
 
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
+from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.consistency import ConsistencyObjective, ConsistencyRecipe, boundary
 from darkroom.training.distillation.dmd import DmdObjective, DmdRecipe
@@ -154,3 +155,29 @@ def test_settings_that_a_method_lacks_are_refused(
     settings: dict[str, Any] = {"loop": LOOP, "data": PictureBookConfig(32, 12), "model": "x"}
     with pytest.raises(InputError, match=sentence):
         METHODS[name][0](**{**settings, **changes})
+
+
+@pytest.mark.parametrize("adapter", [None, AdapterConfig(rank=2)], ids=["whole", "lora"])
+def test_the_target_of_consistency_is_the_running_mean(adapter: AdapterConfig | None, tiny_folder: Path) -> None:
+    """It begins as the student, changes once a step, and keeps nothing that does not learn a second time."""
+    o: Any = objective("consistency", tiny_folder, target_decay=0.75, adapter=adapter)
+    ours, means = list(o.trained["student"].parameters()), list(o.trained["target"].parameters())
+    places = first_places(o.reader, 4)
+    batch = o.batch(places)
+    begun = [p.detach().clone() for p in ours]
+    first = next(iter(o.losses(batch, context(places)))).value.item()
+    assert all(torch.equal(m, p) for m, p in zip(means, begun))
+    with torch.no_grad():
+        for p in ours:
+            p.add_(1.0)
+    for _ in range(2):  # pieces of one step
+        list(o.losses(batch, context(places, 1)))
+    for m, p in zip(means, begun):
+        torch.testing.assert_close(m, p + 0.25)
+    assert not any(m.requires_grad for m in means)
+    assert not set(means) & {p for ps in o.optimizers().values() for p in ps}
+    shared = set(o.target.unet.parameters()) & set(o.model.unet.parameters())
+    assert len(shared) == (0 if adapter is None else len(list(o.model.unet.parameters())))
+    plain: Any = objective("consistency", tiny_folder, target_decay=0.0, adapter=adapter)
+    assert plain.target is plain.model
+    assert next(iter(plain.losses(batch, context(places)))).value.item() == pytest.approx(first)
