@@ -8,6 +8,7 @@ CMMD's released code keeps each picture's distance to itself in the sum, which a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -17,13 +18,38 @@ from darkroom.errors import InputError
 from darkroom.evaluation.metric import METRICS, Measured, jackknife_reach
 from darkroom.evaluation.reservoir import Reservoir
 
-__all__ = ["GaussianKernel", "Kernel", "gaussian_distance", "kernel_distance"]
+__all__ = ["GaussianKernel", "Kernel", "KernelDistance", "difference", "gaussian_distance", "kernel_distance"]
 
 KEPT, BLOCKS = 10_000, 20
 LEAST = 5 * BLOCKS  # pictures a side for a jackknife over blocks
 SIGMA, SCALE = 10.0, 1000.0  # of CMMD
 
 KernelFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (n, D), (m, D) -> (n, m)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelDistance(Measured):
+    """A distance with its jackknife: the values with one block of the one set left out after the other, and of the
+    other set; empty where there are too few pictures for an interval."""
+
+    left_out: tuple[np.ndarray, ...] = ()
+
+
+def difference(a: Measured, b: Measured) -> Measured:
+    """a − b with its interval. Of two kernel distances by the jackknife of the difference itself: what both share,
+    one reference or seeds in one order, is no uncertainty of it, and the interval is much narrower for it. Otherwise
+    the ends of both intervals, which is wide but sound."""
+    value = a.value - b.value
+    if isinstance(a, KernelDistance) and isinstance(b, KernelDistance) and a.left_out and b.left_out:
+        return _jackknifed(value, tuple(x - y for x, y in zip(a.left_out, b.left_out, strict=True)))
+    if a.interval is None or b.interval is None:
+        return Measured(value, note=a.note or b.note)
+    return Measured(value, (a.interval[0] - b.interval[1], a.interval[1] - b.interval[0]))
+
+
+def _jackknifed(value: float, left_out: tuple[np.ndarray, ...]) -> KernelDistance:
+    reach = jackknife_reach(*left_out)
+    return KernelDistance(value, (value - reach, value + reach), left_out=left_out)
 
 
 def _cubic(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -46,20 +72,19 @@ def gaussian_distance(x: np.ndarray, y: np.ndarray) -> float:
     return _distance(x, y, _gaussian).value
 
 
-def _distance(x: np.ndarray, y: np.ndarray, kernel: KernelFunction) -> Measured:
+def _distance(x: np.ndarray, y: np.ndarray, kernel: KernelFunction) -> KernelDistance:
     if min(len(x), len(y)) < 2:
         raise InputError(f"a kernel distance needs at least 2 pictures a side, there are {len(x)} and {len(y)}")
     xx, yy = (_block_sums(side, side, kernel, with_itself=False) for side in (x, y))
     xy = _block_sums(x, y, kernel)
     value = _from_sums(xx, yy, xy, len(x), len(y))
     if min(len(x), len(y)) < LEAST:
-        return Measured(value, note=f"no interval below {LEAST} pictures a side")
+        return KernelDistance(value, note=f"no interval below {LEAST} pictures a side")
     keep = [np.arange(BLOCKS) != i for i in range(BLOCKS)]
     sizes_x, sizes_y = (np.diff(_edges(len(side))) for side in (x, y))
     without_x = [_from_sums(xx[k][:, k], yy, xy[k], len(x) - n, len(y)) for k, n in zip(keep, sizes_x)]
     without_y = [_from_sums(xx, yy[k][:, k], xy[:, k], len(x), len(y) - n) for k, n in zip(keep, sizes_y)]
-    reach = jackknife_reach(np.array(without_x), np.array(without_y))
-    return Measured(value, (value - reach, value + reach))
+    return _jackknifed(value, (np.array(without_x), np.array(without_y)))
 
 
 def _edges(n: int) -> np.ndarray:

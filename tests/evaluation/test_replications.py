@@ -11,12 +11,14 @@ from typer.testing import CliRunner
 
 from darkroom.cli.app import app
 from darkroom.errors import InputError
+from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured
 from darkroom.evaluation.replications import guidance, inpainting
 from darkroom.evaluation.replications.claim import Outcome, Verdict, above_zero, apart, page
 from darkroom.evaluation.replications.overview import as_json, overview, record_of
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.schedule_flaws import brightness_error, ideal_denoiser
+from darkroom.evaluation.replications.shipped import kernel_between
 
 
 def test_the_ideal_denoiser_is_bayes() -> None:
@@ -73,6 +75,23 @@ def test_an_order_counts_where_intervals_do_not_meet() -> None:
     ]
 
 
+def test_what_two_distances_share_is_no_uncertainty_of_their_difference() -> None:
+    """Two sets that hardly differ, against one reference: their intervals meet, that of the difference is narrow."""
+    rng = np.random.default_rng(0)
+    truth, a = rng.standard_normal((2, 200, 4))
+    near, far = kernel_between(a + 0.5, truth), kernel_between(a + 0.6, truth)
+    assert apart(far.interval or (0, 0), near.interval or (0, 0)) is None
+    assert apart(far, near) is True
+    assert apart(near, far) is False
+    assert apart(near, near) is None
+    gap = difference(far, near)
+    assert gap.value == pytest.approx(far.value - near.value)
+    assert apart(gap, difference(near, far)) is True  # differences of differences
+    plain = difference(Measured(5.0, (4.0, 6.0)), Measured(1.0, (0.5, 1.5)))
+    assert (plain.value, plain.interval) == (4.0, (2.5, 5.5))
+    assert difference(kernel_between(a[:50], truth), near).interval is None
+
+
 def _points(kept: list[int], distances: list[float], recalls: list[float]) -> list[guidance.Point]:
     def near(value: float) -> Measured:
         return Measured(value, (value - 0.01, value + 0.01))
@@ -114,6 +133,11 @@ def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:
     (tmp_path / "guidance.json").write_bytes(as_json(record_of("guidance", outcome, "tiny", 0, 12.3)))
     assert "(guidance.md)" in overview(tmp_path)
     assert "| tiny | 1 | 1 | 1 | 12 |" in overview(tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/guidance.json").write_bytes(as_json(record_of("guidance", outcome, "small", 0, 60)))
+    tiny, small = (line for line in overview(tmp_path).splitlines() if "Guidance trades" in line)
+    assert "(guidance.md)" in tiny
+    assert "(small/guidance.md)" in small
     (tmp_path / "other.json").write_text('{"claim": "guidance"}')
     with pytest.raises(InputError, match=r"other\.json"):
         overview(tmp_path)

@@ -40,7 +40,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(16, 1200, 250, 64, 300),
-    "small": Size(16, 4000, 1250, 64, 1000),
+    "small": Size(16, 2500, 750, 64, 1000),
     "full": Size(32, 20_000, 20_000, 64, 5000),
 }
 RATIOS = (0.25, 1.0, 4.0)  # width / height, all of one area

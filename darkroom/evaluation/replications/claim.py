@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.registry import Registry
 
@@ -58,15 +59,19 @@ class Outcome:
 
 
 def apart(higher: Measured | tuple[float, float], lower: Measured | tuple[float, float]) -> bool | None:
-    """Whether the 95 % interval of the one lies above that of the other; None where they meet or there is none."""
-    a, b = (m.interval if isinstance(m, Measured) else m for m in (higher, lower))
-    if a is None or b is None:
-        return None
-    return True if a[0] > b[1] else False if a[1] < b[0] else None
+    """Whether the one is above the other: the 95 % interval of the difference lies above zero, or, where all that is
+    known are their intervals, these do not meet. None where neither can be said."""
+    a, b = (m if isinstance(m, Measured) else Measured(float("nan"), m) for m in (higher, lower))
+    interval = difference(a, b).interval
+    return None if interval is None else _above_zero(interval)
+
+
+def _above_zero(interval: tuple[float, float]) -> bool | None:
+    return True if interval[0] > 0 else False if interval[1] < 0 else None
 
 
 def no_higher(a: Measured | tuple[float, float], b: Measured | tuple[float, float]) -> bool | None:
-    """Whether the 95 % interval of a does not lie above that of b; None where there is none."""
+    """Whether it cannot be told that a is above b; None where there is no interval."""
     if any(isinstance(m, Measured) and m.interval is None for m in (a, b)):
         return None
     return not apart(a, b)
@@ -95,9 +100,7 @@ def replicated(name: str, scale: Scale, seed: int = 0) -> tuple[Outcome, float]:
 def above_zero(differences: np.ndarray) -> bool | None:
     """Whether the mean of (N,) differences is above zero; None where its 95 % interval holds zero."""
     interval = mean_of(differences).interval
-    if interval is None:
-        return None
-    return True if interval[0] > 0 else False if interval[1] < 0 else None
+    return None if interval is None else _above_zero(interval)
 
 
 def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float, machine: str) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
@@ -84,10 +85,7 @@ class Arm:
     @property
     def lacking(self) -> Measured:
         """How much further than its first stage alone it is."""
-        value, ends = self.late.value - self.floor.value, (self.late.interval, self.floor.interval)
-        if ends[0] is None or ends[1] is None:
-            return Measured(value)
-        return Measured(value, (ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]))
+        return difference(self.late, self.floor)
 
 
 def run(scale: Scale, seed: int) -> Outcome:

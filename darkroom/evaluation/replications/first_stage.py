@@ -35,7 +35,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(16, 32, 4, 32, 4_000, 200),
-    "small": Size(64, 32, 8, 64, 100_000, 1000),
+    "small": Size(16, 32, 4, 32, 12_000, 1000),
     "full": Size(128, 64, 9, 256, 2_000_000, 5000),
 }
 EMA_REACH = 0.1  # the mean reaches back over so large a share of the steps

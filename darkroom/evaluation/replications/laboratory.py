@@ -163,7 +163,7 @@ class NarrowDenoiser(nn.Module):
         mean, variances = self.mean.view(1, 1, 1, -1), self.variances.view(1, 1, 1, -1)
         y = (F.pixel_unshuffle(x, self.fold).movedim(1, 3) - signal * mean) @ self.basis  # (B, h, w, components)
         total = signal.square() * variances + noise.square()
-        lacking = self.network((y * total.rsqrt()).movedim(3, 1), t, told).movedim(1, 3)
+        lacking = self.network((y * total.rsqrt()).movedim(3, 1).contiguous(), t, told).movedim(1, 3)
         v = signal * noise * (1 - variances) / total * y - (variances / total).sqrt() * lacking
         return F.pixel_shuffle((v @ self.basis.T - noise * mean).movedim(3, 1), self.fold)
 

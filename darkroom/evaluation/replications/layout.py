@@ -38,7 +38,8 @@ __all__ = ["Arm", "box_colors", "run", "things_told", "verdicts_of"]
 
 @dataclass(frozen=True)
 class Size:
-    side: int
+    side: int  # of pictures in pixels
+    fold: int  # side of the squares that the denoiser works on
     pictures: int
     steps: int
     batch: int
@@ -46,9 +47,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(8, 2500, 300, 64, 300),
-    "small": Size(8, 6000, 1500, 64, 1000),
-    "full": Size(32, 50_000, 40_000, 64, 2048),
+    "tiny": Size(8, 2, 2500, 300, 64, 300),
+    "small": Size(16, 4, 6000, 900, 64, 1000),
+    "full": Size(32, 4, 50_000, 40_000, 64, 2048),
 }
 MOST = 2  # things in a scene
 GRID = 8  # cells a side, of which a thing takes some
@@ -115,7 +116,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     for name, boxes in (("what is there", False), ("and where", True)):
         told, asked = (things_told(s, boxes=boxes) for s in (known, unseen))
         assert told.tokens is not None, "made above"
-        unet = learned_denoiser(Narrow(tokens=told.tokens.shape[2]), [Group(latents, told)], how)
+        unet = learned_denoiser(Narrow(tokens=told.tokens.shape[2], fold=size.fold), [Group(latents, told)], how)
         samples = drawn(unet, shape, asked, seed=seed)
         large = enlarged(samples)
         share = _found(look_at(judge, to_bytes(large)), unseen, large.shape[2])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from darkroom.config import from_dict
 from darkroom.evaluation.replications.catalog import CLAIMS
-from darkroom.evaluation.replications.claim import Outcome, Scale, Verdict
+from darkroom.evaluation.replications.claim import SCALES, Outcome, Scale, Verdict
 from darkroom.json_file import read_json
 
 __all__ = ["Record", "as_json", "machine", "overview", "record_of"]
@@ -27,10 +27,13 @@ class Record:
     seconds: float  # of processor time
     machine: str
     verdicts: tuple[Verdict, ...]
+    table: tuple[tuple[str, ...], ...] = ()  # as on the page, its heading first
+    notes: str = ""
 
 
 def record_of(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float) -> Record:
-    return Record(CLAIMS.name(name), scale, seed, round(seconds, 1), machine(), tuple(outcome.verdicts))
+    return Record(CLAIMS.name(name), scale, seed, round(seconds, 1), machine(), tuple(outcome.verdicts),
+                  tuple(map(tuple, outcome.table)), outcome.notes)  # fmt: skip
 
 
 def machine() -> str:
@@ -43,11 +46,13 @@ def as_json(record: Record) -> bytes:
 
 
 def overview(folder: Path) -> str:
-    """Markdown: all claims with the verdicts of the records in `folder`. `InputError` for files that are no records."""
-    records = {}
-    for path in sorted(folder.glob("*.json")):
+    """Markdown: all claims with the verdicts of the records in `folder` and in the folders within it. `InputError`
+    for files that are no records."""
+    records: dict[str, list[tuple[Record, str]]] = {}
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
         record = from_dict(Record, read_json(path), str(path))
-        records[CLAIMS.name(record.claim)] = record
+        page = path.with_suffix(".md").relative_to(folder).as_posix()
+        records.setdefault(CLAIMS.name(record.claim), []).append((record, page))
     lines = [
         "# Claims of the papers in miniature",
         "",
@@ -58,14 +63,14 @@ def overview(folder: Path) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, claim in CLAIMS.items():
-        record = records.get(name)
-        if record is None:
+        if name not in records:
             lines.append(f"| {claim.title} (`{name}`) | {claim.source} | – | | | | |")
             continue
-        numbers = " | ".join(str(_count(record.verdicts, holds)) for holds in (True, False, None))
-        lines.append(
-            f"| [{claim.title}]({name}.md) | {claim.source} | {record.scale} | {numbers} | {record.seconds:.0f} |"
-        )
+        for record, page in sorted(records[name], key=lambda found: list(SCALES).index(found[0].scale)):
+            numbers = " | ".join(str(_count(record.verdicts, holds)) for holds in (True, False, None))
+            lines.append(
+                f"| [{claim.title}]({page}) | {claim.source} | {record.scale} | {numbers} | {record.seconds:.0f} |"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -43,7 +43,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(8, 2500, 200, 64, 300),
-    "small": Size(8, 6000, 1000, 64, 1000),
+    "small": Size(8, 6000, 600, 64, 1000),
     "full": Size(16, 50_000, 16_000, 64, 5000),
 }
 LAST = 199  # the refiner's noisiest timestep

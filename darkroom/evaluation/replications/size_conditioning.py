@@ -46,7 +46,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(8, 2500, 250, 64, 300),
-    "small": Size(8, 6000, 1250, 64, 1000),
+    "small": Size(8, 6000, 750, 64, 1000),
     "full": Size(16, 50_000, 20_000, 64, 5000),
 }
 LARGE = 0.1  # of the pictures
