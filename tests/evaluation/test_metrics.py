@@ -7,6 +7,7 @@ import pytest
 import scipy.linalg
 
 from darkroom.errors import InputError
+from darkroom.evaluation import frechet  # noqa: F401  # puts itself into METRICS
 from darkroom.evaluation.inception_score import InceptionScore
 from darkroom.evaluation.kernel import gaussian_distance, kernel_distance
 from darkroom.evaluation.metric import METRICS, Metric, mean_of
@@ -14,9 +15,15 @@ from darkroom.evaluation.moments import Moments
 from darkroom.evaluation.neighbors import neighbor_shares
 from darkroom.evaluation.reservoir import Reservoir
 
-RNG = np.random.default_rng(0)
-A = RNG.normal(size=(300, 6)) @ RNG.normal(size=(6, 6))
-B = RNG.normal(size=(200, 6)) + 0.5
+_RNG = np.random.default_rng(0)
+A = _RNG.normal(size=(300, 6)) @ _RNG.normal(size=(6, 6))
+B = _RNG.normal(size=(200, 6)) + 0.5
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Its own for each test, whichever run before it."""
+    return np.random.default_rng(1)
 
 
 def of(name: str, rows: np.ndarray, cuts: int = 1) -> Metric:
@@ -52,16 +59,16 @@ def test_the_frechet_distance_is_that_of_scipys_root() -> None:
     assert found.interval[0] < found.value < found.interval[1]
 
 
-def test_the_interval_of_the_frechet_distance_covers_what_repeats_give() -> None:
+def test_the_interval_of_the_frechet_distance_covers_what_repeats_give(rng: np.random.Generator) -> None:
     """About 95 of 100 intervals should hold the mean of many repeats; 60 repeats, so a wide band."""
-    reference = of("frechet", RNG.normal(size=(2000, 4)) + 0.3)
-    repeats = [of("frechet", RNG.normal(size=(400, 4))).result(reference)["frechet"] for _ in range(60)]
+    reference = of("frechet", rng.normal(size=(2000, 4)) + 0.3)
+    repeats = [of("frechet", rng.normal(size=(400, 4))).result(reference)["frechet"] for _ in range(60)]
     mean = np.mean([r.value for r in repeats])
     held = sum(r.interval[0] <= mean <= r.interval[1] for r in repeats if r.interval is not None)
     assert 50 <= held <= 60
 
 
-def test_the_kernel_distance_is_its_sum_over_pairs_and_has_no_bias() -> None:
+def test_the_kernel_distance_is_its_sum_over_pairs_and_has_no_bias(rng: np.random.Generator) -> None:
     x, y = A[:7], B[:5]
 
     def k(a: np.ndarray, b: np.ndarray) -> float:
@@ -71,7 +78,7 @@ def test_the_kernel_distance_is_its_sum_over_pairs_and_has_no_bias() -> None:
     yy = np.mean([k(y[i], y[j]) for i in range(5) for j in range(5) if i != j])
     xy = np.mean([k(a, b) for a in x for b in y])
     assert kernel_distance(x, y) == pytest.approx(xx + yy - 2 * xy, rel=1e-9)
-    same = [kernel_distance(RNG.normal(size=(50, 4)), RNG.normal(size=(50, 4))) for _ in range(200)]
+    same = [kernel_distance(rng.normal(size=(50, 4)), rng.normal(size=(50, 4))) for _ in range(200)]
     assert abs(np.mean(same)) < 4 * np.std(same) / 200**0.5
 
 
@@ -148,10 +155,10 @@ def test_shares_of_which_all_agree_have_honest_intervals() -> None:
     assert mean_of(np.zeros(12)).interval is None
 
 
-def test_precision_is_fidelity_and_recall_variety() -> None:
+def test_precision_is_fidelity_and_recall_variety(rng: np.random.Generator) -> None:
     """Pictures of one mode out of two are faithful and miss half; the other way round they stray."""
-    one = RNG.normal(size=(400, 3)) * 0.5
-    both = np.concatenate([one, RNG.normal(size=(400, 3)) * 0.5 + 20])
+    one = rng.normal(size=(400, 3)) * 0.5
+    both = np.concatenate([one, rng.normal(size=(400, 3)) * 0.5 + 20])
     few = of("prdc", one[:200]).result(of("prdc", both))  # type: ignore[arg-type]
     many = of("prdc", both).result(of("prdc", one[:200]))  # type: ignore[arg-type]
     assert few["precision"].value > 0.9

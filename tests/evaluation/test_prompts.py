@@ -22,7 +22,6 @@ from darkroom.evaluation.study.design import Item
 from darkroom.evaluation.study.machines import MACHINES
 from darkroom.models.clip_tokenizer import ClipTokenizer
 
-RNG = np.random.default_rng(0)
 LONG = "cat " * 30
 
 
@@ -46,8 +45,9 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def captioned(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     folder.mkdir()
+    rng = np.random.default_rng(0)
     for i, caption in enumerate(("a cat", "a cat", "a dog", LONG)):
-        Image.fromarray(RNG.integers(0, 256, (28, 28, 3)).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray(rng.integers(0, 256, (28, 28, 3)).astype(np.uint8)).save(folder / f"{i}.png")
         (folder / f"{i}.txt").write_text(caption)
     return folder
 
@@ -93,7 +93,7 @@ def test_the_clip_score_is_that_of_transformers_and_tells_of_cuts(
 
 def test_variety_is_its_mean_over_pairs() -> None:
     captions = ["a", "b", "a", "b", "a", "c"]
-    rows = RNG.normal(size=(6, 5)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def mean(pairs: list[tuple[int, int]]) -> float:
@@ -115,7 +115,8 @@ def test_pictures_without_captions_are_named(captioned: Path) -> None:
 
 
 def test_the_nearest_is_found_however_the_training_set_is_cut() -> None:
-    rows, training = RNG.normal(size=(30, 4)), RNG.normal(size=(50, 4))
+    rng = np.random.default_rng(0)
+    rows, training = rng.normal(size=(30, 4)), rng.normal(size=(50, 4))
     whole = np.linalg.norm(rows[:, None] - training, axis=2)
     found = nearest(rows, np.array_split(training, 7))
     np.testing.assert_allclose(found.distance, whole.min(axis=1), atol=1e-9)
