@@ -90,6 +90,7 @@ def pictures(
     measured = names if known is None else [folder]
     if shard is not None and not all(map(is_data, measured)):
         raise InputError("--shard shares out features of pictures that are there: let the model draw without it first")
+    _for_models(prompts, measured)
     sets = [_pictures_of(name, prompts, device, cache) for name in measured]
     _compute(sets, specs, device, cache, processes, shard)
     if shard is not None:
@@ -126,6 +127,14 @@ def _told(found: Comparison, pictures: str, reference: str) -> dict[str, Any]:
         "notes": found.notes,
         "numbers": as_json(found.numbers),
     }
+
+
+def _for_models(prompts: Path | None, names: Sequence[str]) -> None:
+    """`InputError` for prompts that none of these sets would be drawn from."""
+    from darkroom.evaluation.drawn_set import is_data
+
+    if prompts is not None and all(map(is_data, names)):
+        raise InputError(f"--prompts is what a model draws, and no model is among {', '.join(names)}")
 
 
 def _pictures_of(name: str, prompts: Path | None, device: str, cache: Path) -> Path:
@@ -294,6 +303,7 @@ def prompts(
 
     find_device(device)
     network, kept = open_features(features, device), cache or default_cache()
+    _for_models(listed, [folder])
     found = open_pictures(_pictures_of(folder, listed, device, kept))
     captions = [c for c in found.captions if c is not None]
     if len(captions) < len(found):

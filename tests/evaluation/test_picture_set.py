@@ -208,6 +208,7 @@ def test_a_model_needs_prompts_and_no_shares(folders: tuple[Path, Path], tiny_fo
         ((tmp_path / "statistics.npz", folders[0]), "are what pictures are measured against: they stand second"),
         (("outt", folders[0]), "no folder of pictures outt; what a model is to draw"),
         ((tiny_folder, folders[0], "--shard", "1/2"), "let the model draw without it first"),
+        ((*folders, "--prompts", "p.txt"), f"what a model draws, and no model is among {folders[0]}, {folders[1]}"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
             run(*arguments)

@@ -115,7 +115,7 @@ def _plot(points: list[Point]) -> str:
 
 
 def verdicts_of(points: list[Point]) -> list[Verdict]:
-    """What points of rising guidance say; an order counts where the intervals do not meet."""
+    """What points of rising guidance say; an order counts where the interval of the difference tells it."""
     first, last = points[0], points[-1]
     faithful = max(points, key=lambda p: p.kept.mean())
     nearest = min(points, key=lambda p: p.distance.value)
@@ -157,7 +157,7 @@ CLAIMS.add(
         protocol="The picture-book model that ships, one picture a caption of unseen scenes of one or two things, the "
         "same seeds at every scale. Prompts kept: the judge finds all that the caption says. Kernel distance (KID), "
         "precision and recall (3 nearest neighbors) in the judge's features, to the very scenes that were described. "
-        "Prompts are compared one by one; other orders count where 95 % intervals do not meet.",
+        "Prompts are compared one by one; distances by the interval of their difference.",
         run=run,
     ),
 )

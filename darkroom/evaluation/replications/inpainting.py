@@ -124,9 +124,9 @@ CLAIMS.add(
         paper="Places, 40 – 50 % masked: LDM-4 (fine-tuned) FID 9.39, LPIPS .246; LaMa, close to a regression, "
         "FID 12.31, LPIPS .243: diverse pictures rather than an average one.",
         protocol="The picture-book model that ships repaints the middle quarter of unseen scenes, whose truth is "
-        "known, with their captions, without guidance; beside it once as that model is guided. A network trained on squared errors would learn the "
-        "mean of what is possible; the mean of several draws stands for it here. Features are the judge's, whose "
-        "distance stands for LPIPS.",
+        "known, with their captions, without guidance; beside it once as that model is guided. A network trained on "
+        "squared errors would learn the mean of what is possible; the mean of several draws stands for it here. "
+        "Features are the judge's, whose distance stands for LPIPS.",
         run=run,
     ),
 )
