@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from darkroom.checkpoints.native import save_system
 from darkroom.noise_schedule import NoiseSchedule
@@ -19,6 +22,42 @@ from darkroom.systems.system import System
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+
+# The same examples in every run, however slow the machine is: what is new is looked for by `python -m tests.fuzz`.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+THREADS = torch.get_num_threads()
+
+
+def as_in_a_new_process() -> None:
+    """Draws without seeds of their own, and the number of threads."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(THREADS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """A test computes the same whichever tests were run before it in its process."""
+    as_in_a_new_process()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[None]:
+    """What tests share is the same whichever of them asks first, and takes no draws from that one."""
+    if fixturedef.scope == "function":
+        return (yield)
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    as_in_a_new_process()
+    try:
+        return (yield)
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,7 +109,7 @@ def tiny_folder(tiny_model: LatentDiffusion, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Chrome]:
+def chromium() -> Iterator[Chrome]:
     """Chromium without a window. Tests of pages fail where it is missing: nothing is skipped in silence."""
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
@@ -84,6 +123,14 @@ def browser() -> Iterator[Chrome]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = Chrome(options, ChromeService(driver))
-    chrome.set_window_size(1400, 900)
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """With an empty page of the usual size, and nothing logged."""
+    chromium.get("about:blank")
+    chromium.set_window_size(1400, 900)
+    chromium.get_log("browser")
+    return chromium

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 
 import pytest
 
@@ -22,12 +22,14 @@ def test_unlike_requests_have_as_many_steps_in_all() -> None:
 
 
 def test_a_line_holds_throughput_beside_the_base() -> None:
-    base, way = (Way("x", "equal", clients, lambda request: time.sleep(0.02)) for clients in (1, 4))
+    together = threading.Barrier(4)  # who asks for one at a time would wait for ever
+    base = Way("x", "equal", 1, lambda request: None)
+    way = Way("x", "equal", 4, lambda request: together.wait(60) and None)
     for one in (base, way):
         one.turn([{}] * 8)
-    who, kind, clients, _, times, *_, pictures = way.line(base).strip("| ").split(" | ")
-    assert (who, kind, clients, pictures) == ("x", "equal", "4", "8")
-    assert float(times) > 1.5
+    base.turns, way.turns = [0.3], [0.2]
+    who, kind, clients, speed, times, *_, pictures = way.line(base).strip("| ").split(" | ")
+    assert (who, kind, clients, speed, times, pictures) == ("x", "equal", "4", "5.00", "1.50", "8")
 
 
 def test_the_command_asks_everybody(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_runs_that_keep_features_begin_anew(tiny_model: LatentDiffusion, tmp_pat
 
 
 def child(folder: Path, journal: Path) -> None:
-    """The process that is killed: it says each step that it has finished, and then takes its time."""
+    """The process that is killed: it says each step that it has finished, and waits for its end in the third."""
     from darkroom.checkpoints.model import load_model
 
     pipeline = Pipeline(load_model(str(folder)).model)
@@ -105,7 +105,8 @@ def child(folder: Path, journal: Path) -> None:
 
     def listen(step: Step, pass_number: int) -> None:
         print(step.index, flush=True)
-        time.sleep(0.2)
+        if step.index == 2:
+            time.sleep(600)
 
     with Engine() as engine:
         engine.submit(exact(journaled(draw, Journal(journal, "k", interval=0.0))), listen).result()

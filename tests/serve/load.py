@@ -64,7 +64,7 @@ def one_client(
             if what == "drop":
                 try:
                     client.post("/v1/images/generations", json={"prompt": "x", "steps": 60, "n": 9}, timeout=0.2)
-                except httpx.ReadTimeout:
+                except httpx.TimeoutException:
                     ends.append("dropped")
                 continue
             body, key = {"request": request, "exact": True}, f"{number}-{i}"

@@ -35,7 +35,10 @@ def loader(folder: Path) -> Callable[[], LoadedModel]:
 def serving(service: Service, guard: GuardConfig | None = None) -> Iterator[str]:
     """The address of a server over `service` on a thread of its own."""
     guard = guard or GuardConfig({TOKEN: "tester"}, rate=1e6)
-    config = uvicorn.Config(make_app(service, guard), log_config=None, timeout_graceful_shutdown=1)
+    # Lines are kept: one that is closed for being idle while a busy machine is about to use it fails a test by chance.
+    config = uvicorn.Config(
+        make_app(service, guard), log_config=None, timeout_graceful_shutdown=1, timeout_keep_alive=600
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

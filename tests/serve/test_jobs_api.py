@@ -129,9 +129,11 @@ def test_what_is_no_picture_is_refused(shared_client: httpx.Client) -> None:
 
 
 def test_events_tell_a_job_from_its_submission_to_its_end(client: httpx.Client) -> None:
-    job = client.post("/v1/jobs", json={"request": {**CAT, "steps": 20}}).json()
+    client.post("/v1/queue", json={"paused": True})
+    job = client.post("/v1/jobs", json={"request": {**CAT, "steps": 20}, "count": 2}).json()
     heard: list[tuple[str, Any]] = []
     with client.stream("GET", f"/v1/jobs/{job['id']}/events") as answer:
+        client.post("/v1/queue", json={"paused": False})
         assert answer.headers["content-type"].startswith("text/event-stream")
         kind = ""
         for line in answer.iter_lines():
@@ -143,7 +145,7 @@ def test_events_tell_a_job_from_its_submission_to_its_end(client: httpx.Client) 
     assert heard[-1][1]["state"] == "done"
     steps = [data["step"] for kind, data in heard if kind == "progress"]
     assert steps == sorted(steps)
-    assert steps[-1] == 20
+    assert steps[-1] == 40
     assert any(kind == "preview" and data["image"].startswith("data:image/jpeg;base64,") for kind, data in heard)
 
 

@@ -159,7 +159,7 @@ def test_what_is_told_is_heard_by_the_others(postgres: PostgresServer) -> None:
     a, b = (open_store(url).database for _ in range(2))
     assert b.heard(0.1) is None  # whatever was before
     a.tell("word")
-    assert b.heard(5) == ["word"]
+    assert b.heard(60) == ["word"]
     a.close()
     b.close()
 
@@ -172,7 +172,7 @@ def test_a_database_that_comes_back_is_used_again(postgres: PostgresServer, monk
     monkeypatch.setattr(postgres_module, "PATIENCE", 0.3)
     with pytest.raises(Unreachable, match="PostgreSQL cannot be reached"):
         store.job(job.id)
-    monkeypatch.setattr(postgres_module, "PATIENCE", 30.0)
+    monkeypatch.setattr(postgres_module, "PATIENCE", 120.0)
     back = threading.Thread(target=postgres.start)
     back.start()
     assert store.job(job.id) == job

@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-__all__ = ["forked", "forked_world"]
+__all__ = ["forked", "forked_world", "reserved_port"]
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
@@ -21,13 +22,20 @@ def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
 
 def forked_world(size: int, function: Callable[..., Any], *arguments: Any) -> None:
     """`function`(rank, size, port, *arguments) in `size` processes, which must end well."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    several = [forked(function, rank, size, port, *arguments) for rank in range(size)]
-    for process in several:
-        process.join(120)
-        assert process.exitcode == 0
+    with reserved_port() as port:
+        several = [forked(function, rank, size, port, *arguments) for rank in range(size)]
+        for process in several:
+            process.join(300)
+            assert process.exitcode == 0
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port that the system gives to nobody until the end; who asks for it with SO_REUSEADDR may listen on it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def _silent(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

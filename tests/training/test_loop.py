@@ -35,9 +35,9 @@ class Toy:
 
     ema = ("net",)
 
-    def __init__(self, pause: float = 0.0, stop: int | None = None) -> None:
+    def __init__(self, pause: float = 0.0, stop: int | None = None, wait: int | None = None) -> None:
         torch.manual_seed(0)
-        self.pause, self.stop = pause, stop
+        self.pause, self.stop, self.wait = pause, stop, wait
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Linear(8, 1))
         self.other = nn.Linear(4, 1)
         self.trained = nn.ModuleDict({"net": self.net, "other": self.other})
@@ -48,7 +48,7 @@ class Toy:
         return {"net": list(self.net.parameters()), "other": list(self.other.parameters())}
 
     def batch(self, places: Sequence[Place]) -> Tensor:
-        time.sleep(self.pause)
+        time.sleep(600 if places[0].number == self.wait else self.pause)
         if places[0].number == self.stop:
             raise KeyboardInterrupt
         return torch.stack([torch.randn(4, generator=torch.Generator().manual_seed(p.index)) for p in places])
@@ -96,16 +96,16 @@ def test_it_learns_and_leaves_log_samples_and_export(unbroken: Path) -> None:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments, until a process lives to the end."""
+    """SIGKILL at random moments, of processes that never come to the end by themselves, then one lives to it."""
     chance = random.Random(7)
 
     def written() -> int:
         return len(lines(tmp_path)) if (tmp_path / "log.jsonl").exists() else 0
 
-    for _ in range(3):
-        before = written()
-        process = forked(train, Toy(pause=0.01), CONFIG, tmp_path)
-        while process.is_alive() and written() <= before + 8:  # let it make some steps first
+    for steps in (12, 24, 36):
+        process = forked(train, Toy(0.01, wait=steps * CONFIG.batch_size), CONFIG, tmp_path)
+        while written() < steps - 6:  # let it make some steps first
+            assert process.is_alive()
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.1))
         process.kill()
@@ -326,8 +326,9 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     time.sleep(0.2)
     assert process.is_alive()
-    os.kill(process.pid, signal.SIGINT)
-    process.join()
+    while process.is_alive():  # two that come before it wakes are one
+        os.kill(process.pid, signal.SIGINT)
+        process.join(0.2)
     assert process.exitcode == 130
 
 

@@ -99,6 +99,7 @@ def own_for_ever(folder: Path) -> None:
 def test_a_folder_has_one_owner_until_that_is_gone(tmp_path: Path) -> None:
     owner = forked(own_for_ever, tmp_path)
     while not (tmp_path / "owned").exists():
+        assert owner.is_alive()
         time.sleep(0.01)
     with pytest.raises(InputError, match=rf"is in use by process {owner.pid} on .* since 20.*: one run a folder"):
         begin(tmp_path, Recipe(LOOP))

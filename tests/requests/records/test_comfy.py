@@ -1,6 +1,5 @@
 """ComfyUI's graphs, written here by hand."""
 
-import gc
 import json
 import time
 from typing import Any
@@ -361,21 +360,13 @@ def chain(kind: str, name: str, other: str, nodes: int) -> dict[str, Any]:
         ("KSampler", "latent_image", "model"),
     ],
 )
-def test_graphs_of_40000_nodes_take_no_longer_a_node(kind: str, name: str, other: str) -> None:
-    def seconds(nodes: int) -> float:
-        graph = chain(kind, name, other, nodes)
-        if kind == "StringConcatenate":
-            graph["6"]["inputs"] = {"text": "ab"}
-        gc.disable()  # what else the process holds costs nothing here
-        began = time.process_time()
-        try:
-            assert comfy.read(graph) is not None
-            return time.process_time() - began
-        finally:
-            gc.enable()
-
-    # Sixteen times as long if a node cost what the graph holds; the best of three, as the machine has other work.
-    assert min(seconds(40_000) for _ in range(3)) < 8 * min(seconds(10_000) for _ in range(3))
+def test_graphs_of_40000_nodes_are_read_at_once(kind: str, name: str, other: str) -> None:
+    graph = chain(kind, name, other, 40_000)
+    if kind == "StringConcatenate":
+        graph["6"]["inputs"] = {"text": "ab"}
+    began = time.process_time()
+    assert comfy.read(graph) is not None
+    assert time.process_time() - began < 6  # a third of a second; 28 where a node costs what the graph holds
 
 
 @pytest.mark.parametrize(

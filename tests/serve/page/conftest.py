@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,9 @@ import httpx
 import pytest
 import torch
 import uvicorn
+from forked import reserved_port
 from narrow import narrow
+from selenium.common.exceptions import StaleElementReferenceException
 
 from darkroom.checkpoints.model import load_model
 from darkroom.checkpoints.native import save_system
@@ -32,8 +34,12 @@ TOKEN = "a-token-for-the-page"
 
 
 def until(holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until it holds; what is drawn anew while it is looked at is looked at again."""
     end = time.monotonic() + seconds
-    while not holds():
+    while True:
+        with suppress(StaleElementReferenceException):
+            if holds():
+                return
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.03)
 
@@ -43,8 +49,8 @@ class Server:
 
     def __init__(self, folder: Path, model: Path, name: str = "tiny") -> None:
         self.folder, self.model, self.name = folder, model, name
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.held = ExitStack()
+        self.port = self.held.enter_context(reserved_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
 
@@ -55,7 +61,7 @@ class Server:
         self.uvicorn = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.uvicorn.run)
         self.thread.start()
-        until(lambda: self.uvicorn.started, 30)
+        until(lambda: self.uvicorn.started)
 
     def stop(self) -> None:
         self.uvicorn.should_exit = True
@@ -70,8 +76,8 @@ class Server:
     def pause(self, paused: bool) -> None:
         self.http.post("/v1/queue", json={"paused": paused}).raise_for_status()
 
-    def submit(self, **request: Any) -> dict[str, Any]:
-        return self.http.post("/v1/jobs", json={"request": request}).raise_for_status().json()
+    def submit(self, count: int = 1, **request: Any) -> dict[str, Any]:
+        return self.http.post("/v1/jobs", json={"request": request, "count": count}).raise_for_status().json()
 
 
 class Page:
@@ -117,6 +123,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path) ->
     yield server
     server.stop()
     server.http.close()
+    server.held.close()
 
 
 def _with_names(system: System) -> System:
@@ -127,10 +134,8 @@ def _with_names(system: System) -> System:
 
 @pytest.fixture
 def page(browser: Chrome, server: Server) -> Iterator[Page]:
-    browser.set_window_size(1400, 900)
     page = Page(browser)
     page.open(server)
-    browser.get_log("browser")  # of pages before
     yield page
     browser.execute_script("localStorage.clear()")
     wrong = [e for e in browser.get_log("browser") if e["level"] == "SEVERE" and "Failed to load" not in e["message"]]

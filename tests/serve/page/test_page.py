@@ -59,10 +59,10 @@ def test_what_waits_is_moved_and_cancelled(page: Page, server: Server) -> None:
 
 
 def test_a_running_picture_grows_and_can_be_cancelled(page: Page, server: Server) -> None:
-    server.submit(prompt="long", steps=200, width=64, height=64)
+    server.submit(16, prompt="long", steps=200, width=64, height=64)
     page.until(lambda: page.all(".growing img:not([hidden])"))
     assert page.one(".growing img").get_attribute("src").startswith("data:image/jpeg")  # type: ignore[union-attr]
-    assert "of 200" in page.one(".growing .steps").text
+    assert "of 3200" in page.one(".growing .steps").text
     page.one(".growing [data-act=cancel]").click()
     page.until(lambda: server.jobs()[0]["state"] == "cancelled")
     page.until(lambda: not page.all(".growing"))
@@ -150,7 +150,7 @@ def test_a_server_that_goes_and_comes_back_gets_what_was_asked_once(page: Page, 
     page.one("#draw").click()
     page.until(lambda: "is sent when it is back" in page.one("#connection").text)
     server.start()
-    page.until(lambda: len(page.all(".tile")) == 1, 40)
+    page.until(lambda: len(page.all(".tile")) == 1)
     assert page.one("#connection").text == ""
     assert [j["request"]["prompt"] for j in server.jobs()] == ["meanwhile"]
 
