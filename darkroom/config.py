@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.input_file import read_text
 from darkroom.registry import nearest
 
@@ -57,7 +57,7 @@ def read_toml(path: Path | str) -> dict[str, Any]:
     try:
         return _parsed(text)
     except (ValueError, RecursionError) as error:  # also numbers of too many digits
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+        raise InputError(f"{path} is not valid TOML: {cause(error)}") from None
 
 
 def _parsed(text: str) -> dict[str, Any]:

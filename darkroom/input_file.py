@@ -11,7 +11,7 @@ import sys
 from io import BufferedReader
 from pathlib import Path
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 
 __all__ = ["entries", "open_input", "read_bytes", "read_lines", "read_stdin", "read_text"]
 
@@ -25,7 +25,7 @@ def open_input(path: Path | str) -> BufferedReader:
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
     except (OSError, ValueError) as error:  # a ValueError is a name that no file can have
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or os.path.samefile(descriptor, os.devnull):  # which stands for an empty file
         return os.fdopen(descriptor, "rb")
@@ -42,7 +42,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         try:
             content = file.read(size + 1)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{path} cannot be read: {cause(error)}") from None
     if len(content) != size:
         raise InputError(f"{path} changes while it is read")
     return content
@@ -59,7 +59,7 @@ def read_lines(path: Path) -> list[str]:
         try:
             return file.read().decode("utf-8", "replace").split("\n")
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{path} cannot be read: {cause(error)}") from None
 
 
 def read_stdin(max_bytes: int = MAX_TEXT) -> str:
@@ -83,4 +83,4 @@ def entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"{folder} cannot be read: {cause(error)}") from None

@@ -11,10 +11,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause
 from darkroom.input_file import read_bytes
 
-__all__ = ["parse_table", "read_json", "real", "whole"]
+__all__ = ["parse_json", "parse_table", "read_json", "real", "whole"]
 
 MAX_BYTES = 4 << 20  # of a configuration; the largest public one has some kilobytes
 
@@ -26,18 +26,19 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 def parse_table(text: str | bytes, where: str, *, unique: bool = False) -> dict[str, Any]:
     """The table that `text` holds; `where` begins the error message. `unique`: no name may occur twice."""
-    try:
-        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        table = json.loads(decoded, object_pairs_hook=_unique if unique else None)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 (byte {error.start})") from None
-    except RecursionError:
-        raise InputError(f"{where} is nested too deeply") from None
-    except ValueError as error:  # also integers of thousands of digits
-        raise InputError(f"{where} is not valid JSON ({printable(error)})") from None
+    table = parse_json(text, where, unique=unique)
     if not isinstance(table, dict):
         raise InputError(f"{where} is not a table but {_named(table)}")
     return table
+
+
+def parse_json(text: str | bytes, where: str, *, unique: bool = False) -> Any:
+    """What `text` holds, of any type; the rest as for `parse_table`."""
+    try:
+        decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(decoded, object_pairs_hook=_unique if unique else None)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid JSON: {cause(error)}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

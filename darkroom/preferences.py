@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.config import load_toml
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 
 __all__ = ["Preferences", "meaning", "preferences_path", "read_preferences"]
 
@@ -47,7 +47,7 @@ def preferences_path() -> Path:
     try:  # the XDG base directory specification: relative paths are invalid and ignored
         return (Path(base) if os.path.isabs(base) else Path.home() / ".config") / "darkroom" / "config.toml"
     except RuntimeError as error:
-        raise InputError(f"the folder of config.toml is not known: {error}") from None
+        raise InputError(f"the folder of config.toml is not known: {cause(error)}") from None
 
 
 def read_preferences() -> Preferences:
@@ -63,7 +63,7 @@ def read_preferences() -> Preferences:
         try:
             return str(folder / Path(said).expanduser())
         except (RuntimeError, ValueError) as error:  # an unknown user, or a name that no file can have
-            raise InputError(f"{path}: {said!r} is no path: {error}") from None
+            raise InputError(f"{path}: {said!r} is no path: {cause(error)}") from None
 
     return replace(
         read,

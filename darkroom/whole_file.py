@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import entries
 
 __all__ = ["NewFile", "new_file", "sweep", "temporary_prefix", "whole_file", "whole_folder"]
@@ -96,7 +96,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         sweep(target.parent)
         place = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {cause(error)}") from None
     fresh, former = place / "new", place / "old"
     try:
         fresh.mkdir()
@@ -105,7 +105,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
             os.replace(target, former)
         os.replace(fresh, target)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {cause(error)}") from None
     finally:
         if former.exists() and not target.exists():  # the second move failed
             os.replace(former, target)
@@ -164,13 +164,13 @@ def _temporary(target: Path, path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         sweep(target.parent)
         descriptor, name = tempfile.mkstemp(prefix=temporary_prefix(), dir=target.parent)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {cause(error)}") from None
     written = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file, written
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{path} cannot be written: {cause(error)}") from None
     finally:
         written.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from darkroom.checkpoints.source import weights_of
 from darkroom.checkpoints.stored import Weights
 from darkroom.checkpoints.table import Scope, Table, rules
 from darkroom.checkpoints.transfer import assign, fit
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.json_file import read_json
 from darkroom.models.clip import ClipTextConfig, ClipTextTower
 from darkroom.models.inception import Inception
@@ -68,7 +68,7 @@ def load_clip(folder: Path, device: torch.device | str = "cpu") -> Clip:
         with empty_modules():
             towers = ClipTextTower(text), VisionTower(vision)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, RuntimeError) as error:
-        raise InputError(f"{folder / 'config.json'} describes no CLIP model: {error!r}") from None
+        raise InputError(f"{folder / 'config.json'} describes no CLIP model: {cause(error)}") from None
     for tower, places, parts in (
         (towers[0], transformers_text(text), ("text_model.", "text_projection.")),
         (towers[1], transformers_vision(vision), ("vision_model.", "visual_projection.")),

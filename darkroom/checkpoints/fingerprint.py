@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import open_input
 from darkroom.whole_file import whole_file
 
@@ -29,7 +29,7 @@ def lora_hash(path: Path) -> str:
         start = 8 + int.from_bytes(head[:8], "little")
         is_safetensors = head[8:] == b"{" and start <= path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     return sha256(path, start if is_safetensors else 0)[:12]
 
 
@@ -43,7 +43,7 @@ def sha256(path: Path, start: int = 0) -> str:
             known[key] = _compute(path, start)
             _write_cache(known)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     return known[key]
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from darkroom.checkpoints.folders import CHECKPOINTS, Kept, find_file, named_files
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.names import names_of
 from darkroom.registry import nearest
 
@@ -176,7 +176,7 @@ def _path(model: str) -> Path:
         path = Path(model).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # names too long, unknown users
-        raise InputError(f"there is no model {printable(model)!r}: {error}") from None
+        raise InputError(f"there is no model {printable(model)!r}: {cause(error)}") from None
     return path
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from darkroom.checkpoints.folders import CHECKPOINTS, named_files
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.input_file import read_text
 
 __all__ = ["ModelFolders", "read_extra_model_paths", "tree_folders"]
@@ -82,7 +82,7 @@ def read_extra_model_paths(path: Path) -> ModelFolders:
     try:
         table = yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read: {printable(' '.join(str(error).split()))}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     if not isinstance(table, dict):
         raise InputError(f"{path} is not a table of programs and their folders")
     first, others = ModelFolders(), ModelFolders()

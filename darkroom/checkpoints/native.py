@@ -20,7 +20,7 @@ from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.own_folder import ADAPTERS
 from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.config import from_dict, to_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.json_file import parse_table, read_json
 from darkroom.nn.lora import Adapter
 from darkroom.systems.build import LatentDiffusion, build
@@ -98,7 +98,7 @@ def describe_system(folder: Path) -> LatentDiffusion:
     except InputError:
         raise
     except UNBUILDABLE as error:
-        raise InputError(f"{path} describes networks that cannot be built: {error}") from None
+        raise InputError(f"{path} describes networks that cannot be built: {cause(error)}") from None
 
 
 # Fields of descriptions by the names that they had in earlier exports, below the field that holds them.
@@ -158,7 +158,7 @@ def load_strict(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, 
     try:
         network.load_state_dict(state, strict=True, assign=assign)
     except RuntimeError as error:
-        raise InputError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} does not fit its own configuration: {cause(error)}") from None
 
 
 def _planned(network: nn.Module, dtype: torch.dtype) -> dict[str, Planned]:

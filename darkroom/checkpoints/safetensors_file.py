@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.checkpoints.stored import KINDS, MappedFile, Stored, Weights, is_proportioned, size_of
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.json_file import parse_table
 from darkroom.whole_file import whole_file
 
@@ -145,7 +145,7 @@ def write_safetensors(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path} cannot be written: {cause(error)}") from None
     with whole_file(path) as file:
         for chunk in chunks():
             file.write(chunk)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import open_input
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class MappedFile:
             try:
                 self._map = mmap.mmap(file.fileno(), self.size, access=mmap.ACCESS_COPY)
             except (OSError, ValueError) as error:  # a file system that maps nothing, or a file that shrinks meanwhile
-                raise InputError(f"{path} cannot be read: {error}") from None
+                raise InputError(f"{path} cannot be read: {cause(error)}") from None
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> MappedFile:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 
 __all__ = ["app"]
 
@@ -85,7 +85,7 @@ def check(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder {output} cannot be made: {error.strerror}") from None
+        raise InputError(f"the folder {output} cannot be made: {cause(error)}") from None
     for name, lines in (("report.txt", report.lines()), ("clean.txt", report.clean)):
         with whole_file(output / name) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())

@@ -18,7 +18,7 @@ from darkroom.checkpoints.folders import CHECKPOINTS, called
 from darkroom.cli.folders import Folders
 from darkroom.cli.models import Models, known_models
 from darkroom.cli.options import Preferred, with_options
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 from darkroom.input_file import read_text
 from darkroom.preferences import read_preferences
 
@@ -242,7 +242,7 @@ class Serving:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+            raise InputError(f"the folder {folder} cannot be made: {cause(error)}") from None
         return folder
 
 

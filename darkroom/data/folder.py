@@ -16,7 +16,7 @@ from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.data.coco import alike, read_coco
 from darkroom.data.folder_files import folder_files, plain
 from darkroom.data.metadata import FILE_COLUMN
-from darkroom.errors import InputError, printable, require
+from darkroom.errors import InputError, cause, printable, require
 from darkroom.input_file import read_text
 from darkroom.json_file import real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
@@ -120,7 +120,7 @@ class Folder:
         try:
             found = path.stat()
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}; it was there when the run began") from None
+            raise InputError(f"{path} cannot be read: {cause(error)}; it was there when the run began") from None
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}"
 
     def captions(self, index: int) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.data.metadata import is_table, read_table
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.pictures.reading import ENDINGS
 
 __all__ = ["FolderFiles", "folder_files", "plain"]
@@ -85,4 +85,4 @@ def _walk(folder: Path, passed_over: Collection[str]) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
-    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from None
+    raise InputError(f"{error.filename} cannot be read: {cause(error)}") from None

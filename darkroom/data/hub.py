@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.pictures.reading import read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
@@ -167,8 +167,7 @@ def _opened(config: HubConfig) -> Any:
         else:
             found = datasets.load_dataset(config.path, config.name, split=config.split, revision=config.revision)
     except Exception as error:  # of the package, of files and of the network
-        said = " ".join(str(error).split())[:300]
-        raise InputError(f"the data set {config.path} cannot be read: {type(error).__name__}: {said}") from None
+        raise InputError(f"the data set {config.path} cannot be read: {cause(error)}") from None
     if isinstance(found, dict):  # a folder with all splits
         if config.split not in found:
             known = ", ".join(nearest(config.split, [str(split) for split in found]))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import read_text
+from darkroom.json_file import parse_table
 from darkroom.registry import nearest
 
 __all__ = ["FILE_COLUMN", "is_table", "read_table"]
@@ -48,13 +48,7 @@ def _json_lines(path: Path) -> Rows:
     for number, line in enumerate(read_text(path, MAX_BYTES).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path} line {number} is not a JSON object")
-        yield f"line {number}", row
+        yield f"line {number}", parse_table(line, f"{path} line {number}")
 
 
 def _csv(path: Path) -> Rows:
@@ -65,7 +59,7 @@ def _csv(path: Path) -> Rows:
                 raise InputError(f"{path} line {number} has another number of columns than the first line")
             yield f"line {number}", row
     except csv.Error as error:
-        raise InputError(f"{path} is not a table of comma-separated values: {error}") from None
+        raise InputError(f"{path} is not a table of comma-separated values: {cause(error)}") from None
 
 
 def _parquet(path: Path) -> Rows:
@@ -76,6 +70,6 @@ def _parquet(path: Path) -> Rows:
     try:
         rows = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError, ValueError, OverflowError) as error:  # also texts and times of columns
-        raise InputError(f"{path} cannot be read as a parquet table: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path} cannot be read as a parquet table: {cause(error)}") from None
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row

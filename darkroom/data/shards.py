@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import tarfile
@@ -15,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import open_input
+from darkroom.json_file import parse_json
 from darkroom.pictures.reading import ENDINGS, read_pixels, read_size
 from darkroom.types import Sample, Size
 
@@ -106,10 +106,7 @@ class Shards:
             if ending in group:
                 return _decoded(self._bytes(group[ending], LARGEST_TEXT, where), where)
         if ".json" in group:
-            try:
-                data = json.loads(self._bytes(group[".json"], LARGEST_TEXT, where))
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{name}.json is not JSON: {error}") from None
+            data = parse_json(self._bytes(group[".json"], LARGEST_TEXT, where), f"{name}.json")
             text = data.get(self.config.caption_key) if isinstance(data, dict) else None
             if isinstance(text, str):
                 return text
@@ -124,7 +121,7 @@ class Shards:
                 file.seek(member.offset)
                 data = file.read(member.length)
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+            raise InputError(f"{path} cannot be read: {cause(error)}") from None
         if len(data) < member.length:
             raise InputError(f"{path} ends in the middle of a file: it is truncated")
         return data
@@ -156,7 +153,7 @@ def _groups(shard: int, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read as an uncompressed tar file: {error}") from None
+        raise InputError(f"{path} cannot be read as an uncompressed tar file: {cause(error)}") from None
     if any(e in group for e in ENDINGS):
         yield name, group
 
@@ -182,7 +179,7 @@ def _decoded(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8: {error}") from None
+        raise InputError(f"{where} is not UTF-8 text (byte {error.start})") from None
 
 
 def _number(data: bytes, name: str) -> int:

@@ -7,7 +7,6 @@ GenEval's own tasks, of things that the judge does not know, are drawn into its 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,9 @@ from darkroom.data.picturebook import COLOURS, KINDS, Scene, sample_scene
 from darkroom.data.picturebook.caption import NUMBERS
 from darkroom.data.picturebook.relations import relations
 from darkroom.data.picturebook.scene import WORDS
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 from darkroom.input_file import read_text
+from darkroom.json_file import parse_table
 from darkroom.models.judge import Detection
 
 __all__ = ["TAGS", "Group", "Task", "read_tasks", "relative_position", "verdict", "world_tasks"]
@@ -98,13 +98,13 @@ def read_tasks(path: Path) -> list[Task]:
 
 
 def _task(line: str, where: str) -> Task:
+    found = parse_table(line, where)
     try:
-        found = json.loads(line)
         include, exclude = (tuple(_group(g) for g in found.get(k, [])) for k in ("include", "exclude"))
         sign = found.get("sign")
         task = Task(str(found["tag"]), str(found["prompt"]), include, exclude, None if sign is None else str(sign))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{where} is no task of GenEval (tag, include, prompt): {error!r}") from None
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise InputError(f"{where} is no task of GenEval (tag, include, prompt): {cause(error)}") from None
     for i, group in enumerate(task.include):
         if group.position is not None and not (group.position[0] in SIDES and 0 <= group.position[1] < i):
             raise InputError(f"{where}: position {group.position} is none of {', '.join(SIDES)} of an earlier group")

@@ -18,7 +18,7 @@ import torch
 
 from darkroom.data.catalog import open_unchecked
 from darkroom.data.dataset import Dataset
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 from darkroom.evaluation.features import FeatureNetwork, open_features
 from darkroom.pixels import to_tensor
 from darkroom.types import Size
@@ -136,7 +136,7 @@ def _keep(place: Path, found: np.ndarray) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"features cannot be kept in {place.parent}: {error.strerror}") from None
+        raise InputError(f"features cannot be kept in {place.parent}: {cause(error)}") from None
     with whole_file(place) as file:
         np.save(file, found)
 

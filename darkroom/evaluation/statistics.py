@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.evaluation.moments import Moments
 from darkroom.whole_file import whole_file
 
@@ -48,7 +48,7 @@ def read_statistics(path: Path) -> Statistics:
     except FileNotFoundError:
         raise InputError(f"there is no file {path}") from None
     except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as statistics (.npz with mu and sigma): {error}") from None
+        raise InputError(f"{path} cannot be read as statistics (.npz with mu and sigma): {cause(error)}") from None
     if not {"mu", "sigma"} <= set(held):
         raise InputError(f"{path} holds {', '.join(held) or 'nothing'} of mu and sigma, expected are both")
     mean, covariance = held["mu"], held["sigma"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
+from darkroom.json_file import parse_table
 from darkroom.models.vocabulary import checked, files_in, find_bert_vocabulary, read_bytes
 
 __all__ = ["BertTokenizer"]
@@ -67,14 +67,14 @@ def _build(path: Path, rows: int | None) -> Tokenizer:
     try:
         text = read_bytes(path).decode("utf-8")
         if path.suffix == ".json":
-            words = json.loads(text)["model"]["vocab"]
+            words = parse_table(text, str(path))["model"]["vocab"]
         else:
             words = {piece: i for i, piece in enumerate(text.splitlines())}
         vocabulary = checked(words, (START, END, PADDING, UNKNOWN), rows)
     except InputError:
         raise
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no vocabulary of BERT: {error}") from None
+        raise InputError(f"{path} is no vocabulary of BERT: {cause(error)}") from None
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))
     tokenizer.normalizer = BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = BertPreTokenizer()

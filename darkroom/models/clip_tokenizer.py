@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
+from darkroom.json_file import parse_table
 from darkroom.models.vocabulary import MAX_WORDS, checked, files_in, find_clip_vocabulary, read_bytes
 
 __all__ = ["ClipTokenizer", "small_vocabulary"]
@@ -85,7 +85,7 @@ def _build(path: Path, rows: int | None) -> Tokenizer:
     except InputError:
         raise
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no vocabulary of CLIP: {error}") from None
+        raise InputError(f"{path} is no vocabulary of CLIP: {cause(error)}") from None
     model = BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = Normalizers([NFC(), Replace(Regex(r"\s+"), " "), Lowercase()])
@@ -98,11 +98,11 @@ def _read(path: Path) -> tuple[object, list[tuple[str, str]]]:
     """The words with their numbers and the merges, as they stand in the file."""
     text = read_bytes(path).decode("utf-8")
     if path.name == "tokenizer.json":
-        model = json.loads(text)["model"]
+        model = parse_table(text, str(path))["model"]
         return model["vocab"], [_pair(m) for m in model["merges"]]
     if path.suffix == ".json":
         lines = read_bytes(path.parent / "merges.txt").decode("utf-8").split("\n")
-        return json.loads(text), [_pair(m) for m in lines if m.strip() and not m.startswith("#version")]
+        return parse_table(text, str(path)), [_pair(m) for m in lines if m.strip() and not m.startswith("#version")]
     return _from_merges([_pair(m) for m in text.split("\n")[1 : MERGES + 1] if m])
 
 

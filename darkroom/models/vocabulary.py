@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.input_file import open_input
 
 __all__ = ["checked", "files_in", "find_bert_vocabulary", "find_clip_vocabulary", "hub_cache", "read_bytes"]
@@ -107,7 +107,7 @@ def read_bytes(path: Path) -> bytes:
         with open_input(path) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
             content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+        raise InputError(f"{path} cannot be read: {cause(error)}") from None
     if len(content) > MAX_BYTES:
         raise InputError(f"{path} holds more than {MAX_BYTES} bytes, which no vocabulary does")
     return content

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.whole_file import new_file, temporary_prefix, whole_file
 
 __all__ = [
@@ -62,7 +62,7 @@ def check_writable(folder: Path) -> None:
             what = f"nothing can be written to the output folder {folder}"
         os.rmdir(tempfile.mkdtemp(prefix=temporary_prefix(), dir=existing))
     except OSError as error:
-        raise InputError(f"{what}: {error.strerror}") from None
+        raise InputError(f"{what}: {cause(error)}") from None
 
 
 def next_number(folder: Path) -> int:

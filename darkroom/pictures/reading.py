@@ -28,7 +28,7 @@ from typing import IO, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause
 from darkroom.types import Size
 
 __all__ = [
@@ -180,8 +180,7 @@ def _guarded(name: str) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise InputError(f"{name} claims too many pixels, at most {MAX_PIXELS} are read") from None
     except DAMAGE as error:
-        reason = getattr(error, "strerror", None) or printable(str(error) or type(error).__name__, 200)
-        raise InputError(f"{name} cannot be read as a picture: {reason}") from None
+        raise InputError(f"{name} cannot be read as a picture: {cause(error) or 'it is damaged'}") from None
 
 
 @contextmanager

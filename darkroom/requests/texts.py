@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from darkroom.config import from_text, guessed
 from darkroom.errors import InputError
 from darkroom.input_file import read_text
+from darkroom.json_file import parse_json
 from darkroom.types import Region
 
 __all__ = ["READERS"]
@@ -44,12 +44,7 @@ def _depth(text: str) -> Any:
 
 def _boxes(text: str) -> list[Any]:
     """The list in a JSON file; what its entries must be is the embedder's matter."""
-    try:
-        found = json.loads(read_text(Path(os.path.expanduser(text)), MAX_BOXES))
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{text} cannot be read as boxes: {error}") from None
+    found = parse_json(read_text(Path(os.path.expanduser(text)), MAX_BOXES), text)
     if not isinstance(found, list):
         raise InputError(f"{text} holds no list of boxes")
     return found

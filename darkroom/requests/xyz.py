@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.requests.change import changed
 from darkroom.requests.settings import TABLES, find_setting
@@ -54,7 +54,7 @@ def parse_axis(text: str) -> Axis:
     try:
         raw = next(csv.reader([" ".join(listed.splitlines())], skipinitialspace=True))
     except csv.Error as error:
-        raise InputError(f"the values of the axis {name!r} cannot be read: {error}") from None
+        raise InputError(f"the values of the axis {name!r} cannot be read: {cause(error)}") from None
     if name == SEARCH:
         return Axis(SEARCH, tuple(raw))
     setting = find_setting(name)

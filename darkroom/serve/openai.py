@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
 
 from darkroom.errors import InputError, require
+from darkroom.json_file import parse_json
 from darkroom.requests.settings import find_setting
 from darkroom.serve.answers import client_of, drawn, failed, form_bytes, gone, service_of, settings_of
 from darkroom.serve.jobs import Job, PictureRecord, Submission, remarks_of
@@ -143,15 +144,13 @@ async def _form(request: Request) -> tuple[ImageBody, dict[str, bytes]]:
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{first['loc'][0]}: {first['msg']}") from None
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"the boxes are not valid JSON: {error}") from None
 
 
 def _typed(name: str, value: str) -> Any:
     """A form's text as the value that a setting has; OpenAI's own fields are read by their types. No path is opened."""
     if name in ImageBody.model_fields or (setting := find_setting(name)).kind in PICTURES:
         return value
-    return json.loads(value) if setting.kind == "boxes" else setting.read(value)
+    return parse_json(value, "the text of the boxes") if setting.kind == "boxes" else setting.read(value)
 
 
 async def _answer(

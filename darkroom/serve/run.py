@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.serve.announcement import Announcement, announced
 from darkroom.serve.app import make_app
 from darkroom.serve.guard import GuardConfig
@@ -76,7 +76,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listening.listen(100)  # who comes before the server is up waits
     except OSError as error:
         listening.close()
-        raise InputError(f"the server cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise InputError(f"the server cannot listen on {host}:{port}: {cause(error)}") from None
     with listening:
         yield listening
 

@@ -20,7 +20,7 @@ from darkroom.data.order import Place
 from darkroom.data.reader import Reader
 from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.diffusion.draws import RowDraws
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import Posterior
 from darkroom.models.discriminator import PatchDiscriminator
@@ -263,7 +263,7 @@ def _built(config: AutoencoderConfig) -> Autoencoder:
     try:
         return Autoencoder(config)
     except (ValueError, RuntimeError) as error:  # torch checks its layers itself
-        raise InputError(f"the model of the recipe cannot be built: {error}") from None
+        raise InputError(f"the model of the recipe cannot be built: {cause(error)}") from None
 
 
 class ErrorVariance(nn.Module):

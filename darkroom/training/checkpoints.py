@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.input_file import open_input
 from darkroom.json_file import read_json
 from darkroom.training.sharding import joined, own_part
@@ -103,8 +103,7 @@ class Checkpoints:
             states = [torch.load(f, map_location="cpu", weights_only=True, mmap=len(files) > 1) for f in files]
             return joined(states)
         except Exception as error:  # what others wrote with digests that fit may raise anything in torch's reader
-            reason = printable(f"{type(error).__name__}: {error}", 200)
-            raise InputError(f"{place} holds no state of a run: {reason}") from None
+            raise InputError(f"{place} holds no state of a run: {cause(error)}") from None
 
     def _newest_sound(self) -> Path | None:
         damaged = []
@@ -169,8 +168,7 @@ def _named(fresh: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # torch wraps what its file raises
         shutil.rmtree(fresh, ignore_errors=True)
         place = fresh.with_name(fresh.name.strip(".").removesuffix(".new"))
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
-        raise InputError(f"the checkpoint {place} cannot be written: {reason}") from None
+        raise InputError(f"the checkpoint {place} cannot be written: {cause(error)}") from None
 
 
 def _holds_tensors(state: Any) -> bool:
@@ -188,7 +186,7 @@ def _damage(place: Path) -> str | None:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return f"the SHA-256 of {printable(name)} is not the one it was written with"
     except OSError as error:
-        return f"{place} cannot be read: {error.strerror}"
+        return f"{place} cannot be read: {cause(error)}"
     except InputError as error:
         return str(error)
     return None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darkroom.data.reader import Reader, Used
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import read_lines
 from darkroom.whole_file import whole_file
 
@@ -65,7 +65,7 @@ class Ledger:
             with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in self.lines)
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self.path} cannot be written: {cause(error)}") from None
         self.lines = []
 
     def _sum_up(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.input_file import read_lines
 from darkroom.training.config import LoopConfig
 from darkroom.whole_file import whole_file
@@ -77,7 +77,7 @@ class Log:
         except ImportError:
             pass
         except OSError as error:
-            raise InputError(f"{folder / BOARD} cannot be written: {error.strerror or error}") from None
+            raise InputError(f"{folder / BOARD} cannot be written: {cause(error)}") from None
 
     def __enter__(self) -> Log:
         if self.writes:
@@ -138,14 +138,14 @@ class Log:
             write(self.board)
         except OSError as error:
             self.board = None
-            raise InputError(f"{self.path.parent / BOARD} cannot be written: {error.strerror or error}") from None
+            raise InputError(f"{self.path.parent / BOARD} cannot be written: {cause(error)}") from None
 
     def _write(self, line: Mapping[str, float]) -> None:
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+            raise InputError(f"{self.path} cannot be written: {cause(error)}") from None
         for name, value in line.items():
             self._on_board(lambda board, name=name, value=value: board.add_scalar(name, value, line["step"]))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.config import from_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.objective import Objective
 from darkroom.training.power_ema import Rebuilt, Snapshots
@@ -61,7 +61,7 @@ class _Opened:
         try:
             trained.load_state_dict({name: like(own[name], t) if name in own else t for name, t in held.items()})
         except RuntimeError as error:
-            raise InputError(f"{self.run} is not of these networks: {' '.join(str(error).split())[:200]}") from None
+            raise InputError(f"{self.run} is not of these networks: {cause(error)}") from None
         trained.eval().requires_grad_(False)
         self.objective.export(folder, metadata)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 
 __all__ = ["RowCache", "require_same", "weights_digest"]
 
@@ -43,7 +43,7 @@ class RowCache:
             whole = self.path.exists() and self.path.stat().st_size == self.count * self.dtype.itemsize
             return np.memmap(self.path, self.dtype, "r+" if whole else "w+", shape=(self.count,))
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} cannot be opened: {error}") from None
+            raise InputError(f"{self.path} cannot be opened: {cause(error)}") from None
 
     def absent(self, numbers: Sequence[int]) -> list[int]:
         """Those of `numbers`, in order and once each, whose rows must be computed."""

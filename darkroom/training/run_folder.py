@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 
 from darkroom.config import to_dict
-from darkroom.errors import InputError, require
+from darkroom.errors import InputError, cause, require
 from darkroom.json_file import read_json
 from darkroom.nn.device import find_device
 from darkroom.nn.precision import fast_half
@@ -66,7 +66,7 @@ def open_run(folder: Path, recipe: Any, config: LoopConfig) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the run cannot be written to {folder}: {error.strerror}") from None
+        raise InputError(f"the run cannot be written to {folder}: {cause(error)}") from None
     with _owned(folder):
         _sweep(folder)
         _record(folder, recipe, config)
@@ -80,7 +80,7 @@ def _owned(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
     except OSError as error:
-        raise InputError(f"the run cannot be written to {folder}: {error.strerror}") from None
+        raise InputError(f"the run cannot be written to {folder}: {cause(error)}") from None
     try:
         require(stat.S_ISREG(os.fstat(descriptor).st_mode), str(path), "a pipe or a device", "a file")
         try:

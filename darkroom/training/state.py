@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.registry import nearest
 from darkroom.training.config import LoopConfig
 from darkroom.training.ema import EMA, warmed
@@ -79,8 +79,7 @@ class TrainingState:
                 self.guard.load_state_dict(state["guard"])
             self.best = Best(**best) if (best := state.get("best")) else None  # earlier versions had none
         except (LookupError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path} is not of these networks: {type(error).__name__}: {reason}") from None
+            raise InputError(f"{path} is not of these networks: {cause(error)}") from None
 
     def average(self) -> None:
         """Take the weights of a step into all running means."""

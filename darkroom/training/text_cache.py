@@ -18,7 +18,7 @@ from torch import Tensor
 from darkroom.conditioning.caption import CaptionEmbedder, Tokenized
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.conditioning.weighted_text import WeightedText
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.requests.plan import Plan, plan
 from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Guides
@@ -120,7 +120,7 @@ class KeptText(CaptionEmbedder):
                 f"the features of {value!r} are not in {self.folder}: they are made when a run begins"
             ) from None
         except (OSError, KeyError, SafetensorError) as error:
-            raise InputError(f"{path} cannot be read ({error}): remove it") from None
+            raise InputError(f"{path} cannot be read ({cause(error)}): remove it") from None
 
     @torch.no_grad()
     def _encoded(self, values: Sequence[Any], clip_skip: int | None) -> list[dict[str, Tensor]]:

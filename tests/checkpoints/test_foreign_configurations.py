@@ -84,12 +84,12 @@ def test_a_folder_or_an_endless_configuration_beside_a_checkpoint(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "where is not valid JSON"),
+        (b"", "where is not valid JSON: expecting value in line 1, column 1"),
         (b"[]", "where is not a table but a list"),
         (b"null", "where is not a table but null"),
-        (b"\xff", r"where is not UTF-8 \(byte 0\)"),
-        (b'{"a":' * 100_000, "where is nested too deeply"),
-        (b'{"a": ' + b"1" * 5000 + b"}", "where is not valid JSON"),
+        (b"\xff", r"where is not valid JSON: it is not UTF-8 text \(byte 0\)"),
+        (b'{"a":' * 100_000, "where is not valid JSON: it is nested too deeply"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "where is not valid JSON: a number has too many digits"),
         ('{"a\x1b": ', "where is not valid JSON"),
     ],
 )

@@ -30,7 +30,7 @@ def run(*arguments: object) -> str:
         (["judge", "--weights", "text"], "text is not a safetensors file"),
         (["picturebook", "--device", "abacus"], "unknown device 'abacus'; known are: cpu"),
         (["picturebook", "--prompts", "absent"], "there is no file 'absent'"),
-        (["picturebook", "--prompts", "text"], "text line 1 is not JSON"),
+        (["picturebook", "--prompts", "text"], "text line 1 is not valid JSON"),
         (["picturebook", "--prompts", "empty"], "empty holds no prompts"),
         (["picturebook", "--prompts", "one"], "the list holds 1 prompt, expected are at least 2"),
         (["picturebook", "--prompts", "two", "--steps", -3], "the number of steps is -3, expected is 1 to 1000"),

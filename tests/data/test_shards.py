@@ -58,7 +58,7 @@ def test_samples_are_found_in_all_shards(path: str, shards: Path) -> None:
     [
         ({"1.png": png(1)}, r"1 of 1 pictures in .* have no caption, the first is 1"),
         ({"1.png": png(1), "1.txt": b"\xff"}, r"the caption of 1 is not UTF-8"),
-        ({"1.png": png(1), "1.json": b"{"}, r"1.json is not JSON"),
+        ({"1.png": png(1), "1.json": b"{"}, r"1.json is not valid JSON"),
         ({"1.txt": b"text"}, r"holds no pictures"),
         ({"1.png": png(1), "1.PNG": png(1)}, r"holds 1.PNG twice"),
         ({"1.png": png(1), "1.txt": b"x" * (2**20 + 1)}, r"has 1048577 bytes, 1048576 at most expected"),

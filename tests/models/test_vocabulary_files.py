@@ -50,7 +50,7 @@ def test_numbers_of_words(tmp_path: Path, words: dict[str, Any], what: str) -> N
 
 @pytest.mark.parametrize(
     ("merges", "message"),
-    [("a b c", "is not a pair of words"), ("zz yy", "needs the word 'zz'"), ("\udcff", "codec can't decode")],
+    [("a b c", "is not a pair of words"), ("zz yy", "needs the word 'zz'"), ("\udcff", "is not UTF-8")],
 )
 def test_merges(tmp_path: Path, words: dict[str, Any], merges: str, message: str) -> None:
     (tmp_path / "merges.txt").write_bytes(f"#version: 0.2\nc a\n{merges}\n".encode("utf-8", "surrogateescape"))

@@ -20,6 +20,7 @@ from darkroom.data.picturebook.scene import held_out_pairs, sample_scene
 from darkroom.data.picturebook.things import KINDS
 from darkroom.errors import InputError
 from darkroom.input_file import read_text
+from darkroom.json_file import parse_json
 from darkroom.registry import nearest
 
 __all__ = ["Prompt", "read_prompts", "sample_prompts", "write_prompts"]
@@ -104,13 +105,8 @@ def read_prompts(path: Path) -> list[Prompt]:
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            data = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} line {number} is not JSON: {error.msg} at column {error.colno}") from None
-        except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
-            raise InputError(f"{path} line {number} is not JSON that can be read: {error}") from None
-        prompts.append(from_dict(Prompt, data, f"{path} line {number}"))
+        where = f"{path} line {number}"
+        prompts.append(from_dict(Prompt, parse_json(line, where), where))
     if not prompts:
         raise InputError(f"{path} holds no prompts; `darkroom data prompts` draws some")
     return prompts

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.evaluation.study.collection import Collection
 from darkroom.evaluation.study.design import Design
 from darkroom.evaluation.study.page import page, shown
@@ -47,7 +47,7 @@ class StudyServer(ThreadingHTTPServer):
         try:
             super().__init__((host, port), _Handler)
         except OSError as error:
-            raise InputError(f"nothing can be served at {host}:{port}: {error.strerror or error}") from None
+            raise InputError(f"nothing can be served at {host}:{port}: {cause(error)}") from None
 
     @property
     def address(self) -> str:

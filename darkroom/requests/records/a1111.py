@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from darkroom.config import from_dict
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.prompts.syntaxes import in_own_syntax
 from darkroom.requests.records.controls import described, fingerprint, recorded, written
 from darkroom.requests.records.found import Findings, Found
@@ -300,9 +300,9 @@ def _own(settings: Mapping[str, str]) -> Found:
     try:
         said = json.loads(settings[OWN])
         if not isinstance(said, dict):
-            raise TypeError("no table")
+            raise ValueError("it is no table")
         if any(name in said and not _is_hash(said[name]) for name in PICTURES):
-            raise TypeError("a picture stands where its hash should")
+            raise ValueError("a picture stands where its hash should")
         unmapped = tuple(f"{k}: a picture of sha256 {printable(v['sha256'])}" for k, v in said.items() if _is_hash(v))
         known = {k: v for k, v in said.items() if not _is_hash(v)}
         if "inputs" in known:
@@ -313,7 +313,7 @@ def _own(settings: Mapping[str, str]) -> Found:
         unmapped += tuple(f"{key}: {printable(settings[key])}" for key in _FILES if key in settings)
         request = from_dict(Request, known, "request")
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
-        raise InputError(f"the picture's setting {OWN!r} cannot be read: {str(error)[:200]}") from None
+        raise InputError(f"the picture's setting {OWN!r} cannot be read: {cause(error)}") from None
     return Found(request, "Darkroom", settings.get("Model"), settings.get("Model hash"), unmapped, controls=controls)
 
 

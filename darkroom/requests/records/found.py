@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from darkroom.errors import InputError, printable
+from darkroom.errors import InputError, cause, printable
 from darkroom.names import names_of, split_name
 from darkroom.prompts.grammar import MAX_WEIGHT
 from darkroom.types import ControlUnit, Request
@@ -147,7 +147,7 @@ class Findings:
         try:
             request = replace(Request(), **self.fields)
         except TypeError as error:
-            raise InputError(f"the {dialect} metadata cannot be read: {error}") from None
+            raise InputError(f"the {dialect} metadata cannot be read: {cause(error)}") from None
         return Found(
             request,
             dialect,

@@ -83,8 +83,8 @@ def test_files_of_other_editors(tmp_path: Path) -> None:
     [
         ("", "holds no prompts"),
         ("\n\n", "holds no prompts"),
-        ('{"caption": "a cat"', "line 1 is not JSON: .* at column 20"),
-        ("[" * 100_000, "line 1 is not JSON"),
+        ('{"caption": "a cat"', "line 1 is not valid JSON: .* column 20"),
+        ("[" * 100_000, "line 1 is not valid JSON: it is nested too deeply"),
         ("3", "line 1: the whole is 3, expected is a table"),
         ('{"caption": "a cat", "held_out": false}', "line 1: key facts is missing"),
     ],
