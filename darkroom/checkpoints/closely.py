@@ -58,7 +58,8 @@ def identified(
         parameter_counts(system),
         len(identity.fit.unused),
     )
-    return told, _statistics(source, system)
+    stage = {} if identity.has_stage else {"first stage": "none, to be named with --vae"}
+    return told, {**stage, **_statistics(source, system)}
 
 
 def _statistics(source: Source, system: System) -> dict[str, str]:

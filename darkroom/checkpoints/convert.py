@@ -54,6 +54,7 @@ class Content:
     @classmethod
     def of_source(cls, source: Source, identity: Identity, dtype: torch.dtype | None = None) -> Content:
         """What is in a checkpoint, read tensor by tensor; `dtype` None keeps what is stored."""
+        identity.require_stage(source.path)
         folder = source.path if source.layout == "diffusers" else source.path.parent
         ours = _ours(source, identity, dtype, folder)
         return cls(identity.system, ours, _unused(source, identity), _notes(source), folder)

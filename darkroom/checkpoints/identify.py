@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from torch import Tensor
 
@@ -50,6 +51,12 @@ class Identity:
     rules: list[Rule]
     fit: Fit
     ema: bool  # whether the rules read the running average
+    has_stage: bool  # whether the first stage is there, which some files leave to another one
+
+    def require_stage(self, where: Path) -> None:
+        """Raise `InputError` unless the first stage is there."""
+        if not self.has_stage:
+            raise InputError(f"{where} holds no first stage (VAE): name one for it with --vae, such as sd-vae-ft-mse")
 
 
 def identify(
@@ -68,20 +75,22 @@ def identify(
     candidates = _plausible(source) if system is None else [system]
     holds = original.holds if source.layout == "original" else has_pipeline
     candidates = [c for c in candidates if holds(c)]
-    fitting: dict[str, tuple[list[Rule], Fit, bool]] = {}
+    fitting: dict[str, tuple[list[Rule], Fit, bool, bool]] = {}
     nearest: tuple[Fit, str] | None = None
     for alike in by_networks(candidates):
         rules = rules_for(alike[0], source)
         rules, average = _with_ema(rules, source, ema)
+        stage = {name for rule in rules if rule.ours[0].startswith("autoencoder.") for name in rule.theirs}
+        has_stage = not stage.isdisjoint(source.tensors)
         found = fit(
             rules,
             empty_state(alike[0]),
             source.tensors,
-            optional=original_names.OPTIONAL,
+            optional=(*original_names.OPTIONAL, *(() if has_stage else stage)),
             is_ignored=_baggage_of(source, average),
         )
         if found.distance == 0:
-            fitting.update((candidate.name, (rules, found, average)) for candidate in alike)
+            fitting.update((candidate.name, (rules, found, average, has_stage)) for candidate in alike)
         elif nearest is None or found.distance < nearest[0].distance:
             nearest = found, alike[0].name
     if not fitting:
@@ -97,7 +106,7 @@ def identify(
         names, told_by = [system.name], "the caller"
     chosen = next(c for c in fitting_systems if c.name == names[0])
     described, prediction_told_by = _with_prediction(chosen, told)
-    rules, found, average = fitting[names[0]]
+    rules, found, average, has_stage = fitting[names[0]]
     return Identity(
         system=replace(
             described, latent_scale=_latent_scale(chosen, source), force_upcast=_stage_overflows(chosen, source)
@@ -108,6 +117,7 @@ def identify(
         rules=rules,
         fit=found,
         ema=average,
+        has_stage=has_stage,
     )
 
 

@@ -56,11 +56,13 @@ def load_checkpoint(
     prediction: Prediction | None = None,
     system: System | None = None,
     channels_last: bool = False,
+    needs_stage: bool = True,
 ) -> Loaded:
     """Read `model`: a file, a folder (Diffusers' or this project's), a shipped name or a hub id.
 
     `dtype` None keeps what is stored. Tensors go one at a time from the mapped file to `device`; nothing is initialised
     first, and what needs no change stays mapped. `channels_last` lays out kernels as convolutions on CPUs want them.
+    `needs_stage`: refuse a checkpoint that leaves its first stage to another file; else that one stays without values.
     Raises `InputError` naming file and cause.
     """
     path = locate(str(model))
@@ -70,6 +72,8 @@ def load_checkpoint(
         return Loaded(found, path, None, main_file(path))
     source = open_source(path)
     identity = identify(source, system=system, ema=ema, prediction=prediction, hint=str(model))
+    if needs_stage:
+        identity.require_stage(path)
     loaded = load_source(source, identity, dtype, device, channels_last=channels_last)
     return Loaded(loaded, path, identity, source.main_file)
 
@@ -110,7 +114,7 @@ def load_source(
 def _settle(model: nn.Module, folder: Path, dtype: torch.dtype | None, device: torch.device | str) -> None:
     """Give the statistics of image embeddings, which are not in single files, their values."""
     for name, tensor in model.state_dict().items():
-        if tensor.is_meta:
+        if tensor.is_meta and not name.startswith("autoencoder."):
             module, leaf = name.rpartition(".")[::2]
             if f"data_{leaf}" not in {o.rpartition(".")[2] for o in OPTIONAL}:
                 raise RuntimeError(f"{name} was given no value")

@@ -59,6 +59,7 @@ def split_key(key: str) -> tuple[str, str] | None:
     return None
 
 
+_COMFY = (("clip_l", "te1"), ("clip_h", "te1"), ("clip_g", "te2"))  # ComfyUI's names of towers
 # A prefix, and the networks that it may mean, as `layers_by_key` calls them.
 _PREFIXES = (
     ("lora_unet_", ("unet",)),
@@ -71,6 +72,7 @@ _PREFIXES = (
     ("unet.", ("unet",)),
     ("text_encoder_2.", ("te2",)),
     ("text_encoder.", ("te1",)),
+    *((f"{beside}{tower}.transformer.", (network,)) for beside in ("text_encoders.", "") for tower, network in _COMFY),
 )
 
 

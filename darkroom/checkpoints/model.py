@@ -77,7 +77,9 @@ def load_model(
     kind = fast_half(device) if dtype is None else dtype
     place = "cpu" if low else device
     with enough_memory(f"loading {name}"):
-        loaded = load_checkpoint(name, kind, place, ema=ema, prediction=told, channels_last=on_cpu)
+        loaded = load_checkpoint(
+            name, kind, place, ema=ema, prediction=told, channels_last=on_cpu, needs_stage=vae is None
+        )
         model = loaded.model
         if vae is not None:
             model.autoencoder = load_first_stage(vae, model.system.autoencoder, kind, place)

@@ -24,6 +24,7 @@ from darkroom.checkpoints.fingerprint import lora_hash, model_hash, sha256
 from darkroom.checkpoints.identify import identify
 from darkroom.checkpoints.inspect import inspect
 from darkroom.checkpoints.load import load, load_checkpoint
+from darkroom.checkpoints.model import load_model
 from darkroom.checkpoints.native import save_system
 from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original_names import UNET, ema_name
@@ -101,6 +102,30 @@ def test_pickled_checkpoints_are_the_same(tmp_path: Path, file: Path) -> None:
         model = load_checkpoint(path, system=narrow(NAME)).model
         wanted = random_model(NAME).state_dict()
         assert all(torch.equal(v, wanted[k]) for k, v in model.state_dict().items())
+
+
+def test_a_checkpoint_may_leave_its_first_stage_to_another_file(
+    tmp_path: Path, file: Path, narrow_catalogue: None
+) -> None:
+    """As many merges do; where a part of it is there, the rest is missing."""
+    tensors = load_file(file)
+    parts = {
+        True: {n: t for n, t in tensors.items() if n.startswith("first_stage_model.")},
+        False: {n: t for n, t in tensors.items() if not n.startswith("first_stage_model.")},
+    }
+    save_file(parts[True], tmp_path / "vae.safetensors")
+    save_file(parts[False], file)
+    loaded = load_model(str(file), vae=str(tmp_path / "vae.safetensors"), dtype=torch.float32).model
+    expected = random_model(NAME).state_dict()
+    assert all(torch.equal(t, expected[n]) for n, t in loaded.state_dict().items())
+    assert inspect(file)["first stage"] == "none, to be named with --vae"
+    with pytest.raises(InputError, match=r"v1-5\.safetensors holds no first stage \(VAE\): name one for it with --vae"):
+        load_checkpoint(file)
+    with pytest.raises(InputError, match="holds no first stage"):
+        Content.of_source(open_source(file), identify(open_source(file)))
+    save_file(parts[False] | {n: t for n, t in parts[True].items() if "encoder" in n}, file)
+    with pytest.raises(InputError, match=r"tensors are missing \(first_stage_model\."):
+        load_model(str(file), vae=str(tmp_path / "vae.safetensors"))
 
 
 def test_a_projection_that_a_converter_left_transposed(tmp_path: Path) -> None:

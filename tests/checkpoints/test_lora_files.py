@@ -66,6 +66,9 @@ SDXL_KEYS = {
         "conditioner.embedders.caption.towers.1.layers.31.ff_out"
     ),
     "lora_te2_text_projection.lora_up.weight": "conditioner.embedders.caption.towers.1.projection",
+    "text_encoders.clip_g.transformer.text_model.encoder.layers.0.self_attn.q_proj.lora_up.weight": (
+        "conditioner.embedders.caption.towers.1.layers.0.to_q"
+    ),
     "base_model.model.text_encoder_2.text_model.encoder.layers.0.self_attn.v_proj.lora_B.weight": (
         "conditioner.embedders.caption.towers.1.layers.0.to_v"
     ),
