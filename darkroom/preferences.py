@@ -54,7 +54,7 @@ def read_preferences() -> Preferences:
     """What the user's file says, paths absolute; the defaults where there is none. Raises `InputError` naming file and
     key for what is unknown or of the wrong type."""
     path = preferences_path()
-    if not os.path.exists(path) and "DARKROOM_CONFIG" not in os.environ:
+    if not os.path.exists(path) and not os.environ.get("DARKROOM_CONFIG"):
         return Preferences()
     read = load_toml(Preferences, path)
     folder = path.absolute().parent

@@ -65,6 +65,15 @@ def _machine() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
+def made_folder(path: Path) -> Path:
+    """The folder `path`, made with those above it where it is missing; `InputError` if it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {path} cannot be made: {cause(error)}") from None
+    return path
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of `path` when the block ends well and vanishes when it does not.
@@ -92,8 +101,7 @@ def whole_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if os.path.exists(target) and (not os.path.isdir(target) or (not replace and entries(target))):
         raise InputError(f"{path} exists already and is not {'a' if replace else 'an empty'} folder")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(target.parent)
+        sweep(made_folder(target.parent))
         place = Path(tempfile.mkdtemp(prefix=temporary_prefix(), dir=target.parent))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {cause(error)}") from None

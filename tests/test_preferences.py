@@ -26,7 +26,9 @@ def test_the_file_lies_where_others_do(file: Path, monkeypatch: pytest.MonkeyPat
         read_preferences()
 
 
-def test_without_a_file_the_defaults_hold(file: Path) -> None:
+def test_without_a_file_the_defaults_hold(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_preferences() == Preferences()
+    monkeypatch.setenv("DARKROOM_CONFIG", "")
     assert read_preferences() == Preferences()
 
 

@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from darkroom.errors import InputError
-from darkroom.whole_file import new_file, temporary_prefix, whole_file, whole_folder
+from darkroom.whole_file import made_folder, new_file, temporary_prefix, whole_file, whole_folder
+
+
+def test_folders_that_cannot_be_made_are_one_sentence(tmp_path: Path) -> None:
+    assert made_folder(made_folder(tmp_path / "a" / "b")).is_dir()
+    (tmp_path / "file").touch()
+    os.symlink("loop", tmp_path / "loop")
+    for name in ("file", "file/x", "loop", "loop/x"):
+        with pytest.raises(InputError, match=f"the folder .*{name} cannot be made: "):
+            made_folder(tmp_path / name)
 
 
 def test_it_is_there_when_all_went_well(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from darkroom.errors import InputError
 from darkroom.models.bert_tokenizer import BertTokenizer
 from darkroom.models.clip_tokenizer import END, START, ClipTokenizer
 from darkroom.systems.system import System
+from darkroom.whole_file import made_folder
 
 __all__ = ["FoundTokenizer", "find_tokenizers", "write_json", "write_tokenizer"]
 
@@ -58,11 +59,11 @@ def find_tokenizers(system: System, beside: Path | None) -> dict[str, FoundToken
 
 def write_tokenizer(folder: Path, found: FoundTokenizer) -> None:
     """Write vocabulary and settings to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     found.tokenizer.model.save(str(folder))
     write_json(folder / "tokenizer_config.json", found.settings)
 
 
 def write_json(path: Path, table: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(path.parent)
     path.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n", encoding="utf-8")

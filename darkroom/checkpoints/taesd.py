@@ -16,6 +16,7 @@ from darkroom.checkpoints.stored import Stored
 from darkroom.errors import InputError
 from darkroom.models.tiny_autoencoder import TinyDecoder
 from darkroom.systems.empty import empty_modules
+from darkroom.whole_file import made_folder
 
 __all__ = ["decoder_beside", "load_tiny_decoder", "write_tiny_decoder"]
 
@@ -52,7 +53,7 @@ def write_tiny_decoder(folder: Path, decoder: TinyDecoder, metadata: Mapping[str
     for name, tensor in decoder.state_dict().items():
         _, number, rest = name.split(".", 2)
         tensors[f"{int(number) + 1}.{rest}"] = tensor.detach().to("cpu", torch.float32).contiguous()
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     write_safetensors(folder / NAME, tensors, metadata)
     return folder / NAME
 

@@ -14,6 +14,7 @@ import typer
 from darkroom.cli.options import with_options
 from darkroom.errors import InputError, require
 from darkroom.input_file import read_text
+from darkroom.whole_file import made_folder
 
 if TYPE_CHECKING:
     from darkroom.evaluation.drawn import Draws
@@ -135,7 +136,7 @@ def _design(compared: Compared, collection: Collection) -> Design:
         entries = [candidate(name) for name in compared.candidates]
         design = _new_design(compared, entries)
         collection.check(entries, design.items)
-        compared.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(compared.folder)
         save_design(compared.folder, design)
     for number, entry in enumerate(entries):
         if is_folder(entry):

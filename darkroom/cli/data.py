@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from darkroom.errors import InputError, cause, require
+from darkroom.errors import InputError, require
+from darkroom.whole_file import made_folder
 
 __all__ = ["app"]
 
@@ -82,10 +83,7 @@ def check(
         print(line)
     if output is None:
         return
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {output} cannot be made: {cause(error)}") from None
+    made_folder(output)
     for name, lines in (("report.txt", report.lines()), ("clean.txt", report.clean)):
         with whole_file(output / name) as file:
             file.write("".join(f"{line}\n" for line in lines).encode())

@@ -62,7 +62,7 @@ class Output:
             raise InputError(f"unknown format {self.ending!r}; known are: {', '.join(known)}")
         if self.is_file and self.form is not None and _kind(self.form) != _kind(self.path.suffix[1:].lower()):
             raise InputError(f"--format {self.form} is another format than that of {self.path}")
-        check_writable(self.folder)
+        check_writable(self.folder, self.path.name if self.is_file else "")
 
     def animates(self) -> bool:
         """Whether frames become one file that moves."""
@@ -83,8 +83,9 @@ class Output:
         folder, are always new.
         """
         from darkroom.pictures.picture_file import write_new_picture, write_picture
+        from darkroom.whole_file import made_folder
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(self.folder)
         if self.is_file and of == 1:
             write_picture(self.path, pixels, parameters)
             return self.path
@@ -92,9 +93,9 @@ class Output:
 
     def place(self, number: int, of: int, content: bytes, seed: int) -> Path:
         """As `write`, of a picture whose file's bytes are there already."""
-        from darkroom.whole_file import new_file, whole_file
+        from darkroom.whole_file import made_folder, new_file, whole_file
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(self.folder)
         if self.is_file and of == 1:
             with whole_file(self.path) as file:
                 file.write(content)
@@ -106,8 +107,9 @@ class Output:
     def write_animation(self, frames: Sequence[np.ndarray], parameters: str, rate: float) -> Path:
         """Write `frames`, uint8 (H, W, 3) each, as one file, `rate` of them a second."""
         from darkroom.pictures.animation import write_animation
+        from darkroom.whole_file import made_folder
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(self.folder)
         write_animation(self.path, frames, parameters, rate)
         return self.path
 

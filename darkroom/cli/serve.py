@@ -18,9 +18,10 @@ from darkroom.checkpoints.folders import CHECKPOINTS, called
 from darkroom.cli.folders import Folders
 from darkroom.cli.models import Models, known_models
 from darkroom.cli.options import Preferred, with_options
-from darkroom.errors import InputError, cause, require
+from darkroom.errors import InputError, require
 from darkroom.input_file import read_text
 from darkroom.preferences import read_preferences
+from darkroom.whole_file import made_folder
 
 if TYPE_CHECKING:
     from darkroom.checkpoints.model_folders import ModelFolders
@@ -238,12 +239,7 @@ class Serving:
     def home(self) -> Path:
         """The folder, made where it is missing."""
         data = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser()
-        folder = self.folder or data / "darkroom" / "server"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"the folder {folder} cannot be made: {cause(error)}") from None
-        return folder
+        return made_folder(self.folder or data / "darkroom" / "server")
 
 
 def _name(model: str) -> str:

@@ -25,7 +25,7 @@ from darkroom.pictures.picture_file import write_picture
 from darkroom.pictures.reading import read_pixels
 from darkroom.pixels import to_tensor
 from darkroom.types import Request
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["Place", "ceiling", "compose", "geneval_place", "judged", "overall", "t2i_compbench_place"]
 
@@ -80,7 +80,7 @@ def compose(
     left = [n for n, path in enumerate(paths) if not os.path.isfile(path)]
     requests = [replace(settings, prompt=work[n][1].prompt, seed=settings.seed + work[n][2]) for n in left]
     for path in {p.parent for p in paths}:
-        path.mkdir(parents=True, exist_ok=True)
+        made_folder(path)
     if place is geneval_place:
         for i, task in enumerate(tasks):
             with whole_file(folder / f"{i:05}" / "metadata.jsonl") as file:
@@ -101,7 +101,7 @@ def _claim(folder: Path, made: Mapping) -> None:
         return
     if os.path.exists(folder) and (not os.path.isdir(folder) or entries(folder)):
         raise InputError(f"{folder} exists already and was not drawn by this command; give an empty folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     with whole_file(note) as file:
         file.write(json.dumps(dict(made), indent=1).encode())
 

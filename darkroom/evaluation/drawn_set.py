@@ -12,7 +12,7 @@ from rich.progress import track
 from darkroom.evaluation.study.collection import candidate, is_folder, requests_of
 from darkroom.evaluation.study.design import Item
 from darkroom.pictures.picture_file import write_picture
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["drawn_by", "is_data"]
 
@@ -37,8 +37,7 @@ def drawn_by(name: str, items: Sequence[Item], device: str, folder: Path) -> tup
     requests = requests_of(entry, items, range(len(items)))
     loaded = load_model(entry.source, device)
     asked = hashlib.sha256(repr((loaded.hash, requests)).encode()).hexdigest()[:16]
-    place = folder / f"{loaded.name.replace(os.sep, '-')}-{asked}"
-    place.mkdir(parents=True, exist_ok=True)
+    place = made_folder(folder / f"{loaded.name.replace(os.sep, '-')}-{asked}")
     paths = [place / f"{i:06d}.png" for i in range(len(items))]
     left = [i for i, path in enumerate(paths) if not path.is_file()]
     events = Pipeline(loaded.model).run([requests[i] for i in left], batch_size=16)

@@ -18,11 +18,11 @@ import torch
 
 from darkroom.data.catalog import open_unchecked
 from darkroom.data.dataset import Dataset
-from darkroom.errors import InputError, cause, require
+from darkroom.errors import InputError, require
 from darkroom.evaluation.features import FeatureNetwork, open_features
 from darkroom.pixels import to_tensor
 from darkroom.types import Size
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["PictureSet", "compute_features", "default_cache", "open_pictures", "read_features"]
 
@@ -133,10 +133,7 @@ def _kept(place: Path, count: int) -> np.ndarray | None:
 
 
 def _keep(place: Path, found: np.ndarray) -> None:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"features cannot be kept in {place.parent}: {cause(error)}") from None
+    made_folder(place.parent)
     with whole_file(place) as file:
         np.save(file, found)
 

@@ -6,8 +6,10 @@ import codecs
 import errno
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from itertools import chain, count
 from pathlib import Path
@@ -47,20 +49,24 @@ MAX_JPEG = 65_000  # bytes: EXIF is one segment of at most 65,533
 NUMBERED = re.compile(r"(\d{5,12})-")  # what the names of numbered pictures begin with
 
 
-def check_writable(folder: Path) -> None:
-    """`InputError` if `folder` cannot be made or nothing can be written there.
+def check_writable(folder: Path, name: str = "") -> None:
+    """`InputError` if `folder` cannot be made or nothing can be written there, such as a file called `name`.
 
     It is not made, since another process might come to write there before it is taken away again: what is tried is
     to make a folder of another name in it, or in the nearest folder above it that there is.
     """
     what = f"the output folder {folder} cannot be made"
     try:
-        existing = next(f for f in (folder, *folder.parents) if f.exists())
-        if not existing.is_dir():
+        existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+        if not stat.S_ISDIR(existing.stat().st_mode):  # of a link to itself or to nothing an OSError
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if existing == folder:
             what = f"nothing can be written to the output folder {folder}"
         os.rmdir(tempfile.mkdtemp(prefix=temporary_prefix(), dir=existing))
+        if name:
+            what = f"{folder / name} cannot be written"
+            with suppress(FileNotFoundError):
+                (existing / name).lstat()
     except OSError as error:
         raise InputError(f"{what}: {cause(error)}") from None
 

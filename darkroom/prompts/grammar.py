@@ -95,8 +95,8 @@ def _lora(tag: str, kind: str, arguments: str) -> LoraTag:
 
 def _limited(weight: float, where: str) -> float:
     if not abs(weight) <= MAX_WEIGHT:
-        where = repr(_short(where))
-        raise InputError(f"the weight in {where} is out of range, expected is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
+        expected = f"expected is {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}"
+        raise InputError(f"the weight {weight:g} in {_short(where)!r} is out of range, {expected}")
     return weight
 
 

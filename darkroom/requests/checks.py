@@ -149,7 +149,8 @@ def check_sides(width: int | None, height: int | None, step: int, system: str) -
     """Those that are given: `system` makes multiples of `step`."""
     for name, side in (("width", width), ("height", height)):
         if side is not None and (side % step or not step <= side <= MAX_SIDE):
-            raise InputError(f"{name} is {side}; {system} makes sides of {step} to {MAX_SIDE} in multiples of {step}")
+            multiples = f" in multiples of {step}" if step > 1 else ""
+            raise InputError(f"{name} is {side}; {system} makes sides of {step} to {MAX_SIDE}{multiples}")
 
 
 def check_speed(request: Request) -> None:

@@ -20,6 +20,7 @@ from darkroom.serve.residents import Load, Residents, plan_of
 from darkroom.serve.store import open_store
 from darkroom.serve.uploads import Uploads
 from darkroom.serve.worker import Worker
+from darkroom.whole_file import made_folder
 
 __all__ = ["Busy", "Service", "ServiceConfig"]
 
@@ -63,7 +64,7 @@ class Service:
     def __init__(self, config: ServiceConfig, models: Mapping[str, Load]) -> None:
         self.config = config
         for name in ("pictures", "uploads", "journals"):
-            (config.folder / name).mkdir(parents=True, exist_ok=True)
+            made_folder(config.folder / name)
         self.pictures = config.folder / "pictures"
         self.store = open_store(config.store or config.folder / "jobs.db", config.lease)
         self.events = Events(lambda event: self.peers.relay(event))

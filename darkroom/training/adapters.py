@@ -19,6 +19,7 @@ from darkroom.checkpoints.own_folder import ADAPTERS
 from darkroom.errors import InputError, require
 from darkroom.nn.lora import Adapter, Hadamard, Kronecker, LowRank, attach
 from darkroom.systems.build import LatentDiffusion
+from darkroom.whole_file import made_folder
 
 __all__ = ["AdapterConfig", "as_module", "attach_trained", "write_adapters"]
 
@@ -116,7 +117,7 @@ def write_adapters(
     path: Path, adapters: Mapping[str, Adapter], model: LatentDiffusion, metadata: Mapping[str, str]
 ) -> None:
     """The adapters as a LoRA file that other tools read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(path.parent)
     write_lora(path, adapters, model.system, metadata)
 
 

@@ -19,6 +19,7 @@ from darkroom.conditioning.weighted_text import Piece, WeightedText
 from darkroom.errors import InputError, require
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
+from darkroom.whole_file import made_folder
 
 __all__ = ["EmbeddingConfig", "LearnedWord", "write_embedding"]
 
@@ -97,7 +98,7 @@ def write_embedding(folder: Path, embedding: Embedding, system: System, metadata
         "modelspec.trigger_phrase": embedding.name,
         **metadata,
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     paths = [folder / f"{embedding.name}.safetensors"]
     names = ("emb_params",) if len(vectors) == 1 else PARTS[-len(vectors) :]
     write_safetensors(paths[0], dict(zip(names, vectors)), known)

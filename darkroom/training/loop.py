@@ -35,7 +35,7 @@ from darkroom.training.sharding import gather_in_place, shard
 from darkroom.training.state import TrainingState
 from darkroom.training.validation import MEASURE, Best, validate
 from darkroom.training.world import World
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["TrainingEnd", "prepare", "row_draws", "train", "training_step"]
 
@@ -215,8 +215,8 @@ class _Run:
             grid = self.objective.samples()
         if grid is None or not self.world.first:
             return
-        (self.folder / "samples").mkdir(exist_ok=True)
-        with whole_file(self.folder / "samples" / f"{self.state.step:07d}.png") as file:
+        samples = made_folder(self.folder / "samples")
+        with whole_file(samples / f"{self.state.step:07d}.png") as file:
             Image.fromarray(grid).save(file, format="PNG")
         log.image(self.state.step, grid)
 

@@ -24,6 +24,7 @@ from darkroom.errors import InputError, require
 from darkroom.training.config import LENGTHS
 from darkroom.training.sharding import local, whole
 from darkroom.training.world import World
+from darkroom.whole_file import made_folder
 
 __all__ = ["Rebuilt", "Snapshots", "exponent", "inner_products", "power_decay", "weights_for", "width"]
 
@@ -102,7 +103,7 @@ class Snapshots:
         world.decided(lambda: self._write(step, tensors, list(means)))
 
     def _write(self, step: int, tensors: Mapping[str, Tensor], lengths: list[float]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(self.folder)
         write_safetensors(self._path(step), tensors, {"lengths": json.dumps(lengths)})
 
     def forget_after(self, step: int) -> None:

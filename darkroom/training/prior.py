@@ -16,6 +16,7 @@ from darkroom.errors import InputError, require
 from darkroom.pictures.picture_file import write_picture
 from darkroom.systems.build import LatentDiffusion
 from darkroom.types import Request, Size
+from darkroom.whole_file import made_folder
 
 __all__ = ["PriorConfig", "kept_in", "with_prior"]
 
@@ -52,7 +53,7 @@ def with_prior(own: Dataset, config: PriorConfig, model: LatentDiffusion, size: 
     paths = [folder / f"{i:05d}.png" for i in range(config.count)]
     absent = [(i, path) for i, path in enumerate(paths) if not os.path.isfile(path)]
     if absent:
-        folder.mkdir(parents=True, exist_ok=True)
+        made_folder(folder)
         pipeline = Pipeline(model)
         for start in range(0, len(absent), TOGETHER):
             part = absent[start : start + TOGETHER]

@@ -21,7 +21,7 @@ from darkroom.json_file import read_json
 from darkroom.training.log import WAITING
 from darkroom.training.plan import Plan
 from darkroom.training.validation import MEASURE
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["PLAN", "write_plan", "write_report"]
 
@@ -46,7 +46,7 @@ svg text, figcaption { fill: #aaa; color: #aaa; }
 
 def write_plan(plan: Plan, folder: Path) -> Path:
     """Keep what the report will need of `plan` in the folder of its run, made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     told = {
         "parameters": plan.parameters, "trained": plan.trained, "memory": plan.memory, "flops": plan.flops,
         "steps": plan.steps, "step_size": plan.step_size, "seconds": plan.seconds,

@@ -24,7 +24,7 @@ from darkroom.nn.device import find_device
 from darkroom.nn.precision import fast_half
 from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["natural_precision", "open_run", "recorded", "resolved"]
 
@@ -63,10 +63,7 @@ def open_run(folder: Path, recipe: Any, config: LoopConfig) -> Iterator[None]:
     Raises `InputError` if another process owns it or if it holds the run of another recipe, naming the keys. Files that
     killed processes left half-written are removed.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the run cannot be written to {folder}: {cause(error)}") from None
+    made_folder(folder)
     with _owned(folder):
         _sweep(folder)
         _record(folder, recipe, config)

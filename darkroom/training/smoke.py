@@ -49,6 +49,7 @@ from darkroom.training.preview import PreviewRecipe
 from darkroom.training.recipe import LoadedRecipe
 from darkroom.training.smoke_data import request_for, write_smoke_data
 from darkroom.training.validation import ValidationConfig
+from darkroom.whole_file import made_folder
 
 __all__ = ["smoke"]
 
@@ -60,7 +61,7 @@ def smoke(loaded: LoadedRecipe, folder: Path) -> Path:
     check_writable(folder)
     if os.path.isdir(folder) and entries(folder):
         raise InputError(f"{folder} is not empty: --smoke makes a run of its own")
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     recipe = loaded.recipe
     if type(recipe) not in KINDS:
         raise InputError(f"a recipe of the kind {recipe.kind!r} has no narrow copy: give it less data and fewer steps")

@@ -24,7 +24,7 @@ from darkroom.systems.build import LatentDiffusion
 from darkroom.tasks.guide import Guides
 from darkroom.training.row_cache import require_same, weights_digest
 from darkroom.types import Request
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 __all__ = ["KeptText", "give_back_text", "keep_text"]
 
@@ -132,7 +132,7 @@ class KeptText(CaptionEmbedder):
         return [{k: t[i].float().cpu() for k, t in slots.items() if t is not None} for i in range(len(values))]
 
     def _keep(self, values: Sequence[Any], clip_skip: int | None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        made_folder(self.folder)
         for value, slots in zip(values, self._encoded(values, clip_skip)):
             small = self.in_half and all(t.half().isfinite().all() for t in slots.values())
             kept = {name: t.half() if small else t for name, t in slots.items()}

@@ -72,7 +72,7 @@ def test_measuring_what_cannot_be_measured(
         (["loop.device=abacus"], "there is no device 'abacus' here; there are: cpu"),
         (["--minutes", -1], "minutes is -1.0, expected is a number from 0 up"),
         (["--threads", 0], "the number of threads is 0, expected is 1 to 1024"),
-        (["-o", "file/run"], "the run cannot be written to file/run: Not a directory"),
+        (["-o", "file/run"], "the folder file/run cannot be made: Not a directory"),
     ],
 )
 def test_training_what_cannot_be_trained(

@@ -57,6 +57,13 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
         check_writable(tmp_path / ("a" * 300))
     with pytest.raises(InputError, match="file/out cannot be made: Not a directory"):
         check_writable(tmp_path / "file" / "out")
+    for link, target, message in (("loop", "loop", "Too many levels"), ("gone", "none", "No such file")):
+        os.symlink(tmp_path / target, tmp_path / link)
+        with pytest.raises(InputError, match=f"{link} cannot be made: {message}"):
+            check_writable(tmp_path / link)
+    check_writable(tmp_path, "a" * 251 + ".png")
+    with pytest.raises(InputError, match=r"a\.png cannot be written: File name too long"):
+        check_writable(tmp_path, "a" * 252 + ".png")
     if os.geteuid():  # root may write anywhere
         tmp_path.chmod(0o500)
         with pytest.raises(InputError, match="cannot be made: Permission denied"):

@@ -117,7 +117,7 @@ def test_square_brackets_that_others_close_across_only_weigh() -> None:
 def test_weights_that_are_no_numbers_or_too_large_are_named() -> None:
     for weight in ("inf", "-inf", "nan", "Infinity", "1e999", "1000", "9" * 400):
         for text in (f"a (cat:{weight})", f"a [x (cat:{weight}) y]", f"a AND cat :{weight}"):
-            with pytest.raises(InputError, match=r"the weight in .* is out of range, expected is -100 to 100"):
+            with pytest.raises(InputError, match=r"the weight .* in .* is out of range, expected is -100 to 100"):
                 parse(text)
     with pytest.raises(InputError, match=r"the weights around .* multiply to 1e\+06, accepted are 10000"):
         parse("(((cat:100):100):100)")

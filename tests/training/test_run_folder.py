@@ -128,7 +128,7 @@ def test_a_run_of_an_earlier_version_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"the run cannot be written to .*file/run: Not a directory"):
+    with pytest.raises(InputError, match=r"the folder .*file/run cannot be made: Not a directory"):
         begin(tmp_path / "file" / "run", Recipe(LOOP))
     os.mkfifo(tmp_path / ".lock")  # what waits for its other end
     with pytest.raises(InputError, match=r"\.lock is a pipe or a device, expected is a file"):

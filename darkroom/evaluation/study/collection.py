@@ -18,7 +18,7 @@ from darkroom.evaluation.study.design import Exhibit, Item
 from darkroom.input_file import read_bytes
 from darkroom.pictures.reading import ENDINGS, read_pixels
 from darkroom.types import Request
-from darkroom.whole_file import whole_file
+from darkroom.whole_file import made_folder, whole_file
 
 if TYPE_CHECKING:
     from darkroom.evaluation.drawn import Draws
@@ -107,7 +107,7 @@ class Collection:
     def put(self, candidate: int, item: int, pixels: np.ndarray) -> None:
         """Keep uint8 (H, W, 3) as PNG, without any text."""
         path = self.path(candidate, item)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made_folder(path.parent)
         with whole_file(path) as file:
             Image.fromarray(pixels).save(file, format="PNG")
 
