@@ -57,7 +57,7 @@ def check_writable(folder: Path, name: str = "") -> None:
     """
     what = f"the output folder {folder} cannot be made"
     try:
-        existing = next(f for f in (folder, *folder.parents) if os.path.lexists(f))
+        existing = next(f for f in (folder, *folder.parents) if _is_there(f))
         if not stat.S_ISDIR(existing.stat().st_mode):  # of a link to itself or to nothing an OSError
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if existing == folder:
@@ -65,10 +65,17 @@ def check_writable(folder: Path, name: str = "") -> None:
         os.rmdir(tempfile.mkdtemp(prefix=temporary_prefix(), dir=existing))
         if name:
             what = f"{folder / name} cannot be written"
-            with suppress(FileNotFoundError):
-                (existing / name).lstat()
+            _is_there(existing / name)
     except OSError as error:
         raise InputError(f"{what}: {cause(error)}") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` is anything, a link to nothing too; `OSError` for a name that nothing can have."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
+        return True
+    return False
 
 
 def next_number(folder: Path) -> int:
