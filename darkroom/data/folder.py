@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from darkroom.data.folder_files import folder_files, plain
 from darkroom.data.metadata import FILE_COLUMN
 from darkroom.errors import InputError, cause, printable, require
 from darkroom.input_file import read_text
-from darkroom.json_file import real
+from darkroom.json_file import read_json, real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
@@ -28,6 +27,7 @@ __all__ = ["Folder", "FolderConfig"]
 CAPTION_COLUMNS = ("caption", "text", "prompt")  # of a table, the first that it has
 MAX_CAPTION = 1 << 20  # bytes of a file beside a picture
 TWINS = (".txt", ".caption")
+ROW = ".json"  # beside a picture: an object with what a table's row would say
 LONGEST_NUMBER = 9  # digits of a class; longer ones are names
 MAPS = ("segmentation", "depth", "mask", "loss_mask")  # keys whose folders hold a picture for each picture
 
@@ -36,9 +36,9 @@ MAPS = ("segmentation", "depth", "mask", "loss_mask")  # keys whose folders hold
 class FolderConfig:
     """Pictures in `path` and below, in the order of their names.
 
-    The caption of a picture is its twin's (`cat.txt` or `cat.caption` beside `cat.jpg`), else its row's in a table
-    `metadata.jsonl`, `.csv` or `.parquet` in its folder or one above it, else `caption`. Maps lie in folders of their
-    own under the picture's name.
+    The caption of a picture is its twin's (`cat.txt`, `cat.jpg.txt` or `.caption` beside `cat.jpg`), else its row's in
+    a table `metadata.jsonl`, `.csv` or `.parquet` in its folder or one above it or in `cat.json` or `cat.jpg.json`,
+    else `caption`. Maps lie in folders of their own under the picture's name.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Folder:
 
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
-        self.files = folder_files(config.path, _twin_endings(config), _map_folders(config))
+        self.files = folder_files(config.path, (*_twin_endings(config), ROW), _map_folders(config))
         self.names = list(self.files.pictures)
         if config.list is not None:
             self.names = _listed(config.list, self.names)
@@ -177,10 +177,12 @@ class Folder:
         return found[0]
 
     def _check_columns(self) -> None:
-        """`InputError` for columns that no table has."""
-        columns = sorted({str(c) for row in self.rows.values() for c in row})
-        for column in _columns(self.config):
-            if not self.files.tables:
+        """`InputError` for columns that no table has, nor JSON beside a picture."""
+        expected = _columns(self.config)
+        rows = [self._row(name) for name in self.names] if expected else []
+        columns = sorted({str(c) for row in (*self.rows.values(), *rows) for c in row})
+        for column in expected:
+            if not columns:
                 raise InputError(f"{self.config.path} has no table with the column {column!r}")
             if column not in columns:
                 where = self.files.tables[0] if len(self.files.tables) == 1 else f"no table in {self.config.path}"
@@ -189,28 +191,18 @@ class Folder:
 
     def _texts(self) -> list[str | None]:
         """The text of each picture, None where it has none; what is wrong with others is kept in `caption_faults`."""
-        stems = Counter(plain(name.rpartition(".")[0]) for name in self.files.pictures)
         found: list[str | None] = []
         for index, name in enumerate(self.names):
             try:
-                found.append(self._text(name, alone=stems[plain(name.rpartition(".")[0])] == 1))
+                found.append(self._text(name))
             except InputError as error:
                 found.append(None)
                 self.caption_faults[index] = error
         return found
 
-    def _text(self, name: str, *, alone: bool) -> str | None:
-        """`alone`: no other picture has its name but for the ending."""
-        twins = self.files.twins(name, _twin_endings(self.config))
-        if twins and not alone:
-            stem = plain(name.rpartition(".")[0])
-            same = " and ".join(p for p in self.files.pictures if plain(p.rpartition(".")[0]) == stem)
-            raise InputError(f"{same} in {self.config.path} share one caption file: rename one of them")
-        if len(twins) > 1:
-            both = " and ".join(t.rpartition("/")[2] for t in twins)
-            raise InputError(f"{name} has two captions: {both}; data.caption_extension says which counts")
-        if twins:
-            return read_text(self.config.path / twins[0], MAX_CAPTION)
+    def _text(self, name: str) -> str | None:
+        if (twin := self.files.twin(name, _twin_endings(self.config))) is not None:
+            return read_text(self.config.path / twin, MAX_CAPTION)
         row = self._row(name)
         column = self.config.caption_column or next((c for c in CAPTION_COLUMNS if c in row), None)
         text = None if column is None else row.get(column)
@@ -219,7 +211,11 @@ class Folder:
         return self.config.caption if text is None else text
 
     def _row(self, name: str) -> Mapping[str, Any]:
-        return self.rows.get(plain(name), {})
+        """What a table says of the picture, else the JSON beside it."""
+        if (row := self.rows.get(plain(name))) is None:
+            twin = self.files.twin(name, (ROW,))
+            row = self.rows[plain(name)] = {} if twin is None else read_json(self.config.path / twin)
+        return row
 
     def _classes(self) -> tuple[tuple[str, ...], list[int] | None]:
         """Names of the classes, and each picture's number; none where the pictures have no classes."""

@@ -23,12 +23,24 @@ class FolderFiles:
     folder: Path
     pictures: tuple[str, ...]  # in the order of their names
     texts: Mapping[str, tuple[str, ...]]  # texts by what they would be called if their ending were in small letters
+    owners: Mapping[str, tuple[str, ...]]  # pictures by both names that a text beside them may have but for its ending
     tables: tuple[Path, ...]
 
-    def twins(self, picture: str, endings: Collection[str]) -> list[str]:
-        """The texts that belong to `picture`: of its name, but for the ending."""
-        stem = plain(picture.rpartition(".")[0])
-        return [text for ending in endings for text in self.texts.get(f"{stem}{ending.lower()}", ())]
+    def twin(self, picture: str, endings: Collection[str]) -> str | None:
+        """The text that belongs to `picture`, `cat.txt` or `cat.jpg.txt` beside `cat.jpg`; None where there is none.
+        `InputError` where there are two, or it belongs to another picture as well."""
+        found = []
+        for name in _names_of(picture):
+            texts = [text for ending in endings for text in self.texts.get(f"{name}{ending.lower()}", ())]
+            if texts and len(owners := self.owners[name]) > 1:
+                raise InputError(f"{' and '.join(owners)} in {self.folder} share one caption file: rename one of them")
+            found += texts
+        if len(found) > 1:
+            both = " and ".join(text.rpartition("/")[2] for text in found)
+            unlike = len({text.rpartition(".")[2].lower() for text in found}) > 1
+            cure = "; data.caption_extension says which counts" if unlike else ": one expected"
+            raise InputError(f"{picture} has {len(found)} captions: {both}{cure}")
+        return found[0] if found else None
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """The rows of all tables by the picture that they are about; each names it relative to its own folder.
@@ -69,7 +81,18 @@ def folder_files(folder: Path, endings: Collection[str], passed_over: Collection
     for path in tables:
         if len(beside := [p.name for p in tables if p.parent == path.parent]) > 1:
             raise InputError(f"{path.parent} holds {' and '.join(sorted(beside))}: one table expected")
-    return FolderFiles(folder, tuple(sorted(pictures)), texts, tuple(sorted(tables)))
+    pictures.sort()
+    owners: dict[str, tuple[str, ...]] = {}
+    for picture in pictures:
+        for name in _names_of(picture):
+            owners[name] = (*owners.get(name, ()), picture)
+    return FolderFiles(folder, tuple(pictures), texts, owners, tuple(sorted(tables)))
+
+
+def _names_of(picture: str) -> tuple[str, str]:
+    """What a text beside `picture` may be called, but for its ending: as the picture without its own, or with it."""
+    name = plain(picture)
+    return name.rpartition(".")[0], name
 
 
 def plain(name: str) -> str:

@@ -29,6 +29,7 @@ from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
 from darkroom.systems.system import FIRST_STAGES
 from darkroom.training.config import LoopConfig
+from darkroom.training.first_codes import begin_codes, pictures_for_codes
 from darkroom.training.model_ref import read_first_stage
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.perceptual import load_distance
@@ -109,6 +110,8 @@ class AutoencoderObjective:
         self.autoencoder = _built(recipe.stage)
         if recipe.init_from is not None:
             _go_on_from(recipe.init_from, self.autoencoder)
+        elif self.autoencoder.quantizer is not None:
+            self._begin_codes()
         if recipe.decoder_only:
             self.autoencoder.encoder.requires_grad_(False)
             self.autoencoder.quant_conv.requires_grad_(False)
@@ -120,6 +123,11 @@ class AutoencoderObjective:
         self.frozen = nn.ModuleDict()
         self.distance = None if recipe.perceptual is None else load_distance(recipe.perceptual, recipe.loop.device)
         self.validation = self._validation(held)
+
+    def _begin_codes(self) -> None:
+        size = max(self.reader.buckets, key=lambda s: len(self.reader.buckets[s]))
+        count = pictures_for_codes(self.autoencoder, size.height * size.width)
+        begin_codes(self.autoencoder, to_tensor(np.stack(first_pictures(self.reader, count))))
 
     def _validation(self, reader: Reader | None) -> Validation | None:
         """What is lost of pictures, as the recipe weighs it without the discriminator, and their PSNR."""

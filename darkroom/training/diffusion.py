@@ -217,13 +217,15 @@ class DiffusionObjective:
             self.things = ThingsMaps(self.reader.dataset, recipe.latent_cache)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """One for all that learns, but the embedders have their own where the recipe names it."""
-        parts = {"diffusion": list(self.trained.parameters())}
-        if "embedders" in self.recipe.loop.optimizers and "embedders" in self.trained:
-            own = list(self.trained["embedders"].parameters())
-            parts = {"diffusion": [p for k, m in self.trained.items() if k != "embedders" for p in m.parameters()]}
-            parts["embedders"] = own
-        return {name: [p for p in found if p.requires_grad] for name, found in parts.items()}
+        """One for all that learns, but the parts that the recipe names have their own: the embedders, and the first
+        convolution, whose new channels begin at zero (`input`)."""
+        parts: dict[str, nn.Module] = {k: m for k, m in self.trained.items() if k == "embedders"}
+        if "unet" in self.trained:
+            parts["input"] = self.model.unet.conv_in
+        own = {k: list(m.parameters()) for k, m in parts.items() if k in self.recipe.loop.optimizers}
+        apart = {p for found in own.values() for p in found}
+        named = {"diffusion": [p for p in self.trained.parameters() if p not in apart], **own}
+        return {name: [p for p in found if p.requires_grad] for name, found in named.items()}
 
     def batch(self, places: Sequence[Place]) -> DiffusionBatch:
         rows = self.rows.batch(places)

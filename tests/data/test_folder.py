@@ -47,6 +47,20 @@ def test_twins_are_captions(folder: Path) -> None:
     assert data.size(0) == data.sample(0, RNG).original_size == Size(6, 8)
 
 
+def test_twins_may_have_the_whole_name_and_be_json(folder: Path) -> None:
+    picture(folder / "a.jpg")
+    (folder / "a.png.txt").write_text("an a")
+    (folder / "a.jpg.JSON").write_text('{"text": "another a", "class": "x"}')
+    (folder / "b.json").write_text('{"caption": "a b", "class": "y"}')
+    (folder / "metadata.csv").write_text("file_name,text,class\nsub/c.webp,a c,x\n")
+    data = Folder(FolderConfig(folder))
+    assert data.texts == ["another a", "an a", "a b", "a c"]
+    with pytest.raises(InputError, match=r"a.png has no class"):
+        Folder(FolderConfig(folder, class_column="class"))
+    (folder / "a.png.json").write_text('{"class": "y"}')
+    assert Folder(FolderConfig(folder, class_column="class")).labels == [0, 1, 1, 0]
+
+
 def test_a_picture_that_lies_on_its_side_stands_up(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -136,8 +150,12 @@ def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
     ("files", "changes", "message"),
     [
         ({}, {}, r"2 of 3 pictures in .* have no caption, the first is b.jpg"),
-        ({"a.caption": "twice"}, {}, r"a.png has two captions: a.txt and a.caption"),
+        ({"a.caption": "twice"}, {}, r"a.png has 2 captions: a.txt and a.caption"),
         ({"a.jpg": ""}, {}, r"a.jpg and a.png in .* share one caption file"),
+        ({"a.png.png": "", "a.png.txt": ""}, {}, r"a.png and a.png.png in .* share one caption file"),
+        ({"a.png.txt": ""}, {}, r"a.png has 2 captions: a.txt and a.png.txt: one expected"),
+        ({"b.json": "[1]"}, {}, r"b.json is not a table but a list"),
+        ({"b.json": '{"label": 3}'}, {}, r"2 of 3 pictures .*: write .txt files .* columns \(label\)"),
         ({"metadata.csv": "name,text\na.png,x\n"}, {}, r"metadata.csv line 2 has no file_name; its columns are: name"),
         ({"metadata.csv": "file_name,text\na.png\n"}, {}, r"line 2 has another number of columns"),
         ({"metadata.csv": "file_name\nz.png\n"}, {}, r"names 1 files that are not there, the first is z.png"),

@@ -29,6 +29,7 @@ from darkroom.training.autoencoder import (
     gradient_loss,
 )
 from darkroom.training.config import LoopConfig
+from darkroom.training.first_codes import begin_codes, pictures_for_codes
 from darkroom.training.loop import train
 from darkroom.training.perceptual import load_distance
 from darkroom.training.validation import ValidationConfig
@@ -204,7 +205,22 @@ def test_exported_latents_have_unit_variance_unless_the_decoder_trained_alone(tm
 def test_a_codebook_trains_too(tmp_path: Path) -> None:
     r = recipe(None, model=replace(MODEL, bottleneck=VQConfig(32)), discriminator_start=100)
     train(AutoencoderObjective(r), r.loop, tmp_path, recipe=r)
-    assert "codes in use" in (tmp_path / "log.jsonl").read_text()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert min(line["codes in use"] for line in lines if "codes in use" in line) > 10
+
+
+def test_a_fresh_codebook_lies_where_latents_are() -> None:
+    torch.manual_seed(0)
+    stage = Autoencoder(replace(MODEL, bottleneck=VQConfig(32)))
+    assert stage.quantizer is not None
+    images = torch.rand(pictures_for_codes(stage, 32 * 32), 3, 32, 32) * 2 - 1
+    far = stage.quantizer(stage.moments(images)).perplexity
+    begin_codes(stage, images)
+    latents = stage.moments(images)
+    assert torch.allclose(latents.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5)
+    assert torch.allclose(latents.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-4)
+    assert stage.quantizer(latents).perplexity > 20 > 4 * far
+    assert len(stage.quantizer.embedding.weight.unique(dim=0)) == 32
 
 
 def test_the_adaptive_weight_is_the_ratio_of_gradient_norms() -> None:

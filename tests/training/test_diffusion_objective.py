@@ -20,7 +20,7 @@ from darkroom.errors import InputError
 from darkroom.models.autoencoder import Autoencoder
 from darkroom.pixels import to_tensor
 from darkroom.systems.picturebook import PICTUREBOOK
-from darkroom.training.config import LoopConfig
+from darkroom.training.config import LoopConfig, OptimizerConfig
 from darkroom.training.diffusion import DiffusionObjective, DiffusionRecipe
 from darkroom.training.latent_cache import LatentCache
 from darkroom.training.loop import train
@@ -119,11 +119,14 @@ def test_a_cache_that_cannot_be_kept(autoencoder: Autoencoder, tmp_path: Path) -
 
 def test_a_run_goes_from_a_first_stage_to_a_system(first_stage: Path, tmp_path: Path) -> None:
     r = recipe(first_stage, tmp_path)
+    r = replace(r, loop=replace(r.loop, optimizers={"input": OptimizerConfig(lr=1e-2)}))
     torch.manual_seed(0)
     objective = DiffusionObjective(r)
-    before = objective.model.unet.conv_out.weight.detach().clone()
+    ends = [layer.weight.detach() for layer in (objective.model.unet.conv_out, objective.model.unet.conv_in)]
+    before = [w.clone() for w in ends]
     train(objective, r.loop, tmp_path / "run", recipe=r)
-    assert not torch.equal(objective.model.unet.conv_out.weight, before)
+    moved = [float((w - b).abs().max()) for w, b in zip(ends, before)]
+    assert 0 < moved[0] < 2.1e-3 < 5e-3 < moved[1], "two steps of AdamW, at the rate of each"
     assert (tmp_path / "run" / "samples" / "0000002.png").exists()
     log = (tmp_path / "run" / "log.jsonl").read_text()
     assert all(name in log for name in ("loss/diffusion", "loss at t", "kinds", "colours", "images_per_second"))
