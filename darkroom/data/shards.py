@@ -150,7 +150,7 @@ def _groups(shard: int, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
                 if ending in group:
                     raise InputError(f"{path} holds {member.name} twice")
                 if ending in ENDINGS and (other := next((e for e in ENDINGS if e in group), None)) is not None:
-                    raise InputError(f"{path} holds {own}{other} and {member.name} under one name: one picture expected")
+                    raise InputError(f"{path} holds {own}{other} and {member.name} under one name: one expected")
                 group[ending] = _Member(shard, member.offset_data, member.size)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):

@@ -1,4 +1,4 @@
-"""A codebook begins where latents are: from far away all of them find the same few codes, and the others never learn."""
+"""A codebook begins where latents are: from far away all find the same few codes, and the others never learn."""
 
 from __future__ import annotations
 

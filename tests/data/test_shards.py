@@ -61,7 +61,7 @@ def test_samples_are_found_in_all_shards(path: str, shards: Path) -> None:
         ({"1.png": png(1), "1.json": b"{"}, r"1.json is not valid JSON"),
         ({"1.txt": b"text"}, r"holds no pictures"),
         ({"1.png": png(1), "1.PNG": png(1)}, r"holds 1.PNG twice"),
-        ({"1.png": png(1), "1.txt": b"a", "1.jpg": png(2)}, r"1.png and 1.jpg under one name: one picture expected"),
+        ({"1.png": png(1), "1.txt": b"a", "1.jpg": png(2)}, r"1.png and 1.jpg under one name: one expected"),
         ({"1.png": png(1), "1.txt": b"x" * (2**20 + 1)}, r"has 1048577 bytes, 1048576 at most expected"),
     ],
 )
