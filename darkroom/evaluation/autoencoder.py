@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from darkroom.evaluation.judging import STREAM
 from darkroom.evaluation.metric import Measured
 from darkroom.evaluation.pairs import Distance, PairNumbers
 from darkroom.evaluation.picture_set import PictureSet
+from darkroom.models.autoencoder import AutoencoderConfig
+from darkroom.models.bottleneck import KLConfig
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.pixels import to_bytes, to_tensor
 from darkroom.systems.build import LatentDiffusion
@@ -81,7 +84,7 @@ def measure_stage(
     """Encode (the posterior's mean) and decode each of `pictures`, uint8 (H, W, 3); what is compared is rounded to
     bytes, as files are. `InputError` for fewer than two pictures."""
     pairs, codes, before, now = PairNumbers(distance), _Codes(model), Frechet(), Frechet()
-    bicubic, factor = PairNumbers(), model.autoencoder.config.factor
+    bicubic, factor = PairNumbers(), _times_smaller(model.autoencoder.config)
     kept: list[tuple[float, np.ndarray, np.ndarray]] = []  # PSNR, before, after; of the first and the worst
     for batch in _batches(pictures):
         images = to_tensor(batch)
@@ -97,14 +100,23 @@ def measure_stage(
     if len(pairs) < 2:
         raise InputError(f"a first stage is measured on at least 2 pictures, there are {len(pairs)}")
     distances = {"rFID" if network.name == "inception" else "frechet": now.result(before)["frechet"]}
-    baseline = {f"psnr, {factor} times smaller": bicubic.result()["psnr"]}
+    baseline = {f"psnr, {factor:.2g} times smaller": bicubic.result()["psnr"]}
     return StageReport({**pairs.result(), **baseline, **distances}, codes.use, len(pairs), network, _sheet(kept))
 
 
-def _shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
-    """`picture` made `factor` times smaller and enlarged again, bicubic: three numbers for each latent position."""
+def _times_smaller(config: AutoencoderConfig) -> float:
+    """How much smaller than the pictures those are that a first stage is compared with: three bytes for each position
+    of a latent, or as many bytes in all as the codes have."""
+    bottleneck = config.bottleneck
+    spared = 1.0 if isinstance(bottleneck, KLConfig) else math.sqrt(24 / math.log2(bottleneck.codes))
+    return config.factor * spared
+
+
+def _shrunk(picture: np.ndarray, times: float) -> np.ndarray:
+    """`picture` made smaller and enlarged again, bicubic."""
     height, width = picture.shape[:2]
-    small = Image.fromarray(picture).resize((width // factor, height // factor), Image.Resampling.BICUBIC)
+    least = (max(1, round(width / times)), max(1, round(height / times)))
+    small = Image.fromarray(picture).resize(least, Image.Resampling.BICUBIC)
     return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
 
 
