@@ -115,7 +115,7 @@ def test_a_stage_with_a_codebook_is_measured() -> None:
     # The decoded pictures are rounded to bytes first: a quarter of a percent.
     assert found.numbers["psnr"].value == pytest.approx(float(psnr(decoded, images(pixels)).mean()), rel=2.5e-3)
     assert found.numbers["frechet"].interval is None
-    assert "psnr, 5.4 times smaller" in found.numbers, "24 bits a pixel, as many in all as codes of 13 bits"
+    assert "psnr, 8 times smaller" in found.numbers, "as many bytes as its 64 codes: 24 bits for 6, at factor 4"
     with pytest.raises(InputError, match="at least 2 pictures, there are 1"):
         measure_stage(model, pixels[:1], open_features("judge"))
 
