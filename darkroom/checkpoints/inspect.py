@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.known import is_shipped, known_first_stages, recognized
 from darkroom.checkpoints.open_file import open_weights
+from darkroom.checkpoints.locate import place
 from darkroom.checkpoints.original_names import UNET, ema_name
-from darkroom.checkpoints.own_folder import base_of, is_native, main_file
+from darkroom.checkpoints.own_folder import base_of, is_native, main_file, weight_files
 from darkroom.checkpoints.source import Source, open_source
 from darkroom.checkpoints.stored import Stored
+from darkroom.errors import InputError
 from darkroom.json_file import read_json
+from darkroom.names import names_of
 
 if TYPE_CHECKING:
     from darkroom.diffusion.prediction import Prediction
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "require_system"]
 
 _PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 
@@ -67,6 +70,18 @@ def inspect(
         **({"hash": model_hash(source.main_file)} if hashed else {}),
         **{k: v for k, v in source.metadata.items() if k.startswith("modelspec.") and len(v) < 200},
     }
+
+
+def require_system(model: str, folders: Sequence[Path] = ()) -> None:
+    """Raise `InputError` where no system can be loaded from what `model` means (`place`), as far as that can be said
+    by names and shapes of tensors, and without a look at the hub."""
+    if model in names_of("first stage") and model not in names_of("system"):
+        raise InputError(f"{model} is a first stage, not a whole model")
+    path = place(model, folders)
+    base = base_of(path) if isinstance(path, Path) and is_native(path) else None
+    for found in (path, None if base is None else place(base)):
+        if isinstance(found, Path) and "system" not in inspect(found, hashed=False):
+            raise InputError(f"{found} is not a whole model; darkroom inspect says what it is")
 
 
 def _part(source: Source, *, hashed: bool) -> dict[str, Any] | None:
@@ -119,7 +134,7 @@ def _native(path: Path, *, hashed: bool, finite: bool) -> dict[str, Any]:
         system = describe_system(path).system
         name, title, prediction = system.name, system.title, system.prediction
     base = base_of(path)
-    stored = {f.stem: open_weights(f) for f in sorted(path.glob("*.safetensors"))}
+    stored = {f.stem: open_weights(f) for f in sorted(weight_files(path))}
     if finite:
         for weights in stored.values():
             weights.require_finite()

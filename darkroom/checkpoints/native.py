@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from darkroom.checkpoints.bounds import few_modules, require_bounded
 from darkroom.checkpoints.lora import write_lora
 from darkroom.checkpoints.open_file import open_weights
-from darkroom.checkpoints.own_folder import ADAPTERS
+from darkroom.checkpoints.own_folder import ADAPTERS, COMPONENTS
 from darkroom.checkpoints.safetensors_file import Planned, write_safetensors
 from darkroom.config import from_dict, to_dict
 from darkroom.errors import InputError, cause
@@ -39,7 +39,6 @@ __all__ = [
     "write_network",
 ]
 
-COMPONENTS = ("unet", "autoencoder", "conditioner")
 UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 C = TypeVar("C")

@@ -8,8 +8,9 @@ from pathlib import Path
 from darkroom.errors import InputError, printable
 from darkroom.json_file import read_json
 
-__all__ = ["ADAPTERS", "base_of", "is_native", "main_file"]
+__all__ = ["ADAPTERS", "COMPONENTS", "base_of", "is_native", "main_file", "weight_files"]
 
+COMPONENTS = ("unet", "autoencoder", "conditioner")  # of a system, a file each
 ADAPTERS = "lora.safetensors"  # of a folder with a base
 
 
@@ -33,3 +34,8 @@ def base_of(folder: Path) -> str | None:
 def main_file(folder: Path) -> Path:
     """The file whose hash stands for the system in `folder`."""
     return folder / ("unet.safetensors" if base_of(folder) is None else ADAPTERS)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that the system in `folder` is read from, whether they are there or not."""
+    return [folder / f"{name}.safetensors" for name in COMPONENTS] if base_of(folder) is None else [folder / ADAPTERS]

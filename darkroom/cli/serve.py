@@ -210,13 +210,19 @@ class Serving:
         return self.models or [read_preferences().model]
 
     def loaders(self, folders: ModelFolders) -> Mapping[str, Load]:
-        """What loads each model, by the name that clients use: a path's last part, else as given."""
+        """What loads each model, by the name that clients use: a path's last part, else as given.
+
+        `InputError` for one that is not there or is none. What lies on the hub is not looked at.
+        """
+        from darkroom.checkpoints.inspect import require_system
+
         common = Models(device=self.device, dtype=self.dtype, threads=self.threads)
         found: dict[str, Load] = {}
         for model in self.named():
             name = _name(model)
             if name in found:
                 raise InputError(f"two models are called {name!r}; clients could not tell them apart")
+            require_system(model, folders.checkpoints)
             found[name] = partial(Models.load, replace(common, name=model).within(folders))
         return found
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.requests.change import schema
 from darkroom.serve.answers import client_of, form_bytes, preprocessor_names, service_of, thumbnail
+from darkroom.serve.examples import JOB, MODEL, PICTURE, QUEUE, SUBMITTED, answered, listed
 from darkroom.serve.jobs import STATES, State, Submission
 from darkroom.serve.service import Service
 
@@ -52,14 +53,14 @@ class JobBody(BaseModel):
 class MoveBody(BaseModel):
     """Where a waiting job goes."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"before": QUEUE["waiting"][0]}]})
     before: str | None = Field(None, description="The waiting job that it goes before; null: to the end.")
 
 
 class QueueBody(BaseModel):
     """What is done to the queue."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"paused": True}]})
     paused: bool
 
 
@@ -79,13 +80,13 @@ async def request_schema() -> dict[str, Any]:
     return _schema()
 
 
-@router.get("/models")
+@router.get("/models", responses=answered(listed([MODEL])))
 async def models(request: Request) -> dict[str, Any]:
     """The models that can be asked for."""
-    return _listed(service_of(request).residents.shown())
+    return listed(service_of(request).residents.shown())
 
 
-@router.get("/models/{id}")
+@router.get("/models/{id}", responses=answered(MODEL))
 async def model(request: Request, id: str) -> dict[str, Any]:
     """One model."""
     found = [shown for shown in service_of(request).residents.shown() if shown["id"] == id]
@@ -99,7 +100,7 @@ async def samplers() -> dict[str, Any]:
     """Names of the samplers."""
     from darkroom.library import sampler_names
 
-    return _listed(await asyncio.to_thread(sampler_names))
+    return listed(await asyncio.to_thread(sampler_names))
 
 
 @router.get("/schedules")
@@ -107,29 +108,29 @@ async def schedules() -> dict[str, Any]:
     """Names of the schedules of noise levels."""
     from darkroom.library import schedule_names
 
-    return _listed(await asyncio.to_thread(schedule_names))
+    return listed(await asyncio.to_thread(schedule_names))
 
 
 @router.get("/loras")
 async def loras(request: Request) -> dict[str, Any]:
     """Names of the LoRAs that prompts may name."""
-    return _listed(await asyncio.to_thread(service_of(request).lora_names))
+    return listed(await asyncio.to_thread(service_of(request).lora_names))
 
 
 @router.get("/embeddings")
 async def embeddings(request: Request) -> dict[str, Any]:
     """Names of the embeddings that prompts may name."""
-    return _listed(await asyncio.to_thread(service_of(request).embedding_names))
+    return listed(await asyncio.to_thread(service_of(request).embedding_names))
 
 
 @router.get("/controls")
 async def controls(request: Request) -> dict[str, Any]:
     """Names of the control networks that units may name, and what makes hints of pictures."""
     names = await asyncio.to_thread(service_of(request).control_names)
-    return {**_listed(names), "preprocessors": await asyncio.to_thread(preprocessor_names)}
+    return {**listed(names), "preprocessors": await asyncio.to_thread(preprocessor_names)}
 
 
-@router.post("/jobs", status_code=202)
+@router.post("/jobs", status_code=202, responses=answered(SUBMITTED, 202))
 async def submit(request: Request, body: JobBody, key: Key = None, client: ClientName = None) -> dict[str, Any]:
     """Submit a job. The same `Idempotency-Key` again answers with the first job."""
     service = service_of(request)
@@ -150,7 +151,7 @@ async def submit(request: Request, body: JobBody, key: Key = None, client: Clien
     return await asyncio.to_thread(service.shown, job)
 
 
-@router.get("/jobs")
+@router.get("/jobs", responses=answered(listed([JOB])))
 async def jobs(
     request: Request, state: str | None = None, limit: Limit = 50, before: str | None = None
 ) -> dict[str, Any]:
@@ -161,10 +162,10 @@ async def jobs(
     service = service_of(request)
     known: list[State] = [s for s in STATES if s in states]
     found = await asyncio.to_thread(service.store.jobs, known, limit, before)
-    return _listed([await asyncio.to_thread(service.shown, job) for job in found])
+    return listed([await asyncio.to_thread(service.shown, job) for job in found])
 
 
-@router.get("/jobs/{id}")
+@router.get("/jobs/{id}", responses=answered(JOB))
 async def job(request: Request, id: str) -> dict[str, Any]:
     """One job."""
     service = service_of(request)
@@ -173,7 +174,7 @@ async def job(request: Request, id: str) -> dict[str, Any]:
     return await asyncio.to_thread(service.shown, found)
 
 
-@router.delete("/jobs/{id}")
+@router.delete("/jobs/{id}", responses=answered(JOB))
 async def cancel(request: Request, id: str) -> dict[str, Any]:
     """Cancel a job: at once where it waits, else before its next step. Finished pictures stay."""
     service = service_of(request)
@@ -182,7 +183,7 @@ async def cancel(request: Request, id: str) -> dict[str, Any]:
     return await asyncio.to_thread(service.shown, found)
 
 
-@router.post("/jobs/{id}/move")
+@router.post("/jobs/{id}/move", responses=answered(JOB))
 async def move(request: Request, id: str, body: MoveBody) -> dict[str, Any]:
     """Move a waiting job."""
     service = service_of(request)
@@ -206,13 +207,13 @@ async def events(request: Request, last: LastEvent = None) -> StreamingResponse:
     return _stream(service_of(request), None, last)
 
 
-@router.get("/queue")
+@router.get("/queue", responses=answered(QUEUE))
 async def queue(request: Request) -> dict[str, Any]:
     """What waits, in order."""
     return await asyncio.to_thread(service_of(request).queue_shown)
 
 
-@router.post("/queue")
+@router.post("/queue", responses=answered(QUEUE))
 async def change_queue(request: Request, body: QueueBody) -> dict[str, Any]:
     """Pause the queue, pictures under way go on; or let it go on."""
     await asyncio.to_thread(service_of(request).pause, body.paused)
@@ -237,11 +238,11 @@ async def uploaded(request: Request, id: str) -> FileResponse:
     return FileResponse(path, media_type="application/octet-stream", headers=IMMUTABLE, filename=id)
 
 
-@router.get("/pictures")
+@router.get("/pictures", responses=answered(listed([PICTURE])))
 async def pictures(request: Request, limit: Limit = 50, before: str | None = None) -> dict[str, Any]:
     """The newest pictures first, each with the request that repeats it."""
     found = await asyncio.to_thread(service_of(request).store.pictures, limit, before)
-    return _listed([picture.shown() for picture in found])
+    return listed([picture.shown() for picture in found])
 
 
 @router.get("/pictures/{id}.{form}", response_class=Response)
@@ -279,10 +280,6 @@ async def picture_request(request: Request, id: str) -> dict[str, Any]:
     if job is not None and job.refiner is not None:
         again |= {"refiner": job.refiner, "switch_at": job.switch_at}
     return again
-
-
-def _listed(data: list[Any]) -> dict[str, Any]:
-    return {"object": "list", "data": data}
 
 
 def _stream(service: Service, job: str | None, last: str | None) -> StreamingResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Resident", "Residents", "plan_of"]
 
 Load = Callable[[], "LoadedModel"]
+
+log = logging.getLogger("darkroom.serve")
 
 
 @dataclass(eq=False)
@@ -172,6 +175,7 @@ class Residents:
             resident = Resident(name, loaded, pipeline)
         except Exception as e:
             error = e
+            log.error("%s", e, extra={"model": name}, exc_info=None if isinstance(e, InputError) else e)
         with self._lock:
             self._coming = None
             if resident is not None:

@@ -17,6 +17,7 @@ from darkroom.checkpoints.model import load_model
 from darkroom.cli.handover import ServedModel
 from darkroom.errors import InputError
 from darkroom.library import Model
+from darkroom.requests.change import changed
 from darkroom.serve.announcement import Announcement
 from darkroom.types import Request
 
@@ -33,6 +34,25 @@ def png(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_examples_in_the_description_are_of_the_shape_of_answers(shared_client: httpx.Client) -> None:
+    paths = shared_client.get("/openapi.json").json()["paths"]
+
+    def example(method: str, path: str, status: str = "200") -> dict[str, Any]:
+        return paths[path][method]["responses"][status]["content"]["application/json"]["example"]
+
+    def told(answer: dict[str, Any]) -> set[str]:
+        return {name for name, value in answer.items() if value is not None}  # the description leaves null out
+
+    submitted = shared_client.post("/v1/jobs", json={"request": {**CAT, "steps": 1}}).json()
+    done, shown = finished(shared_client, submitted), example("get", "/v1/jobs/{id}")
+    assert told(submitted) <= example("post", "/v1/jobs", "202").keys() | shown.keys()
+    assert told(done) == shown.keys()
+    assert told(done["pictures"][0]) == shown["pictures"][0].keys()
+    assert told(shared_client.get("/v1/models/tiny").json()) == example("get", "/v1/models/{id}").keys()
+    assert told(shared_client.get("/v1/queue").json()) == example("get", "/v1/queue").keys()
+    changed(Request(), shown["request"])
 
 
 def test_a_job_gives_the_pictures_of_the_library(shared_client: httpx.Client, tiny_folder: Any) -> None:
