@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom.checkpoints.fingerprint import model_hash
 from darkroom.checkpoints.known import is_shipped, known_first_stages, recognized
-from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.locate import place
+from darkroom.checkpoints.open_file import open_weights
 from darkroom.checkpoints.original_names import UNET, ema_name
 from darkroom.checkpoints.own_folder import base_of, is_native, main_file, weight_files
 from darkroom.checkpoints.source import Source, open_source

@@ -256,7 +256,9 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="L,T,R,B[,WEIGHT]:PROMPT",
         kind="regions",
     ),
-    Setting("controls", (), "ControlNets, T2I-Adapters and IP-Adapters, each with its picture.", kind="controls"),
+    Setting(
+        "controls", (), "ControlNets, T2I-Adapters and IP-Adapters, each with its picture.", START, kind="controls"
+    ),
     Setting("prompt_syntax", ("--prompt-syntax",), "How prompts are written: a1111, comfy, compel or plain.", GUIDANCE),
     Setting(
         "emphasis",

@@ -33,6 +33,7 @@ const listed = async (path) => (await ask("GET", path)).data;
 export const schema = () => ask("GET", "/v1/schema");
 export const models = () => listed("/v1/models");
 export const names = (kind) => listed(`/v1/${kind}`);
+export const controls = () => ask("GET", "/v1/controls");
 export const jobs = (states) => listed(`/v1/jobs?limit=500&state=${states}`);
 export const pictures = (before, limit = 60) => listed(`/v1/pictures?limit=${limit}${before ? `&before=${before}` : ""}`);
 export const pictureRequest = (id) => ask("GET", `/v1/pictures/${id}/request`);

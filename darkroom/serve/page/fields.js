@@ -3,6 +3,7 @@
 import { complete } from "./complete.js";
 import { h, words } from "./dom.js";
 import { boxesField } from "./boxes.js";
+import { controlsField } from "./controls.js";
 import { pictureField } from "./picture.js";
 
 const LISTS = { sampler: "samplers", schedule: "schedules" }; // settings whose values the server lists
@@ -13,6 +14,7 @@ export function field(path, schema, desk) {
   const kind = schema["x-kind"];
   if (["picture", "mask", "classes", "depth"].includes(kind)) return pictureField(path, schema, desk);
   if (kind === "boxes" || kind === "regions") return boxesField(path, schema, desk);
+  if (kind === "controls") return controlsField(path, schema, desk);
   const types = [schema.type].flat();
   if (types.includes("boolean")) return flag(path, schema, desk);
   if (schema.enum) return choice(path, schema, desk);

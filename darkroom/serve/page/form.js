@@ -25,6 +25,7 @@ export class Form {
       if (HIDDEN.includes(path)) continue;
       const made = field(path, described, this.desk);
       made.needs = described["x-needs"];
+      made.isOneValue = !described["x-kind"] && ![described.type].flat().includes("array");
       this.fields.set(path, made);
       const panel = described["x-panel"] ?? "More";
       if (!panels.has(panel)) panels.set(panel, []);
@@ -76,6 +77,7 @@ export class Form {
       if (value === undefined) continue;
       if (f.isPicture) images[f.path] = value;
       else request[f.path] = value;
+      Object.assign(images, f.images?.());
     }
     return { request, images };
   }
@@ -89,7 +91,7 @@ export class Form {
       else said[name] = value;
     }
     for (const f of this.fields.values()) {
-      f.set((f.isPicture ? images[f.path] : said[f.path]) ?? undefined);
+      f.set((f.isPicture ? images[f.path] : said[f.path]) ?? undefined, images);
       if (f.panel && f.get() !== undefined) f.panel.details.open = true;
     }
     this.changed();
@@ -120,7 +122,7 @@ export class Form {
       const input = OF_MODELS.includes(f.path) ? f.path : f.path.startsWith("inputs.") && f.path.slice("inputs.".length);
       const isForeign = Boolean(input) && !(this.model?.inputs ?? OF_MODELS).includes(input);
       const needed = f.needs && this.fields.get(f.needs);
-      f.element.hidden = isForeign || Boolean(needed && needed.get() === undefined);
+      f.element.hidden = isForeign || Boolean(f.isAway) || Boolean(needed && needed.get() === undefined);
     }
     for (const panel of new Set([...this.fields.values()].map((f) => f.panel).filter(Boolean))) {
       const seen = panel.fields.filter((f) => !f.element.hidden), count = seen.filter((f) => f.get() !== undefined).length;
@@ -136,7 +138,7 @@ export class Form {
 
   // Settings that one value can be typed for, for the axes of a grid.
   axes() {
-    return [...this.fields.values()].filter((f) => !f.isPicture && !f.element.hidden && !f.path.startsWith("inputs.") && f.path !== "regions").map((f) => [f.path, words(f.path)]);
+    return [...this.fields.values()].filter((f) => f.isOneValue && !f.element.hidden).map((f) => [f.path, words(f.path)]);
   }
 }
 

@@ -115,7 +115,8 @@ function keys(event) {
 
 async function begin() {
   try {
-    const [schema] = await Promise.all([api.schema(), ...["samplers", "schedules", "loras", "embeddings"].map(async (kind) => { names[kind] = await api.names(kind); })]);
+    const [schema, controls] = await Promise.all([api.schema(), api.controls(), ...["samplers", "schedules", "loras", "embeddings"].map(async (kind) => { names[kind] = await api.names(kind); })]);
+    Object.assign(names, { controls: controls.data, preprocessors: controls.preprocessors });
     form = new Form(schema, names);
   } catch (error) {
     $("connection").textContent = error instanceof api.Gone ? "The server does not answer. Trying again …" : error.message;

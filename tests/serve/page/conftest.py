@@ -19,6 +19,7 @@ from narrow import narrow
 from selenium.common.exceptions import StaleElementReferenceException
 
 from darkroom.checkpoints.model import load_model
+from darkroom.checkpoints.model_folders import ModelFolders
 from darkroom.checkpoints.native import save_system
 from darkroom.serve.app import make_app
 from darkroom.serve.guard import GuardConfig
@@ -47,15 +48,16 @@ def until(holds: Callable[[], object], seconds: float = 60) -> None:
 class Server:
     """The tiny model behind HTTP; `stop` and `start` again keep the address and all jobs."""
 
-    def __init__(self, folder: Path, model: Path, name: str = "tiny") -> None:
-        self.folder, self.model, self.name = folder, model, name
+    def __init__(self, folder: Path, model: Path, name: str = "tiny", folders: ModelFolders | None = None) -> None:
+        self.model, self.name = model, name
+        self.config = ServiceConfig(folder, folders=folders or ModelFolders(), drain=0.0)
         self.held = ExitStack()
         self.port = self.held.enter_context(reserved_port())
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
 
     def start(self) -> None:
-        service = Service(ServiceConfig(self.folder, drain=0.0), {self.name: lambda: load_model(str(self.model))})
+        service = Service(self.config, {self.name: lambda: load_model(str(self.model))})
         app = make_app(service, GuardConfig({TOKEN: "tester"}, rate=1e6))
         config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=1)
         self.uvicorn = uvicorn.Server(config)
@@ -112,13 +114,13 @@ class Page:
 
 
 @pytest.fixture
-def server(request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path) -> Iterator[Server]:
+def server(request: pytest.FixtureRequest, tmp_path: Path, tiny_folder: Path, control_folder: Path) -> Iterator[Server]:
     """Of the tiny model, or of the narrow copy of the system that the test's parameter names."""
     name, model = getattr(request, "param", None), tiny_folder
     if name is not None:
         model = tmp_path / "model"
         save_system(build(_with_names(narrow(name))).eval(), model, {}, torch.float32)
-    server = Server(tmp_path / "server", model, name or "tiny")
+    server = Server(tmp_path / "server", model, name or "tiny", ModelFolders(controlnet=(control_folder,)))
     server.start()
     yield server
     server.stop()

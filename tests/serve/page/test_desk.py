@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +74,52 @@ def test_a_picture_is_extended_by_its_border(page: Page, server: Server) -> None
     before = np.asarray(Image.open(io.BytesIO(server.http.get(base["url"]).content)))
     assert np.array_equal(canvas, np.pad(before, ((0, 0), (0, 16), (0, 0)), mode="edge"))
     assert np.array_equal(mask[..., 0], np.pad(np.zeros((32, 32), np.uint8), ((0, 0), (0, 16)), constant_values=255))
+
+
+def test_a_control_has_its_name_its_picture_and_comes_back_with_the_settings(page: Page, server: Server) -> None:
+    server.submit(prompt="a hint", steps=1, seed=3)
+    page.until(lambda: len(page.all(".tile")) == 1)
+    page.one("#f-prompt").send_keys("a house")
+    page.one("#f-steps").send_keys("1")
+    page.one("details:has([data-path=controls]) summary").click()
+    page.browser.execute_script("arguments[0].click()", page.one("[data-path=controls] .layout > button"))
+    assert Select(page.one("[aria-label='Model of control 1']")).first_selected_option.text == "edges"
+    Select(page.one("[aria-label='Preprocessor of control 1']")).select_by_visible_text("canny")
+    page.one("[aria-label='Weight of control 1']").send_keys(Keys.CONTROL, "a")
+    page.keys("0.5")
+    hint = Path(server.config.folder) / "pictures" / f"{server.pictures()[0]['id']}.png"
+    page.one("[data-path='controls.image'] input[type=file]").send_keys(str(hint))
+    page.until(lambda: page.all("[data-path='controls.image'] .held"))
+    page.one("#draw").click()
+    page.until(lambda: len(server.pictures()) == 2)
+    drawn = server.pictures()[0]
+    (unit,) = drawn["request"]["controls"]
+    assert (unit["model"], unit["preprocessor"], unit["weight"]) == ("edges", "canny", 0.5)
+    assert server.http.get(f"/v1/uploads/{drawn['images']['controls.0.image']}").content == hint.read_bytes()
+    page.one("[aria-label='Remove control 1']").click()
+    assert not page.all("[data-path='controls.image']")
+    page.until(lambda: len(page.all(".tile")) == 2)
+    page.all(".tile .open")[0].click()
+    page.one("dialog [data-act=u]").click()
+    page.until(lambda: page.all("[data-path='controls.image'] .held"))
+    assert page.one("[aria-label='Weight of control 1']").get_attribute("value") == "0.5"
+
+
+@pytest.mark.parametrize("server", ["ldm_cin256-v2"], indirect=True)
+def test_classes_have_names_and_make_the_columns_of_a_grid(page: Page, server: Server) -> None:
+    page.until(lambda: page.one("[data-path='inputs.class']").get_attribute("hidden") is None)
+    for name, value in (("width", "32"), ("height", "32"), ("steps", "1")):
+        page.one(f"#f-{name}").send_keys(value)
+    page.one("details:has([data-path='inputs.class']) summary").click()
+    page.one("[data-path='inputs.class'] input").send_keys("2")
+    assert page.one("[data-path='inputs.class'] small").text == "thing 2"
+    page.one("#grid").click()
+    columns, _ = page.all(".axis")
+    Select(columns.find_element(By.TAG_NAME, "select")).select_by_value("inputs.class")
+    columns.find_element(By.TAG_NAME, "input").send_keys("0, 4")
+    page.one("dialog .primary").click()
+    page.until(lambda: len(server.pictures()) == 2)
+    assert sorted(p["request"]["inputs.class"] for p in server.pictures()) == [0, 4]
 
 
 @pytest.mark.parametrize("server", ["ldm_layout2img-coco256"], indirect=True)
