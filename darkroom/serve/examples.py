@@ -65,7 +65,11 @@ JOB: dict[str, Any] = {
 }
 SUBMITTED: dict[str, Any] = {
     **JOB,
-    "state": "queued", "started": None, "finished": None, "position": 1, "pictures": [],
+    "state": "queued",
+    "started": None,
+    "finished": None,
+    "position": 1,
+    "pictures": [],
 }
 QUEUE: dict[str, Any] = {"paused": False, "running": ["0198c0de"], "waiting": ["0198c0df"]}
 
