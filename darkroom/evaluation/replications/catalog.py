@@ -1,6 +1,7 @@
 """All claims, each of which puts itself into CLAIMS."""
 
 from darkroom.evaluation.replications import (
+    add_ablations,
     aspect_ratios,
     compression,
     crop_conditioning,
@@ -19,6 +20,7 @@ from darkroom.evaluation.replications.claim import CLAIMS
 
 __all__ = [
     "CLAIMS",
+    "add_ablations",
     "aspect_ratios",
     "compression",
     "crop_conditioning",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,7 @@ __all__ = [
     "enlarged",
     "features_of",
     "learn",
+    "learn_together",
     "learned_denoiser",
     "loop",
     "painted",
@@ -176,31 +177,45 @@ def loop(steps: int, seed: int, *, batch: int = 64, lr: float = 2e-3) -> LoopCon
     )  # fmt: skip
 
 
+def learn_together(
+    networks: Mapping[str, nn.Module],
+    losses: Callable[[Tensor, RowDraws], Iterator[Tensor]],
+    sizes: Mapping[Size, Sequence[int]],
+    config: LoopConfig,
+) -> dict[str, dict[str, Tensor]]:
+    """Train `networks` in memory, each with an optimizer of its name; at the end they hold the running means. Returns
+    the weights behind them.
+
+    `sizes`: the numbers of the rows that may share a batch. `losses` is asked for those of the rows numbered (B,); each
+    is differentiated before the next is asked for.
+    """
+    together = nn.ModuleDict(networks)
+    order = Order(sizes, config.batch_size, config.seed)
+    optimizers = Optimizers({name: list(n.parameters()) for name, n in networks.items()}, together, config)
+    ema = EMA(networks, warmed(config.ema_decay))
+    together.train()
+    for step in range(config.steps):
+        places = order.batch(step)
+        draws = row_draws([p.number for p in places], config, step)
+        for loss in losses(torch.tensor([p.index for p in places]), draws):
+            loss.backward()
+        optimizers.limit_gradients(World())
+        optimizers.step(step)
+        ema.update()
+    live = {name: {k: t.clone() for k, t in n.state_dict().items()} for name, n in networks.items()}
+    ema.put_in_place()
+    together.eval()
+    return live
+
+
 def learn(
     network: nn.Module,
     loss: Callable[[Tensor, RowDraws], Tensor],
     sizes: Mapping[Size, Sequence[int]],
     config: LoopConfig,
 ) -> dict[str, Tensor]:
-    """Train `network` in memory; at the end it holds the running means. Returns the weights behind them.
-
-    `sizes`: the numbers of the rows that may share a batch. `loss` is asked for that of the rows numbered (B,).
-    """
-    order = Order(sizes, config.batch_size, config.seed)
-    optimizers = Optimizers({"network": list(network.parameters())}, network, config)
-    ema = EMA({"network": network}, warmed(config.ema_decay))
-    network.train()
-    for step in range(config.steps):
-        places = order.batch(step)
-        draws = row_draws([p.number for p in places], config, step)
-        loss(torch.tensor([p.index for p in places]), draws).backward()
-        optimizers.limit_gradients(World())
-        optimizers.step(step)
-        ema.update()
-    live = {name: t.clone() for name, t in network.state_dict().items()}
-    ema.put_in_place()
-    network.eval()
-    return live
+    """One network and one loss, as `learn_together`."""
+    return learn_together({"network": network}, lambda rows, draws: iter([loss(rows, draws)]), sizes, config)["network"]
 
 
 @dataclass(frozen=True)
