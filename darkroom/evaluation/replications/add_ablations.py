@@ -279,8 +279,8 @@ CLAIMS.add(
         "Small features that learned by themselves are best, both conditions beat one, without pretraining it "
         "collapses, distillation alone fails, SDS and NFSD trade distance for prompts, one step of the teacher is "
         "enough.",
-        protocol="Scenes of one thing; sky and ground are told. The teacher is a narrow UNet in pixels; students of its "
-        "shape learn by the losses, discriminator and weights of `darkroom train`. Features: a small classifier of sky "
+        protocol="Scenes of one thing, told by sky and ground. The teacher is a narrow UNet in pixels. Students like it "
+        "learn by the losses, discriminator and weights of `darkroom train`. Features: a small classifier of sky "
         "and ground that learned from renders, seen at twice the side. The last time is drawn with share 0.7, the "
         "others with 0.1. Measured at one step: kernel distance (KID × 1000) in the judge's features to unseen scenes; "
         "told and drawn: skies and grounds that a linear reading of these features finds as told; sharpness (mean "
