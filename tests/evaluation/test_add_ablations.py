@@ -11,7 +11,14 @@ import torch
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.replications import add_ablations
 from darkroom.evaluation.replications.add_ablations import ABLATIONS, DEFAULT, READINGS, Numbers, Spread, farther
-from darkroom.evaluation.replications.laboratory import PROCESS, Narrow, NarrowDenoiser, painted, scenes
+from darkroom.evaluation.replications.laboratory import (
+    PROCESS,
+    Narrow,
+    NarrowDenoiser,
+    features_of,
+    painted,
+    scenes,
+)
 from darkroom.evaluation.replications.narrow_students import NarrowTeacher, few_steps_drawn
 
 
@@ -39,8 +46,8 @@ def test_a_narrow_teacher_sees_what_its_denoiser_does() -> None:
     ours = NarrowTeacher(network).estimate(x, t, told)
     theirs = PROCESS.denoiser(lambda x, t: network(x, t, told))(x, PROCESS.sigmas[400])
     assert torch.allclose(ours, theirs, atol=1e-4)
-    one = few_steps_drawn(network, told.vector, 4, (999,), 0)
-    again = few_steps_drawn(network, told.vector[:1], 4, (999,), 0)
+    one = few_steps_drawn(network, torch.eye(2), 4, (999,), 0)
+    again = few_steps_drawn(network, torch.eye(2)[:1], 4, (999,), 0)
     assert torch.allclose(one[:1], again, atol=1e-3)  # its noise is its own
 
 
@@ -66,7 +73,5 @@ def test_the_linear_reading_tells_true_skies_and_grounds() -> None:
     pictures, told = painted(listed, 8, 8), add_ablations.told_places(listed)
     assert (told.sum(dim=1) == 2).all()
     reader = add_ablations.Reader(pictures[:60], told[:60])
-    from darkroom.evaluation.replications.laboratory import features_of
-
     assert reader.kept(features_of(pictures[60:]), told[60:]) > 0.8
     assert reader.kept(features_of(pictures[60:]), told[60:].flip(0)) < 0.7

@@ -51,7 +51,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(8, 1500, 200, 60, 24, 300),
+    "tiny": Size(8, 1500, 200, 60, 24, 250),
     "small": Size(8, 6000, 1000, 400, 32, 1000),
     "full": Size(16, 50_000, 20_000, 4000, 128, 5000),
 }
@@ -279,13 +279,13 @@ CLAIMS.add(
         "Small features that learned by themselves are best, both conditions beat one, without pretraining it "
         "collapses, distillation alone fails, SDS and NFSD trade distance for prompts, one step of the teacher is "
         "enough.",
-        protocol="Scenes of one thing, told by sky and ground. The teacher is a narrow UNet in pixels. Students like it "
-        "learn by the losses, discriminator and weights of `darkroom train`. Features: a small classifier of sky "
-        "and ground that learned from renders, seen at twice the side. The last time is drawn with share 0.7, the "
-        "others with 0.1. Measured at one step: kernel distance (KID × 1000) in the judge's features to unseen scenes; "
-        "told and drawn: skies and grounds that a linear reading of these features finds as told; sharpness (mean "
-        "difference of neighboring pixels) and saturation, of true scenes'. An order counts where the 95 % interval "
-        "(Student's t) of the differences within seeds does not hold zero.",
+        protocol="Scenes of one thing, told by sky and ground. A narrow UNet in pixels is the teacher; students of "
+        "its shape learn by the losses, discriminator and weights of `darkroom train`. Features: a small classifier of "
+        "sky and ground that learned from renders, seen at twice the side. The last time is drawn with share 0.7, "
+        "the others with 0.1. Measured at one step: kernel distance (KID × 1000) in the judge's features to unseen "
+        "scenes; told and drawn: skies and grounds that a linear reading of these features finds as told; sharpness "
+        "(mean difference of neighboring pixels) and saturation, of true scenes'. An order counts where the 95 % "
+        "interval (Student's t) of the differences within seeds does not hold zero.",
         run=run,
     ),
 )

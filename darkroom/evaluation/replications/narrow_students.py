@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -147,27 +147,39 @@ def taught(pictures: Tensor, told: Tensor, steps: int, seed: int) -> Taught:
     pale = Group(gray + (shown - gray) / 2, Conditioning(vector=with_prompts))
     muted = learned_denoiser(config, [pale], loop(max(1, steps // 4), seed, lr=1e-3), begin=own)
     teachers = {"own": own.requires_grad_(False), "muted": muted.requires_grad_(False)}
-    trained = trunk(pictures, told[:, :-1], loop(max(1, steps // 2), seed))
-    random = trunk(pictures, told[:, :-1], replace(loop(10, seed), lr=1e-12))  # only its norms learn what they see
+    trained, random = (_trunk(told.shape[1] - 1, seed) for _ in range(2))
+    _learn_labels(trained, pictures, told[:, :-1], loop(max(1, steps // 2), seed))
+    _meet(random, pictures)
     sights: dict[str, Sight] = {
-        "trained": TrunkSight(trained),
-        "random": TrunkSight(random),
+        "trained": TrunkSight(trained.requires_grad_(False)),
+        "random": TrunkSight(random.requires_grad_(False)),
         "pixels": PixelSight(),
     }
     return Taught(pictures, told, teachers, sights)
 
 
-def trunk(pictures: Tensor, told: Tensor, how: LoopConfig) -> Classifier:
-    """A classifier that learns which of the labels told (N, D) pictures (N, 3, s, s) show."""
-    torch.manual_seed(how.seed)
-    network = Classifier(ClassifierConfig(tuple(str(i) for i in range(told.shape[1])), WIDTH))
+def _trunk(labels: int, seed: int) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(ClassifierConfig(tuple(str(i) for i in range(labels)), WIDTH))
+
+
+def _learn_labels(network: Classifier, pictures: Tensor, told: Tensor, how: LoopConfig) -> None:
+    """Which of the labels told (N, D) pictures (N, 3, s, s) show."""
 
     def loss(rows: Tensor, draws: RowDraws) -> Tensor:
         logits = network(seen(pictures[rows])).mean(dim=(2, 3))
         return F.binary_cross_entropy_with_logits(logits, told[rows])
 
     learn(network, loss, {Size(1, 1): range(len(pictures))}, how)
-    return network.requires_grad_(False)
+
+
+@torch.no_grad()
+def _meet(network: Classifier, pictures: Tensor) -> None:
+    """Its norms take the statistics of what it sees, and nothing else changes."""
+    network.train()
+    for part in pictures[:640].split(64):
+        network(seen(part))
+    network.eval()
 
 
 def student_of(taught: Taught, way: Distilling, how: LoopConfig) -> NarrowDenoiser:
