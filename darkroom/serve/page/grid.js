@@ -48,7 +48,7 @@ export function openGrid(form, model) {
         cells.push(job?.id ?? null);
       }
       box.close();
-      show(xPath, columns, yPath, rows, cells);
+      show(xPath, columns, yPath, rows, cells, form.desk.classes("class"));
     } catch (error) {
       fail(error.message);
       go.disabled = false;
@@ -56,9 +56,10 @@ export function openGrid(form, model) {
   }
 }
 
-function show(xPath, columns, yPath, rows, cells) {
+// `classes`: names of the model's classes by number, where it has them.
+function show(xPath, columns, yPath, rows, cells, classes) {
   const cell = cells.map((id) => h("td", { "data-job": id ?? "" }));
-  const label = (path, value) => `${words(path)} ${value}`;
+  const label = (path, value) => `${words(path)} ${(path === "inputs.class" && classes[value]) || value}`;
   const table = h("table", { className: "grid" },
     h("thead", {}, h("tr", {}, yPath && h("td"), columns.map((v) => h("th", { scope: "col" }, label(xPath, v))))),
     h("tbody", {}, rows.map((v, r) => h("tr", {}, yPath && h("th", { scope: "row" }, label(yPath, v)), cell.slice(r * columns.length, (r + 1) * columns.length)))));

@@ -120,6 +120,7 @@ def test_classes_have_names_and_make_the_columns_of_a_grid(page: Page, server: S
     page.one("dialog .primary").click()
     page.until(lambda: len(server.pictures()) == 2)
     assert sorted(p["request"]["inputs.class"] for p in server.pictures()) == [0, 4]
+    assert page.texts("table.grid th") == ["Class thing 0", "Class thing 4"]
 
 
 @pytest.mark.parametrize("server", ["ldm_layout2img-coco256"], indirect=True)
