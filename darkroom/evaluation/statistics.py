@@ -23,6 +23,7 @@ __all__ = ["Statistics", "read_statistics", "write_statistics"]
 
 NAMES = ("mu", "sigma", "count", "network")
 ROUNDING = 1e-4  # of the largest number
+FEATURE = float(np.finfo(np.float32).max)  # the largest that a network gives
 LARGEST = 4 << 30  # bytes of one array: a covariance of 20000 features
 # What zip and NumPy raise at files that are something else or damaged.
 UNREADABLE = (
@@ -52,18 +53,26 @@ def read_statistics(path: Path) -> Statistics:
     if not {"mu", "sigma"} <= set(held):
         raise InputError(f"{path} holds {', '.join(held) or 'nothing'} of mu and sigma, expected are both")
     mean, covariance = held["mu"], held["sigma"]
-    for name, array, shape in (("mu", mean, (mean.size,)), ("sigma", covariance, (mean.size, mean.size))):
-        if array.dtype.kind != "f" or array.shape != shape or not array.size:
+    if mean.ndim != 1 or not mean.size:
+        raise InputError(f"{path}: mu is {list(mean.shape)} of {mean.dtype}, expected is one row of features")
+    width = len(mean)
+    for name, array, shape, most in (
+        ("mu", mean, (width,), FEATURE),
+        ("sigma", covariance, (width, width), FEATURE**2),
+    ):
+        if array.dtype.kind != "f" or array.shape != shape:
             raise InputError(
                 f"{path}: {name} is {list(array.shape)} of {array.dtype}, expected is {list(shape)} of floating point"
             )
         if not np.isfinite(array).all():
             raise InputError(f"{path}: {name} holds NaN or infinity, expected are finite numbers")
+        if (largest := float(np.abs(array).max())) > most:
+            raise InputError(f"{path}: {name} holds {largest:.3g}, expected is at most {most:.3g} from any network")
     mean, covariance = mean.astype(np.float64), covariance.astype(np.float64)
     _require_covariance(covariance, path)
     count, network = held.get("count"), held.get("network")
-    if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count < 1):
-        raise InputError(f"{path}: count is {count}, expected is a whole number of at least 1")
+    if count is not None and (count.shape != () or count.dtype.kind not in "iu" or count < 2):
+        raise InputError(f"{path}: count is {count}, expected is a whole number of at least 2")
     named = None if network is None else _named(network, path)
     return Statistics(mean, covariance, None if count is None else int(count), named)
 

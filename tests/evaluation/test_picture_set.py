@@ -141,7 +141,11 @@ def test_statistics_go_through_files_and_are_refused_where_they_do_not_belong(
         ({"sigma": np.triu(np.ones((4, 4)))}, "expected is a symmetric matrix"),
         ({"sigma": np.eye(4) - 0.5}, "it has a variance of -1 in one direction"),  # of (1, 1, 1, 1), on no diagonal
         ({"sigma": -np.eye(4)}, "it has a variance of -1 in one direction"),
-        ({"count": 0}, "count is 0, expected is a whole number of at least 1"),
+        ({"count": 1}, "count is 1, expected is a whole number of at least 2"),
+        ({"mu": np.eye(4), "sigma": np.zeros(4)}, r"mu is \[4, 4\] of float64, expected is one row of features"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, r"mu is \[0\] of float64, expected is one row of features"),
+        ({"sigma": np.eye(4) * 1e308}, r"sigma holds 1e\+308, expected is at most 1\.16e\+77"),
+        ({"mu": np.full(4, -1e200)}, r"mu holds 1e\+200, expected is at most 3\.4e\+38"),
     ],
     ids=str,
 )

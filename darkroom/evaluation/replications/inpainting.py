@@ -28,7 +28,7 @@ class Size:
     steps: int
 
 
-SIZES = {"tiny": Size(100, 3, 4), "small": Size(250, 4, 4), "full": Size(2000, 16, 50)}
+SIZES = {"tiny": Size(100, 3, 4), "small": Size(250, 3, 4), "full": Size(2000, 16, 50)}
 SHOWN = 6
 
 

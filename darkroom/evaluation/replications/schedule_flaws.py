@@ -25,7 +25,7 @@ __all__ = ["brightness_error", "ideal_denoiser"]
 
 STREAM = 7_000_003
 STABLE_DIFFUSION = NoiseSchedule("scaled_linear", 0.00085, 0.012)
-SIDES = {"tiny": (48, 150), "small": (64, 1000), "full": (128, 4000)}  # of pictures in pixels, and how many
+SIDES = {"tiny": (48, 150), "small": (64, 400), "full": (128, 4000)}  # of pictures in pixels, and how many
 STEPS = 20
 BATCH = 50
 
