@@ -23,6 +23,7 @@ from darkroom.evaluation.replications.shipped import kernel_between
 
 def test_the_ideal_denoiser_is_bayes() -> None:
     """Against the densities written out; far from noise it is the nearest picture, deep in it the mean."""
+    torch.manual_seed(0)
     pictures = torch.randn(5, 3, dtype=torch.float64)
     denoise = ideal_denoiser(pictures)
     x, sigma = torch.randn(2, 3, dtype=torch.float64), torch.tensor(0.7)
@@ -34,6 +35,7 @@ def test_the_ideal_denoiser_is_bayes() -> None:
 
 
 def test_the_error_of_brightness_counts_deviations() -> None:
+    torch.manual_seed(0)
     pictures = torch.randn(400, 1, dtype=torch.float64).expand(-1, 4)
     assert brightness_error(pictures, pictures) == 0
     assert brightness_error(pictures + 2 * pictures[:, 0].std(), pictures) == pytest.approx(2)

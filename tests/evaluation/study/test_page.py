@@ -28,7 +28,7 @@ PROMPT = "a <b>red</b> house & </script> left of a tree"
 
 
 def until(found: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until it holds; the page is never slower than this."""
+    """Wait until it holds; so long that a busy machine is no failure."""
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, "the page did not get there"
