@@ -16,6 +16,7 @@ from darkroom.errors import InputError, printable
 from darkroom.serve.a1111_fields import ImageToImage, TextToImage, info
 from darkroom.serve.a1111_pictures import UPSCALERS, resized
 from darkroom.serve.answers import client_of, drawn, form_bytes, picture_text, service_of
+from darkroom.serve.examples import PIXEL
 from darkroom.serve.intake import decoded_base64
 from darkroom.serve.jobs import Job, Submission
 from darkroom.serve.service import Service
@@ -37,11 +38,15 @@ WITHOUT_IN_EXTRAS = {
 
 
 class PngBody(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"image": PIXEL}]})
     image: str
 
 
 class EnlargeBody(BaseModel):
-    model_config = ConfigDict(extra="allow")  # faces and a second upscaler, which are at 0 unless said
+    model_config = ConfigDict(  # also faces and a second upscaler, which are at 0 unless said
+        extra="allow",
+        json_schema_extra={"examples": [{"image": PIXEL, "upscaling_resize": 2, "upscaler_1": "Lanczos"}]},
+    )
     image: str
     resize_mode: int = Field(0, ge=0, le=1, description="0: by upscaling_resize, 1: to the width and height.")
     upscaling_resize: float = Field(2.0, gt=0, le=16)
@@ -57,7 +62,7 @@ class EnlargeBody(BaseModel):
 
 
 class TaskBody(BaseModel):
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [{"id_task": "task(0123456789)"}]})
     id_task: str
     live_preview: bool = True
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from darkroom.errors import InputError, printable
 from darkroom.serve.a1111_pictures import edited, stretched
 from darkroom.serve.answers import preprocessor_names, service_of
+from darkroom.serve.examples import PIXEL
 from darkroom.types import Size
 
 __all__ = ["control_units", "router"]
@@ -178,6 +179,9 @@ async def control_types(request: Request) -> dict[str, Any]:
 
 
 class DetectBody(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"controlnet_module": "canny", "controlnet_input_images": [PIXEL]}]}
+    )
     controlnet_module: str = "none"
     controlnet_input_images: list[str] = Field(default_factory=list, max_length=16)
 

@@ -1,10 +1,10 @@
-"""What answers of the own shape look like, for the description at `/openapi.json`."""
+"""What answers of the own shape look like, and a picture to send, for the description at `/openapi.json`."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["JOB", "MODEL", "PICTURE", "QUEUE", "SUBMITTED", "answered", "listed"]
+__all__ = ["JOB", "MODEL", "PICTURE", "PIXEL", "QUEUE", "SUBMITTED", "answered", "listed"]
 
 MODEL: dict[str, Any] = {
     "id": "scenes",
@@ -71,6 +71,7 @@ SUBMITTED: dict[str, Any] = {
     "position": 1,
     "pictures": [],
 }
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="  # a PNG
 QUEUE: dict[str, Any] = {"paused": False, "running": ["0198c0de"], "waiting": ["0198c0df"]}
 
 

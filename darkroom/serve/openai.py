@@ -34,7 +34,7 @@ EDIT_FORM = {
     "properties": {
         "image": {"type": "string", "format": "binary", "description": "The picture."},
         "mask": {"type": "string", "format": "binary", "description": "Repaint where it is transparent."},
-        "prompt": {"type": "string"},
+        "prompt": {"type": "string", "examples": ["a snowman with a green hat"]},
         "model": {"type": "string"},
         "n": {"type": "integer", "minimum": 1},
         "size": {"type": "string", "examples": ["auto", "128x128"]},

@@ -55,3 +55,15 @@ def test_the_description_names_every_setting(shared_client: httpx.Client) -> Non
     body = table["components"]["schemas"]["JobBody"]["properties"]["request"]
     assert {"prompt", "steps", "sampler", "hires"} <= body["properties"].keys()
     assert {"/v1/jobs", "/v1/images/edits", "/sdapi/v1/txt2img", "/metrics"} <= table["paths"].keys()
+
+
+def test_every_table_that_is_sent_has_an_example(shared_client: httpx.Client) -> None:
+    table = shared_client.get("/openapi.json").json()
+    bodies = [operation.get("requestBody", {}) for path in table["paths"].values() for operation in path.values()]
+    sent = [body["content"]["application/json"]["schema"] for body in bodies if "application/json" in str(body)]
+    named = [schema["$ref"].rpartition("/")[2] for schema in sent if "$ref" in schema]
+    assert [name for name in named if "examples" not in table["components"]["schemas"][name]] == []
+    image = table["components"]["schemas"]["PngBody"]["examples"][0]
+    assert shared_client.post("/sdapi/v1/png-info", json=image).json()["info"] == ""
+    units = table["components"]["schemas"]["DetectBody"]["examples"][0]
+    assert len(shared_client.post("/controlnet/detect", json=units).json()["images"]) == 1
