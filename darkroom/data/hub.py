@@ -183,6 +183,7 @@ def _undecoded(table: Any, column: str, config: HubConfig) -> Any:
     feature = table.features[column]
     if isinstance(feature, datasets.Image):
         return table.cast_column(column, datasets.Image(decode=False))
-    if getattr(feature, "dtype", None) == "binary":
+    held = feature.get("bytes") if isinstance(feature, dict) else feature  # with the path, as the Hub's files have it
+    if getattr(held, "dtype", None) in ("binary", "large_binary"):
         return table
     raise InputError(f"the column {column!r} of {config.path} holds {feature}, pictures expected")

@@ -1,4 +1,4 @@
-"""WebDataset's shards: tar files in which what belongs together follows each other under one name."""
+"""WebDataset's shards: tar files in which what belongs together has one name but for the ending."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -131,33 +131,29 @@ def _picture(group: Mapping[str, _Member]) -> _Member:
     return next(group[ending] for ending in ENDINGS if ending in group)
 
 
-def _groups(shard: int, path: Path) -> Iterator[tuple[str, dict[str, _Member]]]:
-    """(name, files by ending) of each sample with a picture; neighbors of one name belong together."""
-    name, group = "", {}
+def _groups(shard: int, path: Path) -> list[tuple[str, dict[str, _Member]]]:
+    """(name, files by ending) of each sample with a picture, in the order of their first files."""
+    groups: dict[str, dict[str, _Member]] = {}
     try:
         with open_input(path) as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
             # Never compressed: what lies where must be found without unpacking.
             for member in tar:
                 if not member.isfile():
                     continue
-                folder, _, file = member.name.rpartition("/")
+                folder, _, file = member.name.removeprefix("./").rpartition("/")
                 stem, dot, rest = file.partition(".")
-                own, ending = f"{folder}/{stem}".lstrip("/"), f"{dot}{rest}".lower()
-                if own != name:
-                    if any(e in group for e in ENDINGS):
-                        yield name, group
-                    name, group = own, {}
+                name, ending = f"{folder}/{stem}".lstrip("/"), f"{dot}{rest}".lower()
+                group = groups.setdefault(name, {})
                 if ending in group:
                     raise InputError(f"{path} holds {member.name} twice")
                 if ending in ENDINGS and (other := next((e for e in ENDINGS if e in group), None)) is not None:
-                    raise InputError(f"{path} holds {own}{other} and {member.name} under one name: one expected")
+                    raise InputError(f"{path} holds {name}{other} and {member.name} under one name: one expected")
                 group[ending] = _Member(shard, member.offset_data, member.size)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} cannot be read as an uncompressed tar file: {cause(error)}") from None
-    if any(e in group for e in ENDINGS):
-        yield name, group
+        raise InputError(f"{path} cannot be read as an uncompressed tar file: {error}") from None
+    return [(name, group) for name, group in groups.items() if any(e in group for e in ENDINGS)]
 
 
 def _paths(path: Path) -> list[Path]:

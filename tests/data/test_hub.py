@@ -9,8 +9,10 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from darkroom.data.catalog import open_dataset, open_unchecked
 from darkroom.data.hub import Hub, HubConfig
@@ -75,6 +77,19 @@ def test_a_parquet_file_is_read_as_it_lies(tmp_path: Path, monkeypatch: pytest.M
     rows(prompt=["one", "two", "three"]).to_parquet(tmp_path / "data" / "train.parquet")
     data = Hub(HubConfig(str(tmp_path / "data")))
     assert data.sample(1, RNG).conditions == {"caption": "two"}
+
+
+def test_a_parquet_file_of_other_programs_says_nothing_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pictures = pyarrow.array([{"bytes": png(10 * i), "path": f"{i}.png"} for i in range(2)])
+    alone = pyarrow.array([png(10 * i) for i in range(2)], pyarrow.large_binary())
+    for name, column in (("pairs", pictures), ("alone", alone)):
+        (tmp_path / name).mkdir()
+        parquet.write_table(pyarrow.table({"image": column, "text": ["a", "b"]}), tmp_path / name / "train.parquet")
+        data = Hub(HubConfig(str(tmp_path / name)))
+        assert data.sample(1, RNG).image[0, 0, 0] == 10
 
 
 def test_a_saved_folder_is_checked_as_any_other(saved: Path) -> None:

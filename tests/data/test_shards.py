@@ -37,7 +37,8 @@ def shards(tmp_path: Path) -> Path:
         "x/1.png": png(10), "x/1.txt": b"one", "x/1.cls": b"7\n",
         "x/2.json": b'{"caption": "two"}', "x/2.png": png(20, 9),
     })  # fmt: skip
-    write(tmp_path / "01.tar", {"readme.md": b"", "3.caption": b"three", "3.PNG": png(30)})
+    # As `tar` writes a folder: what belongs together is apart.
+    write(tmp_path / "01.tar", {"./3.caption": b"three", "readme.md": b"", "4.txt": b"", "./3.PNG": png(30)})
     return tmp_path
 
 
