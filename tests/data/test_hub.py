@@ -135,5 +135,5 @@ def test_the_package_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"the data set .*empty cannot be read: \w+: "):
+    with pytest.raises(InputError, match=r"the data set .*empty cannot be read: The directory .* data files"):
         Hub(HubConfig(str(tmp_path / "empty")))
