@@ -47,6 +47,7 @@ class Segmentation(Embedder):
     def __init__(self, config: SegmentationConfig) -> None:
         super().__init__(config)
         self.mix = nn.Conv2d(config.classes, config.channels, 1, bias=False)
+        nn.init.normal_(self.mix.weight)  # a table of classes: what it gives is as large as the latent beside it
 
     def read(self, request: Request, size: Size, generator: Generator) -> Tensor | None:
         value = request.inputs.get(self.key)
