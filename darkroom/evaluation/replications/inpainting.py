@@ -126,7 +126,8 @@ CLAIMS.add(
         protocol="The picture-book model that ships repaints the middle quarter of unseen scenes, whose truth is "
         "known, with their captions, without guidance; beside it once as that model is guided. A network trained on "
         "squared errors would learn the mean of what is possible; the mean of several draws stands for it here. "
-        "Features are the judge's, whose distance stands for LPIPS.",
+        "Features are the judge's, whose distance stands for LPIPS. Both sets hold the same scenes, so that kernel "
+        "distances lie below zero.",
         run=run,
     ),
 )
