@@ -191,7 +191,7 @@ def test_grids_frames_passes_and_previews(tiny_folder: Path, tmp_path: Path) -> 
         (("--vae", "nosuch"), "there is no model 'nosuch'"),
         (("--prediction", "gold"), "unknown prediction 'gold'; known are: "),
         (("--lora", "nosuch:0.5", "--lora-dir", "."), "unknown LoRA 'nosuch' in .; known are: none"),
-        (("--boxes", "text.png"), "text.png cannot be read as boxes"),
+        (("--boxes", "text.png"), "text.png is not valid JSON: "),
         (("--seed-mode", "dice"), "unknown seed mode 'dice'; known are: diffusers, "),
         (("--strength", 0.5), "--strength says nothing without --init-image"),
         (("--hires-steps", 5), "--hires-steps says nothing without --hires"),

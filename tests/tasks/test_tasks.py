@@ -313,7 +313,7 @@ def test_mixed_requests_are_what_they_are_alone(pipeline: Pipeline) -> None:
         ({"hires": HighResolution(), "image": PICTURE, "mask": MASK}, "neither with a mask"),
         ({"prompt": "a" * 100_000}, "the prompt has 100000 characters, accepted are at most 20000"),
         ({"prompt": "(" * 1000}, "nested more than"),
-        ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight in"),
+        ({"prompt": "(a:1e9)" + "(b:99999)"}, "the weight 99999 in"),
         ({"emphasis": "loud"}, "unknown emphasis 'loud'; known are: "),
         ({"deepcache_interval": 0}, "the DeepCache interval is 0"),
         ({"tome_ratio": 0.8}, "the share of tokens to merge is 0.8, expected is 0 to 0.75"),

@@ -122,10 +122,10 @@ def test_a_run_goes_from_a_first_stage_to_a_system(first_stage: Path, tmp_path: 
     r = replace(r, loop=replace(r.loop, optimizers={"input": OptimizerConfig(lr=1e-2)}))
     torch.manual_seed(0)
     objective = DiffusionObjective(r)
-    ends = [layer.weight.detach() for layer in (objective.model.unet.conv_out, objective.model.unet.conv_in)]
-    before = [w.clone() for w in ends]
+    ends = objective.model.unet.conv_out, objective.model.unet.conv_in
+    before = [end.weight.detach().clone() for end in ends]
     train(objective, r.loop, tmp_path / "run", recipe=r)
-    moved = [float((w - b).abs().max()) for w, b in zip(ends, before)]
+    moved = [float((end.weight - b).abs().max()) for end, b in zip(ends, before)]
     assert 0 < moved[0] < 2.1e-3 < 5e-3 < moved[1], "two steps of AdamW, at the rate of each"
     assert (tmp_path / "run" / "samples" / "0000002.png").exists()
     log = (tmp_path / "run" / "log.jsonl").read_text()
