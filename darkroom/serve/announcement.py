@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import stat
 import tempfile
@@ -13,11 +14,13 @@ from pathlib import Path
 
 from darkroom import __version__
 from darkroom.config import from_dict
-from darkroom.errors import InputError
+from darkroom.errors import InputError, cause
 from darkroom.json_file import read_json
 from darkroom.whole_file import whole_file
 
 __all__ = ["Announcement", "announced", "find_server", "named", "same_folders"]
+
+log = logging.getLogger("darkroom.serve")
 
 
 @dataclass(frozen=True)
@@ -44,20 +47,30 @@ def named(model: str | Path) -> str:
 
 @contextmanager
 def announced(server: Announcement) -> Iterator[None]:
-    """Let the user's programs find `server` while this is open. The first of several servers is the one found."""
-    path = _path()
+    """Let the user's programs find `server` while this is open. The first of several servers is the one found; one
+    whose file cannot be written serves all the same, and its log says why it is not found."""
     if find_server() is not None:
         yield
         return
+    path = _path()
+    try:
+        _write(path, server)
+    except (OSError, InputError) as error:
+        log.warning("other programs of this user do not find the server: %s cannot be written: %s", path, cause(error))
+        yield
+        return
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, server: Announcement) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.touch(0o600)  # rights first: what is written next keeps them
     with whole_file(path) as file:
         file.write(json.dumps(asdict(server)).encode())
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def find_server() -> Announcement | None:
