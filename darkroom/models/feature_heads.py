@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from darkroom.errors import require
+
 __all__ = ["FeatureHead", "HeadConfig", "LocalBatchNorm"]
 
 
@@ -51,7 +53,8 @@ class LocalBatchNorm(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """Features (B, C, N) or (B, C, h, w) and embeddings by name (B, width) to one logit a place (B, places)."""
+    """Features (B, C, N) or (B, C, h, w) and embeddings by name (B, width) to one logit a place (B, places).
+    `InputError` for features of fewer places than half of the kernel."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -63,6 +66,8 @@ class FeatureHead(nn.Module):
         self.maps = nn.ModuleDict({name: _EqualizedLinear(width, c.projected) for name, width in c.conditions.items()})
 
     def forward(self, features: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        places, least = tuple(features.shape[2:]), self.config.kernel // 2  # more cannot be padded around
+        require(min(places) >= least, "the features' size", places, f"at least {least} on each side; larger pictures")
         x = self.enter(features)
         x = (x + self.residual(x)) / math.sqrt(2)
         y = self.out(x).flatten(2)  # (B, projected or 1, places)

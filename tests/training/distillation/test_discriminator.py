@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from darkroom.diffusion.draws import RowDraws
 from darkroom.models.dino import Dino, DinoConfig
+from darkroom.errors import InputError
 from darkroom.models.feature_heads import FeatureHead, HeadConfig, LocalBatchNorm
 from darkroom.training.distillation.augment import augmented, cropped
 from darkroom.training.distillation.discriminator import (
@@ -80,6 +82,14 @@ def test_shifting_the_sequence_shifts_the_logits() -> None:
     """The residual is circular."""
     h, x = head(), torch.randn(2, 6, 9, dtype=torch.float64)
     assert torch.allclose(h(x.roll(2, dims=2), {}), h(x, {}).roll(2, dims=1))
+
+
+@pytest.mark.parametrize("places", [(3,), (3, 8)])
+def test_features_that_a_head_cannot_go_around_are_named(places: tuple[int, ...]) -> None:
+    sized = FeatureHead(HeadConfig(6, {}, dims=len(places)))
+    with pytest.raises(InputError, match=r"the features' size is \(3,.*at least 4 on each side; larger pictures"):
+        sized(torch.zeros(2, 6, *places), {})
+    assert sized(torch.zeros(2, 6, *[4] * len(places)), {}).shape == (2, 4 ** len(places))
 
 
 def test_groups_of_the_norm_know_nothing_of_each_other() -> None:
