@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.diffusion.draws import RowDraws
-from darkroom.models.dino import Dino, DinoConfig
 from darkroom.errors import InputError
+from darkroom.models.dino import Dino, DinoConfig
 from darkroom.models.feature_heads import FeatureHead, HeadConfig, LocalBatchNorm
 from darkroom.training.distillation.augment import augmented, cropped
 from darkroom.training.distillation.discriminator import (
