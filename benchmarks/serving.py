@@ -133,12 +133,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--pictures", type=int, default=8, help="of each way and turn, at least one of each client")
     parser.add_argument("--seconds", type=float, default=60, help="for each work; every way has one turn at least")
+    parser.add_argument("--steps", type=int, help="in place of each work's own")
     a = parser.parse_args()
     if unknown := [name for name in a.work if name not in WORKS]:
         parser.error(f"unknown work {unknown[0]!r}; known are: {', '.join(WORKS)}")
     print(machine(torch.device(a.device)), flush=True)
     for name in a.work or WORKS:
-        work = WORKS[name]
+        work = replace(WORKS[name], steps=a.steps or WORKS[name].steps)
         with tempfile.TemporaryDirectory() as folder, prepared(work, a.device, Path(folder), a.clients) as ways:
             for way in ways:
                 way.ask({**next(requests(work, "equal", 1, 0)), "steps": 1})  # the first pays for much
