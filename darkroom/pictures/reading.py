@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 import struct
 import warnings
@@ -174,7 +175,8 @@ def _guarded(name: str) -> Iterator[None]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except FileNotFoundError:
-        raise InputError(f"there is no picture {name}") from None
+        fetched = "; it is read from a file, so save it to one first" if re.match("https?:/", name) else ""
+        raise InputError(f"there is no picture {name}{fetched}") from None
     except Image.UnidentifiedImageError:
         raise InputError(f"{name} cannot be read as a picture; the formats are {', '.join(FORMATS)}") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

@@ -312,6 +312,8 @@ def test_metadata_has_a_limit() -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no picture .*absent"):
         read_pixels(tmp_path / "absent.png")
+    with pytest.raises(InputError, match=r"there is no picture https:/x/y\.png; .* save it to one first"):
+        read_pixels(Path("https://x/y.png"))
     for path in (tmp_path, Path("/dev/zero")):
         with pytest.raises(InputError, match="it is no regular file"):
             read_pixels(path)

@@ -98,12 +98,7 @@ READINGS = (
     ("b: both conditions bring nearer than none", "distance", "conditions: none", DEFAULT),
     ("b: … and nearer than the text alone", "distance", "conditions: text", DEFAULT),
     ("b: … and nearer than the picture alone", "distance", "conditions: picture", DEFAULT),
-    (
-        "b: the text makes more of what is told",
-        "kept",
-        "conditions: text",
-        "conditions: none",
-    ),
+    ("b: the text makes more of what is told", "kept", "conditions: text", "conditions: none"),
     ("c: from random weights the student ends farther", "distance", "start: random weights", DEFAULT),
     ("d: distillation alone ends farther", "distance", "loss: distillation alone", DEFAULT),
     ("d: … as it blurs", "sharpness", DEFAULT, "loss: distillation alone"),
@@ -196,10 +191,7 @@ def run(scale: Scale, seed: int) -> Outcome:
         seeds = "" if row.part == "" else f"{beyond} of {SEEDS}"
         table.append([row.part, name, row.paper, *(spread_of(numbers, n).text for n in MEASURES), seeds])
     panels: dict[str, Panel] = {
-        title: [
-            (s.values.mean(), (s.values.min(), s.values.max())) for s in (spread_of(r, name) for r in found.values())
-        ]
-        for name, title in MEASURES.items()
+        title: [spread_of(numbers, name).point for numbers in found.values()] for name, title in MEASURES.items()
     }
     rows = [str(i + 1) for i in range(len(found))]
     listed = [p for x in shown.values() for p in tiles(x)]
@@ -224,27 +216,28 @@ def _one_seed(size: Size, seed: int) -> dict[str, tuple[Numbers, Tensor]]:
     common = taught(known, told[: size.pictures], size.teacher_steps, seed)
     reader, seen = Reader(known[:500], told[: len(known[:500])]), features_of(truth)
 
-    def measured(x: Tensor) -> tuple[Numbers, Tensor]:
+    def measured(x: Tensor, prompts: Tensor) -> tuple[Numbers, Tensor]:
         features, x = features_of(x), x.clamp(-1, 1)
         return Numbers(
             1000 * kernel_between(features, seen).value,
-            reader.kept(features, asked),
+            reader.kept(features, prompts),
             float(sharpness(x).mean() / sharpness(truth).mean()),
             saturation(x) / saturation(truth),
         ), x
 
     prompts = with_softness(asked)
     teacher = common.teachers["own"]
+    many = drawn(teacher, tuple(truth.shape), Conditioning(vector=prompts), seed=seed, steps=16)
+    once = few_steps_drawn(teacher, prompts, size.side, (999,), seed)
+    others = slice(size.pictures - size.measured, size.pictures)  # a set has no distance to itself
     rows = {
-        "true pictures": measured(truth),
-        "the teacher, 16 steps": measured(
-            drawn(teacher, tuple(truth.shape), Conditioning(vector=prompts), seed=seed, steps=16)
-        ),
-        ONE_STEP: measured(few_steps_drawn(teacher, prompts, size.side, (999,), seed)),
+        "true pictures": measured(pictures[others], told[others]),
+        "the teacher, 16 steps": measured(many, asked),
+        ONE_STEP: measured(once, asked),
     }
     for name, row in ABLATIONS.items():
         student = _student(common, row.way, size, seed)
-        rows[name] = measured(few_steps_drawn(student, prompts, size.side, (999,), seed))
+        rows[name] = measured(few_steps_drawn(student, prompts, size.side, (999,), seed), asked)
     return rows
 
 
