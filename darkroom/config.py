@@ -9,7 +9,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from darkroom.errors import InputError, cause, printable
 from darkroom.input_file import read_text
 from darkroom.registry import nearest
+from darkroom.toml_lines import parents, toml_lines
 
 __all__ = [
     "apply_override",
@@ -27,6 +28,7 @@ __all__ = [
     "json_type",
     "load_toml",
     "merged",
+    "place_of",
     "read_toml",
     "to_dict",
 ]
@@ -35,6 +37,7 @@ MAX_TOML = 4 << 20  # bytes
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
 
 T = TypeVar("T")
+Where = str | Callable[[str], str]
 
 PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 JSON = {int: "integer", float: "number", str: "string", bool: "boolean"}
@@ -48,7 +51,24 @@ def load_toml(cls: type[T], path: Path | str, overrides: Sequence[str] = ()) -> 
     data = read_toml(path)
     for override in overrides:
         apply_override(data, override)
-    return from_dict(cls, data, str(path))
+    return from_dict(cls, data, lambda key: place_of([Path(path)], overrides, key))
+
+
+def place_of(paths: Sequence[Path], overrides: Sequence[str], key: str, renamed: Mapping[str, str] = {}) -> str:
+    """Where `key` was set, or else what it stands in: by one of `overrides`, or in the first of the TOML files `paths`
+    that has it, with the line. `renamed`: what keys of earlier versions are called now."""
+    given = {override.partition("=")[0].strip(): f"override {override!r}" for override in overrides}
+    places = [given]
+    for path in paths:
+        lines = toml_lines(read_text(path, MAX_TOML))
+        places.append({name: f"{path} line {number}" for name, number in lines.items()})
+    made = {table: said for name, said in given.items() for table in parents(name)}  # tables that only overrides name
+    for name in parents(key):
+        for found in (*places, made):
+            for called in (name, *(old for old, new in renamed.items() if new == name)):
+                if called in found:
+                    return found[called]
+    return str(paths[0])
 
 
 def read_toml(path: Path | str) -> dict[str, Any]:
@@ -98,8 +118,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def from_dict(cls: type[T], data: object, where: str = "configuration") -> T:
-    """The dataclass `cls` from plain `data` (as TOML and JSON give it); `where` begins the error messages."""
+def from_dict(cls: type[T], data: object, where: Where = "configuration") -> T:
+    """The dataclass `cls` from plain `data` (as TOML and JSON give it); `where` begins the error messages, or says for
+    a dotted key what does."""
     return _read(cls, data, where, "")
 
 
@@ -108,14 +129,14 @@ def from_plain(hint: Any, data: object, name: str) -> Any:
     return _read(hint, data, "", name)
 
 
-def _read(cls: Any, data: object, where: str, key: str) -> Any:
+def _read(cls: Any, data: object, where: Where, key: str) -> Any:
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, data, where, key)
     if origin is typing.Literal:
         if data not in arguments:
             known = ", ".join(str(a) for a in nearest(str(data), [str(a) for a in arguments]))
-            raise InputError(f"{_prefix(where)}{key} is {data!r}, accepted are: {known}")
+            raise InputError(f"{_prefix(where, key)}{key} is {data!r}, accepted are: {known}")
         return data
     if origin is tuple:
         if not isinstance(data, (list, tuple)):
@@ -138,7 +159,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
             return cls(data)
         except ValueError:
             known = ", ".join(str(m.value) for m in cls)
-            raise InputError(f"{_prefix(where)}{key} is {data!r}, accepted are: {known}") from None
+            raise InputError(f"{_prefix(where, key)}{key} is {data!r}, accepted are: {known}") from None
     if cls is Path and isinstance(data, str):
         return Path(data)
     if cls is float and isinstance(data, int) and not isinstance(data, bool):
@@ -151,7 +172,7 @@ def _read(cls: Any, data: object, where: str, key: str) -> Any:
     raise _mismatch(where, key, data, PLAIN.get(cls, getattr(cls, "__name__", str(cls))))
 
 
-def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) -> Any:
+def _read_union(arguments: tuple[Any, ...], data: object, where: Where, key: str) -> Any:
     """`X | None`, or one of several dataclasses told apart by their `kind` (a `Literal` field with a default)."""
     if data is None and type(None) in arguments:
         return None
@@ -163,7 +184,7 @@ def _read_union(arguments: tuple[Any, ...], data: object, where: str, key: str) 
         kind = data.get("kind")
         if not isinstance(kind, (str, type(None))) or kind not in by_kind:
             known = ", ".join(nearest(str(kind), [str(k) for k in by_kind]))
-            raise InputError(f"{_prefix(where)}{key}.kind is {kind!r}, accepted are: {known}")
+            raise InputError(f"{_prefix(where, f'{key}.kind')}{key}.kind is {kind!r}, accepted are: {known}")
         return _read(by_kind[kind], data, where, key)
     for candidate in candidates:
         try:
@@ -188,7 +209,7 @@ def _kind(cls: Any) -> object:
     return next((f.default for f in dataclasses.fields(cls) if f.name == "kind"), None)
 
 
-def _read_dataclass(cls: Any, data: object, where: str, key: str) -> Any:
+def _read_dataclass(cls: Any, data: object, where: Where, key: str) -> Any:
     if not isinstance(data, Mapping):
         raise _mismatch(where, key, data, "a table")
     hints = typing.get_type_hints(cls)
@@ -197,33 +218,37 @@ def _read_dataclass(cls: Any, data: object, where: str, key: str) -> Any:
     for name in data:
         if name not in fields:
             known = ", ".join(nearest(str(name), list(fields)))
-            raise InputError(f"{_prefix(where)}unknown key {prefix}{name}; known are: {known}")
+            raise InputError(f"{_prefix(where, prefix + name)}unknown key {prefix}{name}; known are: {known}")
     for name, field in fields.items():
         if _required(field) and name not in data and type(None) not in typing.get_args(hints[name]):
-            raise InputError(f"{_prefix(where)}key {prefix}{name} is missing")
+            raise InputError(f"{_prefix(where, key)}key {prefix}{name} is missing")
     # What may be None and is not there is None: `to_dict` leaves such fields out.
     absent = {name: None for name in fields if name not in data and _required(fields[name])}
     values = absent | {name: _read(hints[name], value, where, prefix + name) for name, value in data.items()}
     try:
         return cls(**values)
     except InputError as error:  # a dataclass may check itself in __post_init__
-        raise InputError(f"{_prefix(where)}{prefix.rstrip('.')}{': ' if prefix else ''}{error}") from None
+        name = str(error).partition(" ")[0]
+        if re.split(r"[.\[]", name, maxsplit=1)[0] not in fields:  # it is about all of them
+            raise InputError(f"{_prefix(where, key)}{key}{': ' if key else ''}{error}") from None
+        raise InputError(f"{_prefix(where, prefix + name)}{prefix}{error}") from None
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _mismatch(where: str, key: str, data: object, wanted: str) -> InputError:
+def _mismatch(where: Where, key: str, data: object, wanted: str) -> InputError:
     try:
         shown = printable(json.dumps(data, default=str))
     except (RecursionError, ValueError):  # nested too deeply, or a number of too many digits
         shown = f"a {type(data).__name__}"
-    return InputError(f"{_prefix(where)}{key or 'the whole'} is {shown}, expected is {wanted}")
+    return InputError(f"{_prefix(where, key)}{key or 'the whole'} is {shown}, expected is {wanted}")
 
 
-def _prefix(where: str) -> str:
-    return f"{where}: " if where else ""
+def _prefix(where: Where, key: str) -> str:
+    place = where if isinstance(where, str) else where(key)
+    return f"{place}: " if place else ""
 
 
 def from_text(hint: Any, text: str, name: str) -> Any:

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import zlib
 from io import BufferedReader
 from pathlib import Path
 
 from darkroom.errors import InputError, cause
 
-__all__ = ["entries", "open_input", "read_bytes", "read_lines", "read_stdin", "read_text"]
+__all__ = ["entries", "open_input", "read_bytes", "read_lines", "read_stdin", "read_text", "version_of"]
 
 MAX_TEXT = 64 << 20  # bytes; a million prompts
+END = 4096  # bytes at the end of a file that tell it from others of its size
 
 
 def open_input(path: Path | str) -> BufferedReader:
@@ -60,6 +62,17 @@ def read_lines(path: Path) -> list[str]:
             return file.read().decode("utf-8", "replace").split("\n")
         except OSError as error:
             raise InputError(f"{path} cannot be read: {cause(error)}") from None
+
+
+def version_of(path: Path) -> str:
+    """Size and end of the file at `path`, which change with it, copies and dates aside; empty if it cannot be read."""
+    try:
+        with open_input(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - END))
+            return f"{size} {zlib.crc32(file.read(END)):x}"
+    except (InputError, OSError):
+        return ""
 
 
 def read_stdin(max_bytes: int = MAX_TEXT) -> str:

@@ -116,3 +116,15 @@ def test_a_base_stands_for_whatever_is_derived_from_it() -> None:
     assert from_dict(Scene, to_dict(scene)) == scene
     with pytest.raises(InputError, match=r"shapes\[0\].kind is 'bal', accepted are: ball, cube"):
         from_dict(Scene, {"shapes": [{"kind": "bal", "radius": 1}]})
+
+
+def test_errors_name_the_line_or_the_override(tmp_path: Path) -> None:
+    path = tmp_path / "box.toml"
+    path.write_text('name = "a"\n\n[[tools]]\nkind = "brush"\nwidth = 1\n[[tools]]\nkind = "pencil"\n')
+    with pytest.raises(InputError, match=r"box.toml line 6: key tools\[1\].hardness is missing"):
+        load_toml(Box, path)
+    path.write_text(path.read_text().replace("width = 1", 'width = "x"'))
+    with pytest.raises(InputError, match=r'box.toml line 5: tools\[0\].width is "x", expected is a number'):
+        load_toml(Box, path)
+    with pytest.raises(InputError, match=r"override 'lid=3': lid is 3, expected is true or false"):
+        load_toml(Box, path, ["tools=[]", "lid=3"])

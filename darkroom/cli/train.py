@@ -92,8 +92,9 @@ def train(
             print(f"going on in {loop.precision}, as the run in {folder} began; a new run would take {fast} here")
         measure = _measure(loaded.recipe, loop.device)
         whole = replace(kept_in(loaded.recipe, folder), loop=replace(loop, device=world.device(loop.device)))
-        objective = loaded.objective(whole)
-        end = run(objective, whole.loop, folder, recipe=whole, minutes=minutes, world=world, measure=measure)
+        with loaded.naming_places():
+            objective = loaded.objective(whole)
+            end = run(objective, whole.loop, folder, recipe=whole, minutes=minutes, world=world, measure=measure)
         if world.first:
             if end.step < loop.steps:
                 print(f"stopped at step {end.step} of {loop.steps}; the same command goes on from {folder}")

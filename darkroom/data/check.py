@@ -11,7 +11,7 @@ from PIL import Image
 
 from darkroom.data.buckets import Bucketing
 from darkroom.data.dataset import Dataset
-from darkroom.errors import InputError
+from darkroom.errors import InputError, printable
 from darkroom.types import Size
 
 __all__ = ["Finding", "Report", "check_dataset", "contact_sheet", "near_duplicates", "thumbnail"]
@@ -21,9 +21,10 @@ __all__ = ["Finding", "Report", "check_dataset", "contact_sheet", "near_duplicat
 PLACES = 20
 MEAN_APART = 8  # root of the mean square
 MOST_APART = 28  # at any place, in any channel
+LONGEST_NAME = 1000  # characters of it that are shown
 ROOM = 4_000_000  # pairs that are compared at a time
 # For which a picture leaves the clean list.
-FAULTS = ("unreadable", "too small", "near-duplicate", "no caption", "unreadable caption")
+FAULTS = ("unreadable", "too small", "near-duplicate", "no caption", "unreadable caption", "name")
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Report:
     def lines(self) -> Iterator[str]:
         """The report as text."""
         total = len(self.clean) + len({f.name for f in self.findings if f.fault in FAULTS})
-        yield f"{total} pictures, {len(self.clean)} without a fault"
+        yield f"{total} picture{'s' * (total != 1)}, {len(self.clean)} without a fault"
         for fault, count in Counter(f.fault for f in self.findings).items():
             yield f"\n{fault}: {count}"
-            yield from (f"  {f.name}: {f.detail}" for f in self.findings if f.fault == fault)
+            yield from (f"  {printable(f.name, LONGEST_NAME)}: {f.detail}" for f in self.findings if f.fault == fault)
         yield f"\nbuckets: {len(self.buckets)}; {self.enlarged} pictures are enlarged to fill theirs"
         widest = max(self.buckets.values(), default=1)
         for size, count in sorted(self.buckets.items()):
@@ -85,6 +86,8 @@ def check_dataset(
     for index, text in enumerate(texts):
         name = dataset.name(index)
         progress(index)
+        if "\n" in name or "\r" in name:
+            note(name, "name", "a list of names, one a line, cannot hold it: rename it")
         try:
             image = dataset.sample(index, rng).image
         except InputError as error:

@@ -13,7 +13,7 @@ import numpy as np
 from darkroom.errors import InputError
 from darkroom.types import Sample, Size
 
-__all__ = ["Captioned", "Dataset", "Joined", "captions_of"]
+__all__ = ["Captioned", "Dataset", "Joined", "Versioned", "captions_of"]
 
 
 class Dataset(Protocol):
@@ -49,6 +49,18 @@ class Captioned(Protocol):
 
     def captions(self, index: int) -> Sequence[str]:
         """All captions that `sample` may draw for the picture; `InputError` where there are too many to tell."""
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A data set of files or rows, which somebody may change between two calls of a run."""
+
+    def version(self, index: int) -> str:
+        """Changes when the picture or what is said of it does, not with where its files lie or when they were written.
+
+        No picture is decoded for it.
+        """
         ...
 
 
@@ -105,6 +117,11 @@ class Joined:
         part, number = self._find(index)
         found = self.parts[part].sample(number, rng, pixels=pixels)
         return replace(found, weight=found.weight * self.weights[part])
+
+    def version(self, index: int) -> str:
+        part, number = self._find(index)
+        own = self.parts[part]
+        return own.version(number) if isinstance(own, Versioned) else own.key(number)
 
     def captions(self, index: int) -> Sequence[str]:
         part, number = self._find(index)

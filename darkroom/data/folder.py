@@ -16,7 +16,7 @@ from darkroom.data.coco import alike, read_coco
 from darkroom.data.folder_files import folder_files, plain
 from darkroom.data.metadata import FILE_COLUMN
 from darkroom.errors import InputError, cause, printable, require
-from darkroom.input_file import read_text
+from darkroom.input_file import read_text, version_of
 from darkroom.json_file import read_json, real
 from darkroom.pictures.reading import ENDINGS, read_classes, read_depth, read_mask, read_pixels, read_size
 from darkroom.registry import nearest
@@ -122,6 +122,13 @@ class Folder:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {cause(error)}; it was there when the run began") from None
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}"
+
+    def version(self, index: int) -> str:
+        config, name = self.config, self.names[index]
+        folders: list[Path | None] = [getattr(config, key) for key in MAPS]
+        files = [self.path(index), *(self._map(folder, name) for folder in folders if folder is not None)]
+        told = [values[index] if values else None for values in (self.texts, self.labels, self.scores, self.boxes)]
+        return f"{[version_of(file) for file in files]} {told}"
 
     def captions(self, index: int) -> list[str]:
         return all_captions(self.texts[index] or "", self.config.captions)
@@ -288,7 +295,7 @@ def _twin_endings(config: FolderConfig) -> tuple[str, ...]:
 
 def _listed(path: Path, names: list[str]) -> list[str]:
     """Those of `names` that the file at `path` lists."""
-    listed = {line.strip() for line in read_text(path).splitlines() if line.strip()}
+    listed = {line for line in read_text(path).split("\n") if line.strip()}
     absent = sorted(listed - set(names))
     if absent:
         raise InputError(f"{path} lists {len(absent)} pictures that are not there, the first is {absent[0]}")

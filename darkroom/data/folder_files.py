@@ -44,19 +44,29 @@ class FolderFiles:
 
     def rows(self) -> dict[str, Mapping[str, Any]]:
         """The rows of all tables by the picture that they are about; each names it relative to its own folder.
-        `InputError` for files that are not there, and for those with several rows."""
+        `InputError` for files that are not in the folder, and for those with several rows."""
         found: dict[str, Mapping[str, Any]] = {}
         pictures = {plain(name) for name in self.pictures}
         for path in self.tables:
-            below = path.parent.relative_to(self.folder)
-            own = {plain((below / name).as_posix()): row for name, row in read_table(path).items()}
-            absent = [name for name in own if name not in pictures and not os.path.isfile(self.folder / name)]
+            own = {plain(self._named(path, name)): row for name, row in read_table(path).items()}
+            absent = [name for name in own if name not in pictures and not self._holds(name)]
             if absent:
-                raise InputError(f"{path} names {len(absent)} files that are not there, the first is {absent[0]}")
+                raise InputError(
+                    f"{path} names {len(absent)} files that are not in {self.folder}, the first is {absent[0]}"
+                )
             for name in own.keys() & found.keys():
                 raise InputError(f"{name} stands in {path} and in a table of a folder above it: one row expected")
             found |= own
         return found
+
+    def _named(self, table: Path, name: str) -> str:
+        """What the file that `table` calls `name` is called here."""
+        if os.path.isabs(name):
+            return Path(os.path.relpath(name, self.folder)).as_posix()
+        return Path(os.path.normpath(table.parent.relative_to(self.folder) / name)).as_posix()
+
+    def _holds(self, name: str) -> bool:
+        return not name.startswith("../") and os.path.isfile(self.folder / name)
 
 
 def folder_files(folder: Path, endings: Collection[str], passed_over: Collection[str]) -> FolderFiles:
@@ -101,9 +111,15 @@ def plain(name: str) -> str:
 
 
 def _walk(folder: Path, passed_over: Collection[str]) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder, onerror=_refuse):
-        here = Path(root)
-        folders[:] = [f for f in folders if not f.startswith(".") and os.path.realpath(here / f) not in passed_over]
+    """Files, those of linked folders too; a folder that several links lead to is walked once."""
+    walked = {*passed_over, os.path.realpath(folder)}
+    for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        here, below = Path(root), sorted(f for f in folders if not f.startswith("."))
+        folders.clear()
+        for name in sorted(below, key=lambda f: os.path.islink(here / f)):  # a folder itself before links to it
+            if (real := os.path.realpath(here / name)) not in walked:
+                walked.add(real)
+                folders.append(name)
         yield from (here / file for file in files if not file.startswith("."))
 
 

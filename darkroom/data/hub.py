@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.errors import InputError, cause
+from darkroom.input_file import version_of
 from darkroom.pictures.reading import read_pixels, read_size
 from darkroom.registry import nearest
 from darkroom.types import Sample, Size
@@ -79,6 +81,11 @@ class Hub:
 
     def key(self, index: int) -> str:
         return f"{self.config.path}|{self.config.split}|{self.fingerprint}|{index}"
+
+    def version(self, index: int) -> str:
+        picture = self._picture(index)
+        held = version_of(picture) if isinstance(picture, Path) else zlib.crc32(picture.getbuffer())
+        return f"{held} {self.told[index] if self.told.column_names else {}} {self.config.caption}"
 
     def captions(self, index: int) -> list[str]:
         return all_captions(self.text(index) or "", self.config.captions)

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,11 @@ class Shards:
         path = self.paths[member.shard]
         found = path.stat()
         return f"{path.resolve()}|{found.st_size}|{found.st_mtime_ns}|{member.offset}"
+
+    def version(self, index: int) -> str:
+        group = self.groups[index][1]
+        label = self._bytes(group[".cls"]) if ".cls" in group else None
+        return f"{zlib.crc32(self._bytes(_picture(group)))} {self.text(index)} {label}"
 
     def captions(self, index: int) -> list[str]:
         return all_captions(self.text(index) or "", self.config.captions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from darkroom.config import from_dict, merged, read_toml, to_dict
+from darkroom.config import from_dict, merged, place_of, read_toml, to_dict
 from darkroom.errors import InputError
 from darkroom.json_file import read_json
 from darkroom.registry import Registry
@@ -36,7 +36,7 @@ def read_system(path: Path) -> System:
         described["embedders"] = [*described.get("embedders", []), *more]
     if isinstance(stage := described.get("autoencoder"), str):
         described["autoencoder"] = to_dict(_named(FIRST_STAGES, stage, path, "autoencoder").autoencoder)
-    return from_dict(System, described, str(path))
+    return from_dict(System, described, str(path) if path.suffix == ".json" else lambda key: place_of([path], (), key))
 
 
 def _named(table: Registry[Any], name: object, path: Path, key: str) -> Any:

@@ -22,6 +22,7 @@ from darkroom.nn.checkpointing import checkpoint_blocks
 from darkroom.nn.device import find_device
 from darkroom.training.checkpoints import Checkpoints
 from darkroom.training.config import LoopConfig
+from darkroom.training.data_record import check_data
 from darkroom.training.feed import Piece, feed, naming_dead_workers
 from darkroom.training.interrupt import Interrupt
 from darkroom.training.ledger import Ledger
@@ -118,7 +119,10 @@ class _Run:
     def to_the_end(self, minutes: float | None) -> None:
         """Step by step from the newest checkpoint to the last step, or until the time is up or a signal comes."""
         state, config, checkpoints = self.state, self.config, Checkpoints(self.folder, _warn, self.world)
-        if (found := checkpoints.newest()) is not None:
+        found = checkpoints.newest()
+        data = self.objective.reader.dataset
+        self.world.decided(lambda: check_data(self.folder, data, resumes=found is not None))
+        if found is not None:
             state.load(*found)
         snapshots = Snapshots(self.folder)
         if self.world.first:

@@ -63,4 +63,4 @@ def with_prior(own: Dataset, config: PriorConfig, model: LatentDiffusion, size: 
         model.train()
     drawn = Folder(FolderConfig(folder, caption=config.prompt))
     repeats = max(1, round(len(drawn) / len(own))), max(1, round(len(own) / len(drawn)))
-    return Joined([own, drawn], repeats, [1.0, config.weight])
+    return Joined([own, drawn], repeats, [1.0, config.weight], ["", "class_pictures/"])

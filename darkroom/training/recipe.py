@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import torch
 
-from darkroom.config import apply_override, from_dict, merged, read_toml
+from darkroom.config import apply_override, from_dict, merged, place_of, read_toml
 from darkroom.errors import InputError, printable
 from darkroom.registry import Registry
 from darkroom.training.objective import Objective
@@ -56,6 +58,7 @@ LONGEST_CHAIN = 8  # of recipes based on each other
 class LoadedRecipe:
     recipe: Any
     build: Callable[[Any], Objective]
+    place: Callable[[str], str] = lambda key: ""  # where a dotted key of it stands
 
     def objective(self, recipe: Any = None) -> Objective:
         """The objective of this recipe or of a variant of it, with the fresh weights that the loop's seed gives."""
@@ -63,9 +66,20 @@ class LoadedRecipe:
         torch.manual_seed(recipe.loop.seed)
         return self.build(recipe)
 
+    @contextmanager
+    def naming_places(self) -> Iterator[None]:
+        """Errors about a key of the recipe say where it stands, also those that come while it is carried out."""
+        try:
+            yield
+        except InputError as error:
+            key = re.match(r"([a-z_]+)[\w.\[\]]*(?= (is|are) )", str(error))
+            if key is None or not hasattr(self.recipe, key[1]) or not (place := self.place(key[0])):
+                raise
+            raise InputError(f"{place}: {error}") from None
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read the recipe at `path`, changed by `key=value` overrides. Errors name the file and the key.
+    """Read the recipe at `path`, changed by `key=value` overrides. Errors name the file, the line and the key.
 
     A recipe may begin from another one, `base = "other.toml"`, relative to its own place, and change keys of it.
     """
@@ -76,8 +90,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     kind = data.get("kind")
     if not isinstance(kind, str):
         raise InputError(f"{path}: key kind is missing; known are: {', '.join(RECIPE_KINDS)}")
-    recipe = from_dict(recipe_class(kind), _settled(data, path), str(path))
-    return LoadedRecipe(recipe, objective_class(kind))
+
+    def place(key: str) -> str:
+        return place_of([*_chain(path)], overrides, key, RENAMED)
+
+    recipe = from_dict(recipe_class(kind), _settled(data, path), place)
+    return LoadedRecipe(recipe, objective_class(kind), place)
 
 
 def recipe_class(kind: str) -> type[Any]:
@@ -107,6 +125,13 @@ def _based(path: Path, depth: int) -> dict[str, Any]:
     if depth == LONGEST_CHAIN:
         raise InputError(f"{path}: more than {LONGEST_CHAIN} recipes are based on each other")
     return merged(_based(path.parent / base, depth + 1), data)
+
+
+def _chain(path: Path) -> Iterator[Path]:
+    """The recipe at `path`, which can be read, and those that it is based on."""
+    yield path
+    if (base := read_toml(path).get("base")) is not None:
+        yield from _chain(path.parent / base)
 
 
 def _renamed(data: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_the_key_of_a_picture_changes_with_it(folder: Path) -> None:
         ({"b.json": '{"label": 3}'}, {}, r"2 of 3 pictures .*: write .txt files .* columns \(label\)"),
         ({"metadata.csv": "name,text\na.png,x\n"}, {}, r"metadata.csv line 2 has no file_name; its columns are: name"),
         ({"metadata.csv": "file_name,text\na.png\n"}, {}, r"line 2 has another number of columns"),
-        ({"metadata.csv": "file_name\nz.png\n"}, {}, r"names 1 files that are not there, the first is z.png"),
+        ({"metadata.csv": "file_name\nz.png\n"}, {}, r"names 1 files that are not in .*, the first is z.png"),
         ({"metadata.csv": "file_name\na.png\na.png\n"}, {}, r"line 3: a.png stands there twice"),
         ({"metadata.jsonl": "{}\n", "metadata.csv": ""}, {}, r"holds metadata.csv and metadata.jsonl: one table"),
         ({"metadata.jsonl": "[1]\n"}, {}, r"metadata.jsonl line 1 is not a table but a list"),
@@ -253,3 +253,33 @@ def test_captions_that_cannot_be_read_are_found_one_by_one(folder: Path) -> None
     assert not {"a.png", "b.jpg"} & set(report.clean)
     with pytest.raises(InputError, match=r"a.txt is not UTF-8 text \(byte 3\); 1 more captions cannot be read"):
         open_dataset(FolderConfig(folder))
+
+
+def test_tables_name_pictures_in_any_way_but_none_from_elsewhere(folder: Path, tmp_path: Path) -> None:
+    rows = ["./a.png,dotted", f"{folder}/b.jpg,whole", "sub/../sub/c.webp,there and back"]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,text", *rows]))
+    assert Folder(FolderConfig(folder)).texts == ["dotted", "whole", "there and back"]
+    picture(tmp_path.parent / "elsewhere.png")
+    (folder / "metadata.csv").write_text("file_name,text\n../elsewhere.png,x\n")
+    with pytest.raises(InputError, match=r"names 1 files that are not in .*, the first is ../elsewhere.png"):
+        Folder(FolderConfig(folder))
+
+
+def test_linked_folders_are_read_once(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    picture(elsewhere / "d.png")
+    for name, target in (("loop", folder), ("more", elsewhere), ("same", elsewhere), ("sub again", folder / "sub")):
+        (folder / name).symlink_to(target)
+    assert Folder(FolderConfig(folder, caption="")).names == ["a.png", "b.jpg", "more/d.png", "sub/c.webp"]
+
+
+def test_names_that_no_list_can_hold_are_no_clean_ones(folder: Path) -> None:
+    for i, name in enumerate(["x\ny.png", " blank .png", "line\u2028.png"]):
+        picture(folder / name, value=60 * (i + 1))
+    dataset, _ = open_unchecked(folder)
+    report = check_dataset(dataset, ["a"] * 6, Bucketing(BucketConfig(64)), least=4)
+    assert r"  x\ny.png: a list of names, one a line, cannot hold it: rename it" in list(report.lines())
+    (folder / "clean.txt").write_text("".join(f"{name}\n" for name in report.clean))
+    listed = Folder(FolderConfig(folder, list=folder / "clean.txt", caption="")).names
+    assert set(listed) == {" blank .png", "a.png", "b.jpg", "line\u2028.png", "sub/c.webp"} & set(report.clean)
+    assert {" blank .png", "line\u2028.png"} <= set(listed)

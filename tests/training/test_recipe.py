@@ -118,3 +118,27 @@ def test_keys_of_earlier_versions_are_taken_and_said(tmp_path: Path, capsys: pyt
 def test_one_setting_under_two_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"loop.warmup and loop.warmup_steps are given, which is one setting"):
         read(write(tmp_path, old=OLD.replace("warmup = 2", "warmup = 2\nwarmup_steps = 3")))
+
+
+def test_errors_name_the_file_and_line_that_set_the_key(tmp_path: Path) -> None:
+    changes = 'base = "plain.toml"\n[loop]\nwarmup = -1\n'
+    path = write(tmp_path, plain=PLAIN + 'color = "red"\n', changed=changes)
+    with pytest.raises(InputError, match=r"plain.toml line 18: unknown key data.color"):
+        read(path, "loop.warmup=2")
+    (tmp_path / "plain.toml").write_text(PLAIN)
+    with pytest.raises(InputError, match=r"changed.toml line 3: loop.warmup_steps is -1, expected is 0 or more"):
+        read(path)
+    with pytest.raises(InputError, match=r"override 'loop.warmup=-2': loop.warmup_steps is -2"):
+        read(path, "loop.warmup=-2")
+    write(tmp_path, plain=PLAIN.replace("lr = 1e-5", "lr = 0"))
+    with pytest.raises(InputError, match=r"plain.toml line 12: loop.optimizers.embedders.lr is 0.0, expected is"):
+        read(path, "loop.warmup=2")
+
+
+def test_so_do_errors_of_what_a_recipe_is_built_into(tmp_path: Path) -> None:
+    loaded = load_recipe(write(tmp_path, plain=PLAIN))
+    told = "loop.optimizers.embedders is no optimizer of this recipe"
+    with pytest.raises(InputError, match=f"plain.toml line 11: {told}"), loaded.naming_places():
+        raise InputError(told)
+    with pytest.raises(InputError, match=r"^steps are done$"), loaded.naming_places():
+        raise InputError("steps are done")
