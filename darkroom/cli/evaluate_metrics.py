@@ -21,6 +21,10 @@ def metrics(
     features: Annotated[str, typer.Option(metavar="NETWORK", help="judge, inception=FILE, clip=FOLDER …")] = "judge",
     seed: Annotated[int, typer.Option("-s", "--seed", help="Of the world.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    half: Annotated[bool, typer.Option("--half", help="Look in bfloat16: faster, features 1 % off.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where features are kept; default: the user's cache.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="JSON file.")] = None,
 ) -> None:
     """Which metric notices which fault: blur, missing kinds, exchanged colors, fewer varieties, copied pictures."""
@@ -31,15 +35,16 @@ def metrics(
 
     from darkroom.evaluation.features import open_features
     from darkroom.evaluation.judging import load_judge
+    from darkroom.evaluation.picture_set import default_cache
     from darkroom.evaluation.trust import FAULTS, TrustConfig, table, trust
     from darkroom.nn.device import find_device
     from darkroom.whole_file import whole_file
 
     find_device(device)
-    config = TrustConfig(tuple(int(p) for p in pictures.split(",")), repeats, pool, seed=seed)
+    config = TrustConfig(tuple(int(p) for p in pictures.split(",")), repeats, pool, seed=seed, half=half)
     with ExitStack() as files:
         file = None if output is None else files.enter_context(whole_file(output))
-        report = trust(load_judge(), open_features(features, device), config)
+        report = trust(load_judge(), open_features(features, device), config, cache or default_cache())
         if file is not None:
             file.write((json.dumps(report.as_json(), indent=1) + "\n").encode())
     shown = Table("metric", "pictures", *FAULTS, "cries wolf")

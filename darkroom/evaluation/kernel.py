@@ -18,7 +18,16 @@ from darkroom.errors import InputError
 from darkroom.evaluation.metric import METRICS, Measured, jackknife_reach
 from darkroom.evaluation.reservoir import Reservoir
 
-__all__ = ["GaussianKernel", "Kernel", "KernelDistance", "difference", "gaussian_distance", "kernel_distance"]
+__all__ = [
+    "GaussianKernel",
+    "Kernel",
+    "KernelDistance",
+    "block_edges",
+    "difference",
+    "distance_from_sums",
+    "gaussian_distance",
+    "kernel_distance",
+]
 
 KEPT, BLOCKS = 10_000, 20
 LEAST = 5 * BLOCKS  # pictures a side for a jackknife over blocks
@@ -76,25 +85,30 @@ def _distance(x: np.ndarray, y: np.ndarray, kernel: KernelFunction) -> KernelDis
     if min(len(x), len(y)) < 2:
         raise InputError(f"a kernel distance needs at least 2 pictures a side, there are {len(x)} and {len(y)}")
     xx, yy = (_block_sums(side, side, kernel, with_itself=False) for side in (x, y))
-    xy = _block_sums(x, y, kernel)
-    value = _from_sums(xx, yy, xy, len(x), len(y))
-    if min(len(x), len(y)) < LEAST:
+    return distance_from_sums(xx, yy, _block_sums(x, y, kernel), len(x), len(y))
+
+
+def distance_from_sums(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray, n: int, m: int) -> KernelDistance:
+    """The distance of sets of `n` and `m` pictures, from sums of the kernel over pairs by block (`block_edges`): within
+    each set, without each row with itself, and between them."""
+    value = _from_sums(xx, yy, xy, n, m)
+    if min(n, m) < LEAST:
         return KernelDistance(value, note=f"no interval below {LEAST} pictures a side")
     keep = [np.arange(BLOCKS) != i for i in range(BLOCKS)]
-    sizes_x, sizes_y = (np.diff(_edges(len(side))) for side in (x, y))
-    without_x = [_from_sums(xx[k][:, k], yy, xy[k], len(x) - n, len(y)) for k, n in zip(keep, sizes_x)]
-    without_y = [_from_sums(xx, yy[k][:, k], xy[:, k], len(x), len(y) - n) for k, n in zip(keep, sizes_y)]
+    sizes_x, sizes_y = (np.diff(block_edges(count)) for count in (n, m))
+    without_x = [_from_sums(xx[k][:, k], yy, xy[k], n - size, m) for k, size in zip(keep, sizes_x)]
+    without_y = [_from_sums(xx, yy[k][:, k], xy[:, k], n, m - size) for k, size in zip(keep, sizes_y)]
     return _jackknifed(value, (np.array(without_x), np.array(without_y)))
 
 
-def _edges(n: int) -> np.ndarray:
+def block_edges(n: int) -> np.ndarray:
     """Where the blocks of n rows begin and the last one ends."""
     return np.linspace(0, n, min(BLOCKS, n) + 1).astype(int)
 
 
 def _block_sums(a: np.ndarray, b: np.ndarray, kernel: KernelFunction, *, with_itself: bool = True) -> np.ndarray:
     """(blocks of a, blocks of b): sums of the kernel over all pairs; of one set also without each row with itself."""
-    edges, columns = _edges(len(a)), _edges(len(b))[:-1]
+    edges, columns = block_edges(len(a)), block_edges(len(b))[:-1]
     sums = []
     for start, stop in pairwise(edges):
         found = kernel(a[start:stop], b)

@@ -24,7 +24,16 @@ from darkroom.pixels import to_tensor
 from darkroom.types import Size
 from darkroom.whole_file import made_folder, whole_file
 
-__all__ = ["PictureSet", "compute_features", "default_cache", "open_pictures", "read_features"]
+__all__ = [
+    "PIECE",
+    "PictureSet",
+    "compute_features",
+    "default_cache",
+    "keep_rows",
+    "kept_rows",
+    "open_pictures",
+    "read_features",
+]
 
 PIECE, BATCH = 256, 32
 
@@ -75,11 +84,11 @@ def read_features(
         _require_one_size(pictures, network)
     for numbers in pictures.pieces[first::step]:
         place = None if cache is None else cache / f"{_key(pictures, network, numbers)}.npy"
-        found = None if place is None else _kept(place, len(numbers))
+        found = None if place is None else kept_rows(place, len(numbers))
         if found is None:
             found = _computed(pictures, network, numbers)
             if place is not None:
-                _keep(place, found)
+                keep_rows(place, found)
         yield found
 
 
@@ -122,8 +131,8 @@ def _key(pictures: PictureSet, network: FeatureNetwork, numbers: range) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:40]
 
 
-def _kept(place: Path, count: int) -> np.ndarray | None:
-    """None for what is not there or damaged: it is only a cache."""
+def kept_rows(place: Path, count: int) -> np.ndarray | None:
+    """`count` rows that `keep_rows` wrote; None for what is not there or damaged: it is only a cache."""
     try:
         found = np.load(place, allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -132,7 +141,8 @@ def _kept(place: Path, count: int) -> np.ndarray | None:
     return found if rows and np.isfinite(found).all() else None
 
 
-def _keep(place: Path, found: np.ndarray) -> None:
+def keep_rows(place: Path, found: np.ndarray) -> None:
+    """Write rows (n, D) in float32 whole or not at all."""
     made_folder(place.parent)
     with whole_file(place) as file:
         np.save(file, found)

@@ -8,38 +8,26 @@ each time). It cries wolf if the intervals of two sets without fault, measured a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 from rich.progress import track
 
-from darkroom.data.picturebook import KINDS, Facts, Scene, describe, render, sample_scene
+from darkroom.data.picturebook import KINDS
 from darkroom.errors import require
-from darkroom.evaluation.compare import see
-from darkroom.evaluation.copies import copied_share, nearest
-from darkroom.evaluation.features import FeatureNetwork, open_features
-from darkroom.evaluation.judging import look
+from darkroom.evaluation.all_pairs import pair_numbers, within
+from darkroom.evaluation.features import FeatureNetwork
+from darkroom.evaluation.frechet import Frechet, frechet_distance
+from darkroom.evaluation.inception_score import InceptionScore
+from darkroom.evaluation.known_world import Eyes, Pool, World, draw_world
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.verdict import judge_picture
 from darkroom.models.judge import Judge
-from darkroom.pixels import to_tensor
 
-__all__ = [
-    "FAULTS",
-    "Pool",
-    "TrustConfig",
-    "TrustReport",
-    "World",
-    "exchanged_colors",
-    "table",
-    "tried",
-    "trust",
-]
+__all__ = ["FAULTS", "TrustConfig", "TrustReport", "table", "tried", "trust"]
 
-STREAM = 5_000_003  # of the scenes, apart from those of training, prompts and the judge's test
-METRICS = ("frechet", "kernel", "gaussian", "score", "neighbors")
-PIECE = 64
+DOSES = 4  # of every fault
 NOTICED = 0.8  # share of repeats in which a dose must be seen
 
 
@@ -50,36 +38,12 @@ class TrustConfig:
     pool: int = 2000  # scenes that sets are drawn from; as many again for the reference
     size: int = 128
     seed: int = 0
+    half: bool = False  # pictures are looked at in bfloat16
 
     def __post_init__(self) -> None:
         for count in self.pictures:
             require(20 <= count <= self.pool // 2, "the number of pictures", count, f"20 to half the pool, {self.pool}")
         require(self.repeats >= 4, "the number of repeats", self.repeats, "at least 4")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Pictures to draw sets from: features (P, D), whether the judge finds all that the caption promises, scenes."""
-
-    rows: np.ndarray
-    kept: np.ndarray
-    scenes: Sequence[Scene]
-
-    def __getitem__(self, places: np.ndarray) -> Pool:
-        return Pool(self.rows[places], self.kept[places], [self.scenes[i] for i in places])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-@dataclass(frozen=True)
-class World:
-    """What faults are made of. Faulty pools hold the same scenes as `clean`, place by place."""
-
-    training: Pool
-    clean: Pool
-    blurred: Mapping[float, Pool]
-    exchanged: Pool
 
 
 @dataclass(frozen=True)
@@ -151,9 +115,11 @@ class TrustReport:
         return {**asdict(self), "doses": doses}
 
 
-def trust(judge: Judge, network: FeatureNetwork, config: TrustConfig) -> TrustReport:
-    """Draw the world, its faults, and the sets; measure them all through `network`."""
-    return tried(_world(judge, network, config), network, config)
+def trust(judge: Judge, network: FeatureNetwork, config: TrustConfig, cache: Path | None = None) -> TrustReport:
+    """Draw the world, its faults, and the sets; measure them all through `network`. What was seen of the pictures is
+    kept in the folder `cache`."""
+    eyes = Eyes(judge, network, cache, config.half)
+    return tried(draw_world(eyes, config.pool, config.size, config.seed, FAULTS["blur"].doses), network, config)
 
 
 def tried(world: World, network: FeatureNetwork, config: TrustConfig) -> TrustReport:
@@ -164,15 +130,12 @@ def tried(world: World, network: FeatureNetwork, config: TrustConfig) -> TrustRe
         values = {name: np.array([first[name].value for first, _ in clean]) for name in clean[0][0]}
         bands[n] = {name: (float(v.mean()), float(v.std(ddof=1))) for name, v in values.items()}
         wolf[n] = {name: _cries([(a[name], b[name]) for a, b in clean]) for name in values}
-        noticed[n] = {name: {} for name in values}
-        for label, fault in FAULTS.items():
-            seen = {name: [] for name in values}
-            for place, dose in enumerate(track(fault.doses, label)):
-                for name, share in _shares(world, network, fault, dose, n, bands[n], (config, place)).items():
-                    seen[name].append(share)
-            for name in values:
-                noticed[n][name][label] = tuple(seen[name])
-    return TrustReport(config, f"{network.name} [{network.digest}]", bands, wolf, noticed)
+        shares = [_shares(world, network, n, place, bands[n], config) for place in track(range(DOSES), "faults")]
+        noticed[n] = {
+            name: {label: tuple(found[label][name] for found in shares) for label in FAULTS} for name in values
+        }
+    name = f"{network.name} [{network.digest}]" + (" in bfloat16" if config.half else "")
+    return TrustReport(config, name, bands, wolf, noticed)
 
 
 def table(report: TrustReport) -> list[list[str]]:
@@ -199,43 +162,59 @@ def _clean(
 ) -> tuple[Mapping[str, Measured], Mapping[str, Measured]]:
     """Two sets without fault, measured against one reference."""
     rng = np.random.default_rng((seed, 0, n, i))
-    reference = world.training[_some(world.training, n, rng)]
+    reference = _Sight(world.training[_some(world.training, n, rng)])
     places = _some(world.clean, 2 * n, rng)
-    first, second = (_numbers(world.clean[p], reference, network) for p in (places[:n], places[n:]))
-    return first, second
+    first, second = (_Sight(world.clean[p]) for p in (places[:n], places[n:]))
+    return (
+        _numbers(first, reference, network, intervals=True),
+        _numbers(second, reference, network, intervals=True),
+    )
 
 
 def _shares(
     world: World,
     network: FeatureNetwork,
-    fault: Fault,
-    dose: float,
     n: int,
+    place: int,
     bands: Mapping[str, tuple[float, float]],
-    numbered: tuple[TrustConfig, int],
-) -> dict[str, float]:
-    """By metric, in how many of the repeats its number left its band."""
-    config, place = numbered
-    outside = dict.fromkeys(bands, 0)
+    config: TrustConfig,
+) -> dict[str, dict[str, float]]:
+    """At the dose of every fault that stands at `place`, by metric: in how many of the repeats its number left its
+    band. Faults share the reference, which is what most of the work would be."""
+    outside = {label: dict.fromkeys(bands, 0) for label in FAULTS}
     for i in range(config.repeats):
         rng = np.random.default_rng((config.seed, 1, n, place, i))
-        reference = world.training[_some(world.training, n, rng)]
-        found = _numbers(fault.draw(world, dose, n, rng, reference), reference, network)
-        for name, (mean, deviation) in bands.items():
-            outside[name] += abs(found[name].value - mean) > 1.96 * deviation
-    return {name: count / config.repeats for name, count in outside.items()}
+        pool = world.training[_some(world.training, n, rng)]
+        reference = _Sight(pool)
+        for label, fault in FAULTS.items():
+            faulty = fault.draw(world, fault.doses[place], n, deepcopy(rng), pool)
+            found = _numbers(_Sight(faulty), reference, network, intervals=False)
+            for name, (mean, deviation) in bands.items():
+                outside[label][name] += abs(found[name].value - mean) > 1.96 * deviation
+    return {label: {name: c / config.repeats for name, c in counts.items()} for label, counts in outside.items()}
 
 
-def _numbers(pictures: Pool, reference: Pool, network: FeatureNetwork) -> dict[str, Measured]:
-    ours, theirs = (see([p.rows], network, METRICS) for p in (pictures, reference))
-    numbers: dict[str, Measured] = {}
-    for name, metric in ours.metrics.items():
-        numbers |= metric.result(theirs.metrics[name])
-    del numbers["score of the reference"]
-    usual = nearest(reference.rows, [reference.rows], itself=True)
-    numbers["copies"] = copied_share(nearest(pictures.rows, [reference.rows]), usual)
-    numbers["kept prompts"] = mean_of(pictures.kept)
-    return numbers
+class _Sight:
+    """One set, and what is found once for all that it is measured against."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.pairs, self.frechet = pool, within(pool.rows), Frechet()
+        self.frechet.update(pool.rows)
+
+
+def _numbers(pictures: _Sight, reference: _Sight, network: FeatureNetwork, *, intervals: bool) -> dict[str, Measured]:
+    """By metric. `intervals`: of the Fréchet distance as well, for which it is computed 40 times."""
+    pairs = dict(pair_numbers(pictures.pairs, reference.pairs))
+    if intervals:
+        frechet = pictures.frechet.result(reference.frechet)["frechet"]
+    else:
+        frechet = Measured(frechet_distance(pictures.frechet.moments, reference.frechet.moments))
+    numbers = {"frechet": frechet, "kernel": pairs.pop("kernel"), "gaussian": pairs.pop("gaussian")}
+    if network.classes is not None:
+        score = InceptionScore()
+        score.update(network.classes(pictures.pool.rows))
+        numbers["score"] = score.score
+    return numbers | pairs | {"kept prompts": mean_of(pictures.pool.kept)}
 
 
 def _cries(pairs: Sequence[tuple[Measured, Measured]]) -> float | None:
@@ -243,59 +222,3 @@ def _cries(pairs: Sequence[tuple[Measured, Measured]]) -> float | None:
     if not intervals:
         return None
     return float(np.mean([a[1] < b[0] or b[1] < a[0] for a, b in intervals]))
-
-
-def _world(judge: Judge, network: FeatureNetwork, config: TrustConfig) -> World:
-    def scenes(stream: int) -> list[tuple[Scene, Facts]]:
-        drawn = []
-        for i in range(config.pool):
-            rng = np.random.default_rng((config.seed, STREAM, stream, i))
-            scene = sample_scene(rng, split="any")
-            drawn.append((scene, describe(scene, rng)[1]))
-        return drawn
-
-    def pool(drawn: Sequence[tuple[Scene, Facts]], what: str, blur: float = 0.0) -> Pool:
-        return _pool(judge, network, drawn, config.size, blur, what)
-
-    clean = scenes(1)
-    return World(
-        pool(scenes(0), "reference"),
-        pool(clean, "clean"),
-        {dose: pool(clean, f"blur {dose:g}", dose) for dose in FAULTS["blur"].doses},
-        pool([(exchanged_colors(scene), facts) for scene, facts in clean], "exchanged colors"),
-    )
-
-
-def exchanged_colors(scene: Scene) -> Scene:
-    """The first two things of different kinds exchange their colors; scenes without such stay as they are."""
-    things = list(scene.things)
-    for i, a in enumerate(things):
-        for j in range(i + 1, len(things)):
-            b = things[j]
-            if a.kind != b.kind and a.colour != b.colour:
-                things[i], things[j] = replace(a, colour=b.colour), replace(b, colour=a.colour)
-                return replace(scene, things=tuple(things))
-    return scene
-
-
-def _pool(
-    judge: Judge, network: FeatureNetwork, drawn: Sequence[tuple[Scene, Facts]], size: int, blur: float, what: str
-) -> Pool:
-    rows, kept = [], []
-    reads_itself = network.identity == open_features("judge").identity  # then one look gives both
-    for start in track(range(0, len(drawn), PIECE), what, transient=True):
-        part = drawn[start : start + PIECE]
-        pixels = np.stack([_blurred(render(scene, size, size), blur) for scene, _ in part])
-        images = to_tensor(pixels)
-        found = list(look(judge, images))
-        rows.append(np.stack([f.features for f in found]) if reads_itself else network(images))
-        for (_, facts), findings in zip(part, found):
-            verdict = judge_picture(facts, findings.things, findings.surroundings)
-            kept.append(verdict.present and verdict.colours is not False)
-    return Pool(np.concatenate(rows), np.array(kept), [scene for scene, _ in drawn])
-
-
-def _blurred(pixels: np.ndarray, radius: float) -> np.ndarray:
-    if not radius:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))

@@ -11,7 +11,8 @@ import torch
 from darkroom.data.picturebook import render, sample_scene
 from darkroom.errors import InputError
 from darkroom.evaluation.features import FeatureNetwork
-from darkroom.evaluation.trust import FAULTS, Pool, TrustConfig, TrustReport, World, exchanged_colors, table, tried
+from darkroom.evaluation.known_world import Pool, World, exchanged_colors
+from darkroom.evaluation.trust import FAULTS, TrustConfig, TrustReport, table, tried
 
 KEPT = 0.9  # of prompts, without a fault
 
