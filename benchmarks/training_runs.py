@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument(
-        "--workers", type=int, nargs="+", default=(), help="processes that read ahead: the wait for data alone"
+        "--workers", nargs="+", default=(), help="processes that read ahead, or 'thread': the wait for data alone"
     )
     a = parser.parse_args()
     print(machine(torch.device("cpu")), flush=True)
@@ -114,15 +114,16 @@ def main() -> None:
 
 
 def waits(
-    model: Path, pictures: Path, runs: Path, batch: int, steps: int, workers: Sequence[int], *, half: bool
+    model: Path, pictures: Path, runs: Path, batch: int, steps: int, workers: Sequence[str], *, half: bool
 ) -> None:
-    """Print the share of the time of a run's steps that it waits for data, for numbers of processes that read ahead."""
-    print("\n| processes that read ahead | waiting, encoding in each step | waiting, latents kept |\n|---:|---:|---:|")
+    """Print the share of the time of a run's steps that it waits for data, for what reads ahead."""
+    print("\n| what reads ahead | waiting, encoding in each step | waiting, latents kept |\n|---:|---:|---:|")
     for count in workers:
         shares = []
         for keeps in (False, True):
             name = f"workers{count}{'kept' if keeps else 'plain'}"
-            by_us(model, pictures, runs / name, batch, half=half, keeps=keeps, workers=count)(steps)
+            number = None if count == "thread" else int(count)
+            by_us(model, pictures, runs / name, batch, half=half, keeps=keeps, workers=number)(steps)
             shares.append(waiting(runs, name))
         print(f"| {count} | " + " | ".join(f"{100 * s:.1f} %" for s in shares) + " |", flush=True)
 
@@ -144,7 +145,14 @@ def write_pictures(folder: Path) -> Path:
 
 
 def by_us(
-    model: Path, pictures: Path, folder: Path, batch: int, *, half: bool, keeps: bool = False, workers: int = 0
+    model: Path,
+    pictures: Path,
+    folder: Path,
+    batch: int,
+    *,
+    half: bool,
+    keeps: bool = False,
+    workers: int | None = None,
 ) -> Run:
     """A recipe that trains the whole denoiser; with `keeps` latents and texts are encoded once a run."""
 

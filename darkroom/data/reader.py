@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -54,7 +55,12 @@ class Reader:
             raise InputError(f"none of the {len(self.unreadable)} pictures can be read, the first: {first}")
         chosen = {size: [i for i in numbers if i in self.among] for size, numbers in members.items()}
         self.order = Order(chosen, batch_size, seed)
-        self.used: list[Used] = []
+        self._of_thread = threading.local()
+
+    @property
+    def used(self) -> list[Used]:
+        """What this thread has read since it last drained: one may read ahead while another draws samples."""
+        return self._of_thread.__dict__.setdefault("used", [])
 
     @property
     def buckets(self) -> Mapping[Size, np.ndarray]:
@@ -81,9 +87,8 @@ class Reader:
         raise InputError(f"{len(candidates)} pictures in a row cannot be read, the first: {failure}")
 
     def drain(self) -> list[Used]:
-        """What was read since the last call."""
-        found, self.used = self.used, []
-        return found
+        """What this thread has read since its last call."""
+        return self._of_thread.__dict__.pop("used", [])
 
     def _from(self, place: Place) -> list[int]:
         """The sample of the place, then those that may stand in for it."""

@@ -159,6 +159,14 @@ def _groups(shard: int, path: Path) -> list[tuple[str, dict[str, _Member]]]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as an uncompressed tar file: {error}") from None
+    for name, group in groups.items():
+        for ending in group if not any(e in group for e in ENDINGS) else ():
+            if ending.endswith(ENDINGS):
+                key = name.rpartition("/")[2]
+                raise InputError(
+                    f"{path} holds {name}{ending}: a key ends at the first dot of the file's name, so this is {ending} "
+                    f"of {key!r}, expected is {key}{ending[ending.rindex('.') :]}"
+                )
     return [(name, group) for name, group in groups.items() if any(e in group for e in ENDINGS)]
 
 

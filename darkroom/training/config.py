@@ -56,7 +56,7 @@ class LoopConfig:
     )
     gradient_checkpointing: bool = False  # blocks compute their insides again in the backward pass: less memory
     compile: bool = False  # translate the networks' blocks into kernels for the device
-    workers: int | None = None  # processes that make batches ahead; on the CPU none, on a GPU up to 8, when not given
+    workers: int | None = None  # processes that make batches ahead; not given: on the CPU a thread, on a GPU up to 8
     seed: int = 0  # of the order, the noise and all else that is drawn
     log_every: int = 20  # steps between lines of log.jsonl
     sample_every: int = 500  # steps between sample pictures

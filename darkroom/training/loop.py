@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,8 @@ class _Run:
         if self.world.first:
             snapshots.forget_after(state.step)
         begin, began_at = time.monotonic(), state.seconds
-        steps = feed(self.objective, config, self.world, state.step)
         with (
+            closing(feed(self.objective, config, self.world, state.step)) as steps,
             Log(self.folder, state.step, config, state.tally, writes=self.world.first) as log,
             Ledger(
                 self.folder, state.step * config.step_size, self.objective.reader, writes=self.world.first

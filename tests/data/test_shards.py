@@ -38,7 +38,9 @@ def shards(tmp_path: Path) -> Path:
         "x/2.json": b'{"caption": "two"}', "x/2.png": png(20, 9),
     })  # fmt: skip
     # As `tar` writes a folder: what belongs together is apart.
-    write(tmp_path / "01.tar", {"./3.caption": b"three", "readme.md": b"", "4.txt": b"", "./3.PNG": png(30)})
+    write(tmp_path / "01.tar", {
+        "./3.caption": b"three", "readme.md": b"", "4.txt": b"", "./3.PNG": png(30), "./3.mask.png": png(1),
+    })  # fmt: skip
     return tmp_path
 
 
@@ -57,6 +59,7 @@ def test_samples_are_found_in_all_shards(path: str, shards: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        ({"1.v2.png": png(1), "1.txt": b"a"}, r"holds 1\.v2\.png: .* expected is 1\.png"),
         ({"1.png": png(1)}, r"1 of 1 pictures in .* have no caption, the first is 1"),
         ({"1.png": png(1), "1.txt": b"\xff"}, r"the caption of 1 is not UTF-8"),
         ({"1.png": png(1), "1.json": b"{"}, r"1.json is not valid JSON"),

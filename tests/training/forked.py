@@ -13,9 +13,9 @@ from typing import Any
 __all__ = ["forked", "forked_world", "reserved_port"]
 
 
-def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
-    """A running process that calls `function`; its standard output and errors go nowhere."""
-    process = multiprocessing.get_context("fork").Process(target=_silent, args=(function, arguments), daemon=True)
+def forked(function: Callable[..., Any], *arguments: Any, daemon: bool = True) -> BaseProcess:
+    """A running process that calls `function`; its standard output and errors go nowhere. A daemon has no children."""
+    process = multiprocessing.get_context("fork").Process(target=_silent, args=(function, arguments), daemon=daemon)
     process.start()
     return process
 

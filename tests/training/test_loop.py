@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from darkroom.data.order import Place
 from darkroom.errors import InputError
 from darkroom.training.config import LoopConfig, OptimizerConfig
 from darkroom.training.ema import EMA, warmed
+from darkroom.training.feed import THREAD
 from darkroom.training.loop import TrainingEnd, train
 from darkroom.training.objective import Loss, StepContext
 from darkroom.training.run_folder import natural_precision
@@ -68,8 +70,8 @@ class Toy:
 
 
 CONFIG = LoopConfig(
-    steps=40, batch_size=8, lr=0.02, warmup_steps=5, ema_decay=0.9, precision="fp32", log_every=1, sample_every=20,
-    save_every=7,
+    steps=40, batch_size=8, lr=0.02, warmup_steps=5, ema_decay=0.9, precision="fp32", workers=0, log_every=1,
+    sample_every=20, save_every=7,
 )  # fmt: skip
 
 
@@ -204,10 +206,44 @@ def test_several_processes_make_the_run_of_one(tmp_path: Path) -> None:
     assert numbers_of(tmp_path / "several") == pytest.approx(numbers_of(tmp_path / "one"), rel=2e-4, abs=1e-6)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_batches_may_come_from_worker_processes(workers: int, unbroken: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [None, 1, 2])
+def test_batches_may_come_from_a_thread_or_from_worker_processes(
+    workers: int | None, unbroken: Path, tmp_path: Path
+) -> None:
     train(Toy(), replace(CONFIG, workers=workers), tmp_path)
     assert lines(tmp_path) == lines(unbroken)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(THREAD)]
+
+
+def test_the_ledger_knows_what_a_thread_read_while_samples_were_drawn(tmp_path: Path) -> None:
+    class Reads(Toy):
+        def batch(self, places: Sequence[Place]) -> Tensor:
+            for place in places:
+                self.reader.read(place)
+            return super().batch(places)
+
+        def samples(self) -> np.ndarray | None:
+            self.reader.read(self.reader.order.batch(0)[0])
+            self.reader.drain()
+            return None
+
+    train(Reads(0.002), replace(CONFIG, steps=6, workers=None, sample_every=1), tmp_path)
+    ledger = [json.loads(line) for line in (tmp_path / "ledger.jsonl").open()]
+    assert [line["number"] for line in ledger if "number" in line] == list(range(48))
+
+
+def test_worker_processes_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    """Each holds the end of a pipe, which is closed when the last one is gone."""
+    reads, writes = os.pipe()
+    process = forked(train, Toy(wait=24), replace(CONFIG, workers=2), tmp_path, daemon=False)
+    os.close(writes)
+    while not (tmp_path / "log.jsonl").exists() or len(lines(tmp_path)) < 3:
+        assert process.is_alive()
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    assert os.read(reads, 1) == b""
+    os.close(reads)
 
 
 def test_a_worker_that_is_killed_is_one_sentence(unbroken: Path, tmp_path: Path) -> None:
