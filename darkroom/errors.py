@@ -58,6 +58,7 @@ _SAID = (
     (r"^invalid literal for int\(\) with base \d+: (.{1,80})", r"\1 is no whole number"),
     (r"^could not convert string to float: (.{1,80})", r"\1 is no number"),
     (r"^Could not determine home directory", "there is no such user, or no home is known"),
+    (r"inline_container.* unexpected pos", "the disk is full"),  # PyTorch's, where a file became no longer
     (r"set_int_max_str_digits", "a number has too many digits"),
     (r"^cannot convert float .* to integer", "a number is not finite"),
     (r"^(not enough|too many) values to unpack", "a list has another length than expected"),

@@ -56,3 +56,5 @@ def test_causes_are_said_without_what_only_python_knows(fails: Callable[[], obje
 def test_a_cause_that_is_known_is_said_as_it_is() -> None:
     assert cause(InputError("steps is 0")) == "steps is 0"
     assert cause(RuntimeError("two\nlines " + "x" * 300)) == "two lines " + "x" * 190 + "…"
+    stopped = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 182080 vs 181968")
+    assert cause(stopped) == "the disk is full"

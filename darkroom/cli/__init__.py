@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
+from types import FrameType
 
 from darkroom.errors import InputError
 
@@ -16,6 +18,8 @@ def run() -> None:
 
     Taking PyTorch and a model apart would take half a second. All files are whole and closed by then.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background of a shell
+        signal.signal(signal.SIGINT, _interrupted)
     try:
         main()
         status = 0
@@ -27,6 +31,16 @@ def run() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status)
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C. Modules that are being imported would swallow the exception, or stay behind half made and break what
+    needs them; nothing is being written then, so the process leaves."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(128 + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def main() -> None:

@@ -49,3 +49,14 @@ def test_the_process_ends_at_once_but_with_all_that_it_said(tmp_path: Path) -> N
     )
     assert refused.returncode == 2
     assert refused.stderr.startswith("darkroom: ")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interrupted_import_leaves_without_a_word(ignored: bool, tmp_path: Path) -> None:
+    swallows = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: pass\n"
+    (tmp_path / "swallows.py").write_text(swallows)
+    program = "import darkroom.cli as cli, signal\ncli.main = lambda: (__import__('swallows'), print('went on'))\n"
+    program += "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" if ignored else ""
+    done = python(f"{program}cli.run()", tmp_path)
+    expected = (0, "went on\n", "") if ignored else (130, "", "")  # as of a job in the background
+    assert (done.returncode, done.stdout, done.stderr) == expected
