@@ -81,8 +81,7 @@ class Narrow:
 
     It works on squares of `fold` × `fold` places as channels, which loses nothing and is cheaper. `width`: a multiple
     of 64, since the network normalizes 32 groups of channels: in groups of one the noise level and the vector, which
-    are added to whole channels, would be lost. `known`: the side of the squares whose covariance it begins with, a
-    divisor of all sizes (0: `fold`). The larger, the less is left to learn, and the less larger pictures hold together.
+    are added to whole channels, would be lost.
     """
 
     latent: int = 3
@@ -91,7 +90,6 @@ class Narrow:
     tokens: int = 0
     fold: int = 2
     width: int = 64
-    known: int = 0
 
     @property
     def places(self) -> int:
@@ -138,61 +136,37 @@ class NarrowNetwork(nn.Module):
 class NarrowDenoiser(nn.Module):
     """Latents under noise (B, C, h, w), timesteps (B,) and what it is told, to v for `PROCESS`.
 
-    It knows the mean and the covariance of squares of clean latents, so that before any training it is the best
+    It knows the mean and the covariance of the squares of clean latents, so that before any training it is the best
     denoiser of Gaussian squares of that covariance (Wiener's filter), and the network learns what that one lacks, in
     deviations of what is lacking: for each component what EDM's scalings (arXiv:2206.00364, table 1) are for a whole
-    picture. A small network that has to learn to let noise pass as it is draws noise for long; one that knows small
-    squares alone leaves grain where true pictures are even, as it cannot average over more.
+    picture. A small network that has to learn to let noise pass as it is draws noise for long.
     """
 
-    mean: Tensor  # (components,) of the squares that it knows
+    mean: Tensor  # (components,)
     basis: Tensor  # (components, components), a column each
     variances: Tensor  # (components,)
-    turn: Tensor  # the basis of the squares that the network works on
 
     def __init__(self, config: Narrow, clean: Sequence[Tensor]) -> None:
         """`clean`: latents (N, C, h, w) of any number of sizes."""
         super().__init__()
-        self.fold, self.known, self.network = config.fold, config.known or config.fold, NarrowNetwork(config)
-        mean, variances, basis = _components(clean, self.known)
-        self.register_buffer("mean", mean)
-        self.register_buffer("basis", basis)
-        self.register_buffer("variances", variances.clamp(min=1e-5))
-        self.register_buffer("turn", basis if self.known == self.fold else _components(clean, self.fold)[2])
+        self.fold, self.network = config.fold, NarrowNetwork(config)
+        squares = torch.cat([F.pixel_unshuffle(x, config.fold).movedim(1, 3).flatten(0, 2) for x in clean]).double()
+        mean = squares.mean(dim=0)
+        variances, basis = torch.linalg.eigh((squares - mean).T @ (squares - mean) / len(squares))
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("basis", basis.float())
+        self.register_buffer("variances", variances.clamp(min=1e-5).float())
 
     def forward(self, x: Tensor, t: Tensor, told: Conditioning) -> Tensor:
         sigma = PROCESS.t_to_sigma(t).float()[:, None, None, None]  # (B, 1, 1, 1)
         signal = (1 + sigma.square()).rsqrt()
         noise = sigma * signal
-        y = (_squares(x, self.known) - signal * self.mean) @ self.basis  # (B, h, w, components)
-        total = signal.square() * self.variances + noise.square()
-        lacking = self._lacking(y * total.rsqrt(), t, told)
-        v = signal * noise * (1 - self.variances) / total * y - (self.variances / total).sqrt() * lacking
-        return _whole(v @ self.basis.T - noise * self.mean, self.known)
-
-    def _lacking(self, y: Tensor, t: Tensor, told: Conditioning) -> Tensor:
-        """What the network makes of components (B, h, w, components): as many. They go to its squares and back."""
-        given = _squares(_whole(y @ self.basis.T, self.known), self.fold) @ self.turn
-        found = self.network(given.movedim(3, 1).contiguous(), t, told).movedim(1, 3)
-        return _squares(_whole(found @ self.turn.T, self.fold), self.known) @ self.basis
-
-
-def _components(clean: Sequence[Tensor], side: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of squares of `side` × `side` places of latents (N, C, h, w): mean (D,), variances (D,), rising, basis (D, D)."""
-    squares = torch.cat([_squares(x, side).flatten(0, 2) for x in clean]).double()
-    mean = squares.mean(dim=0)
-    variances, basis = torch.linalg.eigh((squares - mean).T @ (squares - mean) / len(squares))
-    return mean.float(), variances.float(), basis.float()
-
-
-def _squares(x: Tensor, side: int) -> Tensor:
-    """Latents (B, C, h, w) as squares (B, h / side, w / side, C · side²)."""
-    return F.pixel_unshuffle(x, side).movedim(1, 3)
-
-
-def _whole(squares: Tensor, side: int) -> Tensor:
-    """The way back."""
-    return F.pixel_shuffle(squares.movedim(3, 1), side)
+        mean, variances = self.mean.view(1, 1, 1, -1), self.variances.view(1, 1, 1, -1)
+        y = (F.pixel_unshuffle(x, self.fold).movedim(1, 3) - signal * mean) @ self.basis  # (B, h, w, components)
+        total = signal.square() * variances + noise.square()
+        lacking = self.network((y * total.rsqrt()).movedim(3, 1).contiguous(), t, told).movedim(1, 3)
+        v = signal * noise * (1 - variances) / total * y - (variances / total).sqrt() * lacking
+        return F.pixel_shuffle((v @ self.basis.T - noise * mean).movedim(3, 1), self.fold)
 
 
 def loop(steps: int, seed: int, *, batch: int = 64, lr: float = 2e-3) -> LoopConfig:

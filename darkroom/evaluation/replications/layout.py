@@ -116,8 +116,7 @@ def run(scale: Scale, seed: int) -> Outcome:
     for name, boxes in (("what is there", False), ("and where", True)):
         told, asked = (things_told(s, boxes=boxes) for s in (known, unseen))
         assert told.tokens is not None, "made above"
-        narrow = Narrow(tokens=told.tokens.shape[2], fold=size.fold, known=size.side)
-        unet = learned_denoiser(narrow, [Group(latents, told)], how)
+        unet = learned_denoiser(Narrow(tokens=told.tokens.shape[2], fold=size.fold), [Group(latents, told)], how)
         samples = drawn(unet, shape, asked, seed=seed)
         large = enlarged(samples)
         share = _found(look_at(judge, to_bytes(large)), unseen, large.shape[2])
