@@ -63,7 +63,7 @@ def check(
 
     from darkroom.config import from_dict
     from darkroom.data.buckets import BucketConfig, Bucketing
-    from darkroom.data.catalog import open_unchecked
+    from darkroom.data.catalog import open_unchecked, remarks
     from darkroom.data.check import check_dataset, contact_sheet
     from darkroom.training.caption_fit import caption_fault
     from darkroom.whole_file import whole_file
@@ -79,6 +79,7 @@ def check(
             dataset, texts, bucketing, least=least, caption_fault=fault,
             progress=lambda done: bar.update(task, completed=done),
         )  # fmt: skip
+    report.remarks += remarks(path, dataset)
     for line in report.lines():
         print(line)
     if output is None:

@@ -34,6 +34,8 @@ def replicate(
         for known, claim in CLAIMS.items():
             print(f"{known:20} {claim.title} ({claim.source})")
         return
+    if output is not None and output.is_dir():
+        raise InputError(f"{output} is a folder, expected is the file to write, such as {output / f'{name}.md'}")
     if name == "overview":
         text = overview(Path() if output is None else output.parent)
         if output is not None:

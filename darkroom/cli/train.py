@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from darkroom.training.recipe import LoadedRecipe
     from darkroom.training.sample_metrics import Measure
 
-__all__ = ["app"]
+__all__ = ["app", "memory_size"]
 
 RUN = "run"  # what `darkroom train RECIPE` is short for
 
@@ -142,16 +142,14 @@ def plan(
         require(value is None or 0 < value < math.inf, f"--{name}", value, "a number above 0")
     require(devices >= 1, "--devices", devices, "at least 1")
     _require_recipe(recipe)
-    size = None if memory is None else _bytes(memory)
+    size = None if memory is None else memory_size(memory)
     from darkroom.training.plan import plan_run, plan_text
     from darkroom.training.recipe import load_recipe
 
-    found = plan_run(
-        load_recipe(recipe, overrides or ()).recipe,
-        devices=devices,
-        images_per_second=rate,
-        device_flops=None if tflops is None else tflops * 1e12,
-    )
+    loaded = load_recipe(recipe, overrides or ())
+    work = None if tflops is None else tflops * 1e12
+    with loaded.naming_places():
+        found = plan_run(loaded.recipe, devices=devices, images_per_second=rate, device_flops=work)
     print(plan_text(found, devices=devices, memory=size, price=price))
     if output is not None:
         from darkroom.training.report import write_plan
@@ -218,9 +216,11 @@ def _require_recipe(path: Path) -> None:
         raise InputError(f"there is no file {str(path)!r}")
 
 
-def _bytes(text: str) -> float:
-    match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)\s*(G|GB|GiB|M|MB|MiB)", text, re.IGNORECASE)
-    if match is None:
-        raise InputError(f"--memory: {text!r} is wrong, expected is a size such as 80GB")
+def memory_size(text: str) -> float:
+    """In bytes; `InputError` for what is no size."""
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,15})?)\s*(B|[KMGT]i?B?)\s*", text, re.IGNORECASE)
+    size = 0.0 if match is None else float(match[1])
+    if match is None or not size:
+        raise InputError(f"--memory: {text!r} is wrong, expected is a size above 0 such as 80GB, 24GiB or 1.5TB")
     # Devices are sold by binary gigabytes under the decimal name.
-    return float(match[1]) * (2**30 if match[2][0] in "gG" else 2**20)
+    return size * 1024 ** "BKMGT".index(match[2][0].upper())

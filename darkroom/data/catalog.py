@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from darkroom.data.dataset import Dataset
+from darkroom.data.dataset import Dataset, Joined
 from darkroom.data.folder import Folder, FolderConfig
+from darkroom.data.folder_files import passed_over
 from darkroom.data.hub import Hub, HubConfig, is_saved
 from darkroom.data.kohya import KohyaConfig, open_kohya
 from darkroom.data.shards import Shards, ShardsConfig
@@ -16,7 +17,7 @@ from darkroom.data.source import PictureBook, PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.input_file import entries
 
-__all__ = ["DatasetConfig", "open_dataset", "open_unchecked"]
+__all__ = ["DatasetConfig", "open_dataset", "open_unchecked", "passed_over_in", "remarks"]
 
 DatasetConfig = PictureBookConfig | FolderConfig | KohyaConfig | ShardsConfig | HubConfig
 
@@ -47,13 +48,49 @@ def open_unchecked(path: Path) -> tuple[Dataset, list[str | InputError | None]]:
     if is_saved(path):
         rows = Hub(HubConfig(str(path), caption=""))
         return rows, [_text_or_error(rows.text, i) for i in range(len(rows))]
-    numbered = [p for p in entries(path) if os.path.isdir(p)] if os.path.isdir(path) else []
-    if path.suffix == ".toml" or (numbered and all(re.match(r"\d+_", p.name) for p in numbered)):
+    numbered, others = _numbered(path)
+    if path.suffix == ".toml" or (numbered and not others):
         joined = open_kohya(KohyaConfig(path), once=True)
-        folders = [part for part in joined.parts if isinstance(part, Folder)]
-        return joined, [text for folder in folders for text in _texts(folder)]
+        return joined, [text for folder in _folders(joined) for text in _texts(folder)]
     folder = Folder(FolderConfig(path))
     return folder, _texts(folder)
+
+
+def passed_over_in(dataset: Dataset) -> str | None:
+    """In one line, what lies in the folders of `dataset` and is passed over though it looks like pictures."""
+    return passed_over(folder.files for folder in _folders(dataset))
+
+
+def remarks(path: Path, dataset: Dataset) -> list[str]:
+    """What should be known of how `open_unchecked` took `path` for `dataset`, a sentence each."""
+    found = []
+    if isinstance(dataset, Folder):
+        numbered, others = _numbered(path)
+        if numbered and others:
+            found.append(
+                f"read as one folder, each picture once: {numbered[0]} is named as kohya's N_class, but {others[0]} is "
+                "not; where N is meant to count, rename or move what is not named so"
+            )
+    if (told := passed_over_in(dataset)) is not None:
+        found.append(told)
+    return found
+
+
+def _numbered(path: Path) -> tuple[list[str], list[str]]:
+    """The folders in `path` that are named as kohya's `N_class`, and the others that are not hidden."""
+    names = [p.name for p in entries(path) if os.path.isdir(p)] if os.path.isdir(path) else []
+    visible = sorted(name for name in names if not name.startswith("."))
+    numbered = [name for name in visible if re.match(r"\d+_", name)]
+    return numbered, [name for name in visible if name not in numbered]
+
+
+def _folders(dataset: Dataset) -> Iterator[Folder]:
+    """The folders of pictures that `dataset` is made of."""
+    if isinstance(dataset, Folder):
+        yield dataset
+    elif isinstance(dataset, Joined):
+        for part in dataset.parts:
+            yield from _folders(part)
 
 
 def _texts(folder: Folder) -> list[str | InputError | None]:

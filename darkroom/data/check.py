@@ -43,11 +43,13 @@ class Report:
     buckets: Counter[Size] = field(default_factory=Counter)
     lost: dict[Size, float] = field(default_factory=dict)  # share of the pixels that is cut away, mean of the bucket
     enlarged: int = 0  # pictures that are smaller than their bucket
+    remarks: list[str] = field(default_factory=list)  # on the whole, a sentence each
 
     def lines(self) -> Iterator[str]:
         """The report as text."""
         total = len(self.clean) + len({f.name for f in self.findings if f.fault in FAULTS})
         yield f"{total} picture{'s' * (total != 1)}, {len(self.clean)} without a fault"
+        yield from self.remarks
         for fault, count in Counter(f.fault for f in self.findings).items():
             yield f"\n{fault}: {count}"
             yield from (f"  {printable(f.name, LONGEST_NAME)}: {f.detail}" for f in self.findings if f.fault == fault)

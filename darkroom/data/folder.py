@@ -13,7 +13,7 @@ import numpy as np
 
 from darkroom.data.captions import CaptionConfig, all_captions, draw_caption
 from darkroom.data.coco import alike, read_coco
-from darkroom.data.folder_files import folder_files, plain
+from darkroom.data.folder_files import folder_files, passed_over, plain
 from darkroom.data.metadata import FILE_COLUMN
 from darkroom.errors import InputError, cause, printable, require
 from darkroom.input_file import read_text, version_of
@@ -77,7 +77,8 @@ class Folder:
         if config.list is not None:
             self.names = _listed(config.list, self.names)
         if not self.names:
-            raise InputError(f"{config.path} holds no pictures ({', '.join(ENDINGS)})")
+            more = f"; {told}" if (told := passed_over([self.files])) is not None else ""
+            raise InputError(f"{config.path} holds no pictures ({', '.join(ENDINGS)}){more}")
         self.rows = self.files.rows()
         self._check_columns()
         self.caption_faults: dict[int, InputError] = {}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from darkroom.data.metadata import is_table, read_table
 from darkroom.errors import InputError, cause
-from darkroom.pictures.reading import ENDINGS
+from darkroom.pictures.reading import ENDINGS, UNREAD
 
-__all__ = ["FolderFiles", "folder_files", "plain"]
+__all__ = ["FolderFiles", "folder_files", "passed_over", "plain"]
+
+RUN = {"recipe.json", "log.jsonl"}  # what the folder of a training run holds; its samples are nobody's data
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class FolderFiles:
     texts: Mapping[str, tuple[str, ...]]  # texts by what they would be called if their ending were in small letters
     owners: Mapping[str, tuple[str, ...]]  # pictures by both names that a text beside them may have but for its ending
     tables: tuple[Path, ...]
+    unread: Mapping[str, int]  # how many pictures have an ending whose format is not read
+    runs: tuple[Path, ...]  # folders of training runs, which are not looked into
 
     def twin(self, picture: str, endings: Collection[str]) -> str | None:
         """The text that belongs to `picture`, `cat.txt` or `cat.jpg.txt` beside `cat.jpg`; None where there is none.
@@ -69,21 +74,42 @@ class FolderFiles:
         return not name.startswith("../") and os.path.isfile(self.folder / name)
 
 
-def folder_files(folder: Path, endings: Collection[str], passed_over: Collection[str]) -> FolderFiles:
-    """Of the folder and those below it, hidden ones and those whose real paths are `passed_over` aside. Texts are files
-    with one of `endings`. `InputError` for what is no folder or cannot be read."""
+def passed_over(folders: Iterable[FolderFiles]) -> str | None:
+    """In one line, what was passed over in `folders` though it looks like pictures; None where there is nothing."""
+    each = {os.path.realpath(files.folder): files for files in folders}.values()  # kohya may name a folder twice
+    unread = sum((Counter(files.unread) for files in each), Counter[str]())
+    runs = [run for files in each for run in files.runs]
+    told = []
+    if count := unread.total():
+        by_ending = ", ".join(f"{ending} {n}" for ending, n in sorted(unread.items(), key=lambda item: -item[1]))
+        told.append(f"{count} file{'s' * (count != 1)} ({by_ending})")
+    if runs:
+        told.append(
+            f"{len(runs)} folder{'s' * (len(runs) != 1)} of training runs ({', '.join(map(str, runs[:3]))}"
+            f"{' …' * (len(runs) > 3)})"
+        )
+    return f"passed over: {', '.join(told)}" if told else None
+
+
+def folder_files(folder: Path, endings: Collection[str], without: Collection[str]) -> FolderFiles:
+    """Of the folder and those below it, but for hidden ones, folders of training runs, and those `without`, real paths.
+    Texts are files with one of `endings`. `InputError` for what is no folder or cannot be read."""
     if not os.path.isdir(folder):
         raise InputError(f"there is no folder {folder}")
     pictures: list[str] = []
     texts: dict[str, tuple[str, ...]] = {}
     tables: list[Path] = []
+    unread: Counter[str] = Counter()
+    runs: list[Path] = []
     small = {ending.lower() for ending in endings}
-    for path in _walk(folder, passed_over):
+    for path in _walk(folder, without, runs):
         name, ending = path.relative_to(folder).as_posix(), path.suffix.lower()
         if ending in ENDINGS:
             pictures.append(name)
         elif is_table(path):
             tables.append(path)
+        elif ending in UNREAD and ending not in small:
+            unread[ending] += 1
         for text in small:
             if path.name.lower().endswith(text):
                 key = plain(name[: len(name) - len(text)]) + text
@@ -96,7 +122,7 @@ def folder_files(folder: Path, endings: Collection[str], passed_over: Collection
     for picture in pictures:
         for name in _names_of(picture):
             owners[name] = (*owners.get(name, ()), picture)
-    return FolderFiles(folder, tuple(pictures), texts, owners, tuple(sorted(tables)))
+    return FolderFiles(folder, tuple(pictures), texts, owners, tuple(sorted(tables)), unread, tuple(sorted(runs)))
 
 
 def _names_of(picture: str) -> tuple[str, str]:
@@ -110,12 +136,16 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _walk(folder: Path, passed_over: Collection[str]) -> Iterator[Path]:
-    """Files, those of linked folders too; a folder that several links lead to is walked once."""
-    walked = {*passed_over, os.path.realpath(folder)}
+def _walk(folder: Path, without: Collection[str], runs: list[Path]) -> Iterator[Path]:
+    """Files, those of linked folders too; a folder that several links lead to is walked once. Folders of training runs
+    below are noted in `runs`."""
+    walked = {*without, os.path.realpath(folder)}
     for root, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here, below = Path(root), sorted(f for f in folders if not f.startswith("."))
         folders.clear()
+        if here != folder and set(files) >= RUN:
+            runs.append(here)
+            continue
         for name in sorted(below, key=lambda f: os.path.islink(here / f)):  # a folder itself before links to it
             if (real := os.path.realpath(here / name)) not in walked:
                 walked.add(real)

@@ -36,6 +36,7 @@ __all__ = [
     "DAMAGE",
     "ENDINGS",
     "MAX_PIXELS",
+    "UNREAD",
     "opened",
     "read_classes",
     "read_depth",
@@ -48,6 +49,14 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it finds wron
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 ENDINGS = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # theirs, in lower case
+UNREAD = (  # endings of pictures in other formats, or under names that are not looked for
+    ".heic", ".heif", ".hif", ".heics", ".avifs", ".jxl", ".jxr", ".wdp", ".jp2", ".j2k", ".jpf", ".jpx", ".jfif",
+    ".jpe", ".jif", ".apng", ".qoi", ".bpg", ".flif", ".svg", ".svgz", ".eps", ".ai", ".cdr", ".emf", ".wmf", ".psd",
+    ".psb", ".xcf", ".kra", ".ora", ".afphoto", ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw",
+    ".srf", ".sr2", ".orf", ".raf", ".rw2", ".rwl", ".pef", ".srw", ".x3f", ".3fr", ".fff", ".erf", ".kdc", ".dcr",
+    ".mrw", ".mef", ".mos", ".iiq", ".gpr", ".exr", ".hdr", ".tga", ".ico", ".icns", ".cur", ".dds", ".dib", ".pcx",
+    ".pict", ".pbm", ".pgm", ".ppm", ".pnm", ".pam", ".pfm", ".sgi", ".xbm", ".xpm", ".wbmp",
+)  # fmt: skip
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own bound of what it takes for an attack
 DENSEST = 1032 * 8  # pixels in a byte of a PNG: deflate packs 1032 bytes into one, a byte holds 8 pixels at most
 MAX_METADATA = 16 << 20  # bytes of texts, profiles and EXIF in one file

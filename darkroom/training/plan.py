@@ -71,6 +71,8 @@ def plan_run(
     second. Without either there is no time. `InputError` for kinds of recipes that train neither a UNet nor a first
     stage.
     """
+    planned = hasattr(recipe, "stage") or hasattr(recipe, "adapter")
+    require(planned, "kind", getattr(recipe, "kind", ""), "one of a UNet or a first stage, others cannot be planned")
     loop: LoopConfig = recipe.loop
     require(loop.batch_size % devices == 0, "loop.batch_size", loop.batch_size, f"a multiple of {devices}, the devices")
     reader = open_reader(recipe.data, recipe.buckets, loop)
@@ -138,10 +140,6 @@ def _stage_work(recipe: AutoencoderRecipe, size: Size, rows: int, kind: torch.dt
 
 
 def _model_work(recipe: Any, size: Size, rows: int, kind: torch.dtype) -> _Work:
-    if not hasattr(recipe, "model"):
-        raise InputError(
-            f"a recipe of kind {recipe.kind} cannot be planned, expected is one of a UNet or a first stage"
-        )
     model = build(_system(recipe), "meta")
     u, f = model.system.unet, model.autoencoder.config.factor
     latents = torch.empty(rows, u.in_channels, size.height // f, size.width // f, device="meta", dtype=kind)

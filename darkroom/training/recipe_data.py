@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from darkroom.data.buckets import BucketConfig, Buckets
-from darkroom.data.catalog import DatasetConfig, open_dataset
+from darkroom.data.catalog import DatasetConfig, open_dataset, passed_over_in
 from darkroom.data.dataset import Dataset
 from darkroom.data.kohya import KohyaConfig, kohya_buckets
 from darkroom.data.order import Place
@@ -67,15 +67,22 @@ def open_reader(
 ) -> Reader:
     """The reader of a recipe's data, or of `dataset` in its place; with `among` of these samples alone.
 
-    Pictures whose size cannot be read are named on standard error and left out.
+    Pictures whose size cannot be read are named on standard error and left out; what is passed over is counted there.
     """
     dataset = open_dataset(data) if dataset is None else dataset
+    if among is None:
+        _tell_passed_over(dataset)
     reader = Reader(dataset, buckets_of(data, buckets), loop.step_size, loop.seed, among)
     for name, error in list(reader.unreadable.items())[:10]:
         print(f"left out: {name}: {error}", file=sys.stderr)
     if (count := len(reader.unreadable)) > 10:
         print(f"left out: {count - 10} pictures more that cannot be read", file=sys.stderr)
     return reader
+
+
+def _tell_passed_over(dataset: Dataset) -> None:
+    if (told := passed_over_in(dataset)) is not None:
+        print(told, file=sys.stderr)
 
 
 def open_readers(
@@ -92,6 +99,7 @@ def open_readers(
         return open_reader(data, buckets, loop, dataset), open_reader(validation.data, buckets, loop)
     dataset = open_dataset(data) if dataset is None else dataset
     assert validation.share is not None, "share or data"
+    _tell_passed_over(dataset)
     apart = frozenset(held_out(dataset, validation.share))
     rest = [i for i in range(len(dataset)) if i not in apart]
     return open_reader(data, buckets, loop, dataset, rest), open_reader(data, buckets, loop, dataset, apart)

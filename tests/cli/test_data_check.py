@@ -39,6 +39,19 @@ def test_a_check_reports_and_lists_what_is_clean(layout: str, tmp_path: Path) ->
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "pictures").rglob("*")} == before
 
 
+def test_a_check_says_what_it_did_not_read_and_how_it_took_the_folders(tmp_path: Path) -> None:
+    for i, name in enumerate(["10_cat/a.png", ".cache/b.png"]):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (64, 64), (90 * i, 0, 0)).save(tmp_path / name)
+    (tmp_path / "10_cat" / "c.heic").touch()
+    kohya = run(tmp_path, "--resolution", 64).strip().splitlines()
+    assert kohya[:2] == ["1 picture, 1 without a fault", "passed over: 1 file (.heic 1)"]  # the folder says its caption
+    (tmp_path / "regular").mkdir()
+    plain = run(tmp_path, "--resolution", 64).strip().splitlines()
+    assert plain[1].startswith("read as one folder, each picture once: 10_cat is named as kohya's N_class, but regular")
+    assert plain[2] == "passed over: 1 file (.heic 1)"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

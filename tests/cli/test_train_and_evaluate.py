@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from darkroom.cli.app import app
+from darkroom.cli.train import memory_size
 from darkroom.data.picturebook.prompts import sample_prompts, write_prompts
 from darkroom.errors import InputError
 
@@ -83,6 +84,39 @@ def test_training_what_cannot_be_trained(
     with pytest.raises(InputError, match=message):
         run("train", RECIPES / "classifier.toml", *TINY, *arguments)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["loop.batch_size=3", "--devices", 2],
+            r"override 'loop.batch_size=3': loop.batch_size is 3, expected is a",
+        ),
+        (["--devices", 5], r"autoencoder.toml line \d+: loop.batch_size is"),
+        (["--memory", "80"], "--memory: '80' is wrong, expected is a size above 0 such as 80GB"),
+    ],
+)
+def test_planning_what_cannot_be_planned(arguments: list[object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run("train", "plan", RECIPES / "autoencoder.toml", *arguments)
+
+
+@pytest.mark.parametrize("name", ["classifier", "judge", "preview", "text"])
+def test_kinds_that_cannot_be_planned(name: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"{name}.toml line \d+: kind is {name}, expected is one of a UNet or a first"
+    ):
+        run("train", "plan", RECIPES / f"{name}.toml")
+
+
+def test_memory_may_be_given_in_any_unit() -> None:
+    given = {"1TB": 1024, "24GiB": 24, "24 gb": 24, "1.5t": 1536, "512mib": 0.5, "8Gi": 8, " 1048576 KB ": 1}
+    assert {text: memory_size(text) / 2**30 for text in given} == given
+    assert memory_size("7B") == 7
+    for text in ("80", "0 GB", "GB", "8 XB", "1e3GB", "-8GB", "8 GB 4", "nan GB"):
+        with pytest.raises(InputError, match=r"expected is a size above 0 such as 80GB, 24GiB or 1\.5TB"):
+            memory_size(text)
 
 
 def test_a_run_stops_goes_on_and_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

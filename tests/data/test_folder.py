@@ -13,12 +13,15 @@ from PIL import Image
 from darkroom.config import from_dict, to_dict
 from darkroom.data.buckets import BucketConfig, Bucketing
 from darkroom.data.captions import CaptionConfig
-from darkroom.data.catalog import open_dataset, open_unchecked
+from darkroom.data.catalog import open_dataset, open_unchecked, passed_over_in
 from darkroom.data.check import check_dataset
 from darkroom.data.dataset import Joined
 from darkroom.data.folder import Folder, FolderConfig
 from darkroom.data.reader import Reader
 from darkroom.errors import InputError
+from darkroom.training.config import LoopConfig
+from darkroom.training.recipe_data import open_readers
+from darkroom.training.validation import ValidationConfig
 from darkroom.types import Size
 
 RNG = np.random.default_rng(0)
@@ -271,6 +274,30 @@ def test_linked_folders_are_read_once(folder: Path, tmp_path_factory: pytest.Tem
     for name, target in (("loop", folder), ("more", elsewhere), ("same", elsewhere), ("sub again", folder / "sub")):
         (folder / name).symlink_to(target)
     assert Folder(FolderConfig(folder, caption="")).names == ["a.png", "b.jpg", "more/d.png", "sub/c.webp"]
+
+
+def test_what_is_passed_over_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert passed_over_in(Folder(FolderConfig(folder, caption=""))) is None
+    for name in ("x.HEIC", "sub/y.heic", "z.svg", ".hidden.heic", ".hidden/x.psd", "a.json", "notes.md", "a.raw"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
+    for name in ("recipe.json", "log.jsonl"):  # of a run; pictures of recipes may be called so, too
+        (folder / name).write_text("{}")
+        (folder / "runs" / "cat").mkdir(parents=True, exist_ok=True)
+        (folder / "runs" / "cat" / name).write_text("{}")
+    picture(folder / "runs" / "cat" / "samples" / "1.png")
+    picture(folder / "runs" / "recipe.png")
+    (folder / "runs" / "recipe.json").write_text('{"text": "a recipe"}')
+    config = FolderConfig(folder, caption="", caption_extension=".raw")
+    assert Folder(config).names == ["a.png", "b.jpg", "runs/recipe.png", "sub/c.webp"]
+    told = f"passed over: 3 files (.heic 2, .svg 1), 1 folder of training runs ({folder / 'runs' / 'cat'})"
+    assert passed_over_in(Folder(config)) == told
+    assert passed_over_in(Joined([Joined([Folder(config)], [1], [1.0]), Folder(config)], [1, 1], [1.0, 1.0])) == told
+    with pytest.raises(InputError, match=r"holds no pictures .*; passed over: 1 file \(.psd 1\)"):
+        Folder(FolderConfig(folder / ".hidden"))
+    for validation in (None, ValidationConfig(share=0.5)):  # said once
+        open_readers(config, BucketConfig(64), LoopConfig(1, 1, 1e-3), validation)
+        assert capsys.readouterr().err == f"{told}\n"
 
 
 def test_names_that_no_list_can_hold_are_no_clean_ones(folder: Path) -> None:

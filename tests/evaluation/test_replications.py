@@ -140,6 +140,35 @@ def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:
     tiny, small = (line for line in overview(tmp_path).splitlines() if "Guidance trades" in line)
     assert "(guidance.md)" in tiny
     assert "(small/guidance.md)" in small
-    (tmp_path / "other.json").write_text('{"claim": "guidance"}')
-    with pytest.raises(InputError, match=r"other\.json"):
-        overview(tmp_path)
+    before = overview(tmp_path)
+    for name, other in {"a": "{", "b": "[1]", "c": '{"all": 1}', "small/d": '{"claim": ["x"]}'}.items():
+        (tmp_path / f"{name}.json").write_text(other)
+    (tmp_path / "e.json").mkdir()
+    assert overview(tmp_path) == before
+    for name, damaged in {
+        "other": '{"claim": "guidance"}',
+        "small/guidance": "{",
+        "Guidance": '{"claim": "x"}',
+    }.items():
+        path = tmp_path / f"{name}.json"
+        whole = path.read_bytes() if path.exists() else b""
+        path.write_text(damaged)
+        with pytest.raises(InputError, match=path.name):
+            overview(tmp_path)
+        path.write_bytes(whole) if whole else path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "message"),
+    [
+        ("overview", "made.md", "there is no record of a claim in"),
+        ("overview", "", "is a folder, expected is the file to write, such as"),
+        ("guidance", "folder.md", "is a folder, expected is the file to write, such as"),
+    ],
+)
+def test_where_nothing_can_be_listed_or_written(tmp_path: Path, name: str, output: str, message: str) -> None:
+    (tmp_path / "folder.md").mkdir()
+    found = CliRunner().invoke(app, ["replicate", name, "-o", str(tmp_path / output)]).exception
+    assert isinstance(found, InputError)
+    assert message in str(found)
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.md"]

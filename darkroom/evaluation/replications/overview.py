@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from darkroom.config import from_dict
+from darkroom.errors import InputError, printable
 from darkroom.evaluation.replications.catalog import CLAIMS
 from darkroom.evaluation.replications.claim import SCALES, Outcome, Scale, Verdict
 from darkroom.json_file import read_json
@@ -46,13 +47,17 @@ def as_json(record: Record) -> bytes:
 
 
 def overview(folder: Path) -> str:
-    """Markdown: all claims with the verdicts of the records in `folder` and in the folders within it. `InputError`
-    for files that are no records."""
+    """Markdown: all claims with the verdicts of the records in `folder` and in the folders within it, other files
+    aside. `InputError` for records that are damaged, and where there is none."""
     records: dict[str, list[tuple[Record, str]]] = {}
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
-        record = from_dict(Record, read_json(path), str(path))
+    for path, record in _records(folder):
         page = path.with_suffix(".md").relative_to(folder).as_posix()
         records.setdefault(CLAIMS.name(record.claim), []).append((record, page))
+    if not records:
+        raise InputError(
+            f"there is no record of a claim in {folder} or a folder in it: `darkroom replicate NAME -o "
+            f"{folder / 'NAME.md'}` tries one and writes it"
+        )
     lines = [
         "# Claims of the papers in miniature",
         "",
@@ -72,6 +77,24 @@ def overview(folder: Path) -> str:
                 f"| [{claim.title}]({page}) | {claim.source} | {record.scale} | {numbers} | {record.seconds:.0f} |"
             )
     return "\n".join(lines) + "\n"
+
+
+def _records(folder: Path) -> Iterator[tuple[Path, Record]]:
+    """What is called as a claim or names one is a record; JSON of other programs is passed over."""
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        try:
+            found = read_json(path)
+        except InputError:
+            if path.stem in CLAIMS:
+                raise
+            continue
+        if path.stem in CLAIMS or found.get("claim") in CLAIMS:
+            record = from_dict(Record, found, str(path))
+            if record.claim not in CLAIMS:
+                raise InputError(
+                    f"{path}: claim is {printable(record.claim)!r}, expected is {CLAIMS.name(path.stem)!r}"
+                )
+            yield path, record
 
 
 def _count(verdicts: Sequence[Verdict], holds: bool | None) -> int:
