@@ -42,7 +42,7 @@ PICTUREBOOK = SYSTEMS.add(
             channel_mult=(1, 3),  # 16 × 16 thin, 8 × 8 wide: what two cores can train
             num_res_blocks=1,
             attention="transformer",
-            depth=(0, 1),
+            depth=(1, 1),
             mid_depth=1,
             heads=None,
             head_dim=48,
@@ -80,7 +80,7 @@ PICTUREBOOK = SYSTEMS.add(
             sampler="DPM++ 2M",
             schedule="trailing",
             guidance_scale=3.0,
-            guidance_interval=(0.0, 0.8),
+            guidance_interval=(0.12, 0.8),
         ),
     ),
 )
