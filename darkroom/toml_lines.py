@@ -41,7 +41,7 @@ def parents(key: str) -> Iterator[str]:
     """`key` and all that it stands in, the nearest first: `tools[1].width`, `tools[1]`, `tools`."""
     while key:
         yield key
-        key = re.sub(r"(\[\d+\]|\.?[^.\[]+)$", "", key) if re.search(r"[\].\[]", key) else ""
+        key = key[: max(key.rfind("."), key.rfind("["), 0)]
 
 
 def _opened(statement: Mapping[str, Any], tables: dict[str, int], *, several: bool) -> str:

@@ -49,3 +49,8 @@ def test_what_a_key_stands_in() -> None:
     assert list(parents("tools[1].parts.x[0]")) == ["tools[1].parts.x[0]", "tools[1].parts.x", "tools[1].parts",
                                                     "tools[1]", "tools"]  # fmt: skip
     assert list(parents("")) == []
+
+
+def test_names_of_what_is_no_key_end_too() -> None:
+    for name in ("loop.", ".", "[", "a[", "]", "a]", "a[x]", "..", "a.[0]."):
+        assert list(parents(name))[0] == name

@@ -66,7 +66,7 @@ def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Pat
         (["generate"], "no prompt is given; tiny wants one"),
         (["generate", "a", "-o", "/proc/none"], "the output folder /proc/none cannot be made"),
         (["train", "absent.toml"], "there is no file 'absent.toml'"),
-        (["train", "broken.toml"], r"broken.toml: unknown key loop.stepz; known are: steps"),
+        (["train", "broken.toml"], "broken.toml line 4: unknown key loop.stepz; known are: steps"),
         (["train", "unkind.toml"], "unknown kind of recipe 'difusion'; known are: diffusion"),
         (["evaluate", "picturebook", "--prompts", "empty.jsonl"], "holds no prompts"),
         (["data", "prompts", "--seed", "1", "--count", "3", "-o", "no/such/p.jsonl"], "cannot be written"),

@@ -53,8 +53,9 @@ def test_cells_on_the_left_look_for_words_that_say_left(
     for name, queries in script._queries(model, [caption for caption, _ in captions], None, (850, 1000)).items():
         attention = model.unet.get_submodule(name)
         row = int(changed[f"{name}.to_q.weight"].nonzero()[0, 0])  # of head 0
-        columns = queries.unflatten(1, (8, 8)).mean(dim=(0, 1)) @ attention.to_q.weight[row]
-        assert columns[:4].mean() < columns[4:].mean(), name
+        side = round(queries.shape[1] ** 0.5)
+        columns = queries.unflatten(1, (side, side)).mean(dim=(0, 1)) @ attention.to_q.weight[row]
+        assert columns[: side // 2].mean() < columns[side // 2 :].mean(), name
         left, right = (torch.stack(words[s]).mean(dim=0) @ attention.to_k.weight[row] for s in ("left of", "right of"))
         assert left < right, name
 

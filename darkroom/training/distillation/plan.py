@@ -27,7 +27,7 @@ from darkroom.training.distillation.ladd import LEVEL_WIDTH, LaddRecipe
 from darkroom.training.distillation.progressive import ProgressiveRecipe
 from darkroom.training.distillation.seeing import ConvolutionSight, DinoSight, load_sight
 from darkroom.training.distillation.student import DistillationRecipe
-from darkroom.training.distillation.taps import attention_blocks, channels
+from darkroom.training.distillation.taps import attention_blocks, channels, tapped
 from darkroom.training.meta_passes import Activations, measured_activations
 from darkroom.types import Size
 
@@ -68,10 +68,13 @@ def beside_student(
         case AddRecipe():
             critics, features, activations, flops = c.add(recipe)
         case LaddRecipe():
-            widths = [channels(b) for b in attention_blocks(unet)]
+            blocks = attention_blocks(unet)
+            widths = [channels(b) for b in blocks]
             critics, features = _heads(widths, {"level": LEVEL_WIDTH, **c.text}, 2, recipe.kernel), 0.0
             activations = c.frozen.kept(checkpointing=c.again)
-            flops = c.frozen_flops + c.forward + (c.aim if recipe.distillation_weight else 0.0)
+            # The heads see what is false for the student, there and back to it, and both for themselves.
+            heads = (2 + 2 * 3) * _heads_work(tapped(blocks, lambda: run(unet, latents)), recipe.kernel)
+            flops = c.frozen_flops + c.forward + heads + (c.aim if recipe.distillation_weight else 0.0)
         case DmdRecipe():
             width = channels(unet.mid_block2)
             critics = sum(p.numel() for p in unet.parameters()) + 16 * width**2 + 2 * width + 1
@@ -192,13 +195,20 @@ class _Costs:
     def dmd(self, recipe: DmdRecipe) -> tuple[float, float]:
         """Activations and FLOPs. The student plays at every step and learns at some; the score learns at every one."""
         adversarial = float(recipe.adversarial_weight > 0)
-        # Of a pass for logits all of the score runs, and half goes back.
-        deceived = adversarial * (self.forward + self.frozen_flops) / 2
+        # Of a pass for logits all of the score runs, and what lies before its middle goes back.
+        to_middle = self._back_to(self.model.unet, self.latents, self._middle).flops - self.forward
+        back = to_middle / (self.frozen.flops - self.forward)
+        deceived = adversarial * (self.forward + back * (self.frozen_flops - self.forward))
         turn = self.both - self.forward + self.aim + self.forward + deceived
-        score = self.both + adversarial * (self.both + self.forward)
+        score = self.both + adversarial * 2 * (self.forward + back * (self.both - self.forward))
         own, seen = self.student.kept(checkpointing=self.again), self.frozen.kept(checkpointing=self.again)
         phases = adversarial * seen / 2, adversarial * own  # the student's, the score's
         return max(phases), self.forward + turn / recipe.student_every + score - self.both
+
+    def _middle(self, latents: Tensor) -> Tensor:
+        """What the UNet's middle gives; all of it runs."""
+        unet = self.model.unet
+        return tapped([unet.mid_block2], lambda: self.run(unet, latents))[0]
 
 
 def _side_by_side(maps: Sequence[Tensor]) -> Tensor:
@@ -212,6 +222,11 @@ def _heads(widths: Sequence[int], conditions: Mapping[str, int], dims: int, kern
         return sum(p.numel() for p in FeatureHead(HeadConfig(width, conditions, dims, kernel)).parameters())
 
     return sum(count * one(width) for width, count in Counter(widths).items())
+
+
+def _heads_work(features: Sequence[Tensor], kernel: int) -> float:
+    """FLOPs of the convolutions of heads on maps (B, C, h, w), there."""
+    return sum(2 * f.numel() * (f.shape[1] * (1 + kernel**2) + HeadConfig.projected) for f in features)
 
 
 def _text_width(system: System) -> int | None:

@@ -102,7 +102,7 @@ def test_plain_requests_need_no_setting_of_our_own() -> None:
     assert text == (
         "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 3, Seed: 7, "
         "Size: 128x128, Model hash: 0123456789, Model: picturebook, RNG: CPU, "
-        "Guidance interval: 0-0.8, Version: darkroom 1"
+        "Guidance interval: 0.12-0.8, Version: darkroom 1"
     )
 
 
