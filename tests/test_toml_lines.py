@@ -53,4 +53,5 @@ def test_what_a_key_stands_in() -> None:
 
 def test_names_of_what_is_no_key_end_too() -> None:
     for name in ("loop.", ".", "[", "a[", "]", "a]", "a[x]", "..", "a.[0]."):
-        assert list(parents(name))[0] == name
+        found = list(parents(name))
+        assert found[:1] == [name]
