@@ -80,6 +80,11 @@ def lines(folder: Path) -> list[dict[str, float]]:
     return [{k: v for k, v in json.loads(text).items() if k in keep} for text in (folder / "log.jsonl").open()]
 
 
+def steps_written(folder: Path) -> int:
+    """Whole lines in the log of a run that may be writing one just now."""
+    return (folder / "log.jsonl").read_bytes().count(b"\n") if (folder / "log.jsonl").exists() else 0
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
@@ -101,12 +106,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(unbroken: Path, tmp_pat
     """SIGKILL at random moments, of processes that never come to the end by themselves, then one lives to it."""
     chance = random.Random(7)
 
-    def written() -> int:
-        return len(lines(tmp_path)) if (tmp_path / "log.jsonl").exists() else 0
-
     for steps in (12, 24, 36):
         process = forked(train, Toy(0.01, wait=steps * CONFIG.batch_size), CONFIG, tmp_path)
-        while written() < steps - 6:  # let it make some steps first
+        while steps_written(tmp_path) < steps - 6:  # let it make some steps first
             assert process.is_alive()
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 0.1))
@@ -237,7 +239,7 @@ def test_worker_processes_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
     reads, writes = os.pipe()
     process = forked(train, Toy(wait=24), replace(CONFIG, workers=2), tmp_path, daemon=False)
     os.close(writes)
-    while not (tmp_path / "log.jsonl").exists() or len(lines(tmp_path)) < 3:
+    while steps_written(tmp_path) < 3:
         assert process.is_alive()
         time.sleep(0.02)
     process.kill()
