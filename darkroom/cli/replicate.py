@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -26,8 +27,9 @@ def replicate(
 ) -> None:
     """Try a claim of a paper by its protocol, and say whether it holds here."""
     from darkroom.evaluation.replications.catalog import CLAIMS
-    from darkroom.evaluation.replications.claim import SCALES, page, replicated
+    from darkroom.evaluation.replications.claim import page, replicated
     from darkroom.evaluation.replications.overview import as_json, machine, overview, record_of
+    from darkroom.evaluation.replications.trial import SCALES, Trial
     from darkroom.whole_file import whole_file
 
     if name == "list":
@@ -44,7 +46,8 @@ def replicate(
         print(text, end="")
         return
     name = CLAIMS.name(name)
-    chosen = SCALES[scale]
+    parts = None if output is None else output.with_name(f"{name}.parts")
+    trial = Trial(SCALES[scale], seed, parts)
     if seed < 0:
         raise InputError(f"the seed is {seed}, expected is 0 or more")
     if output is not None and output.suffix != ".md":
@@ -56,12 +59,12 @@ def replicate(
             return output.with_name(name + suffix)
 
         file = None if output is None else files.enter_context(whole_file(output))
-        outcome, seconds = replicated(name, chosen, seed)
-        text = page(name, outcome, chosen, seed, seconds, machine())
+        outcome, seconds = replicated(name, trial)
+        text = page(name, outcome, trial, seconds, machine())
         if file is not None:
             file.write(text.encode())
             record = files.enter_context(whole_file(beside(".json")))
-            record.write(as_json(record_of(name, outcome, chosen, seed, seconds)))
+            record.write(as_json(record_of(name, outcome, trial, seconds)))
             if outcome.plot is not None:
                 files.enter_context(whole_file(beside(".svg"))).write(outcome.plot.encode())
             if outcome.picture is not None:
@@ -69,4 +72,6 @@ def replicate(
 
                 image = files.enter_context(whole_file(beside(".png")))
                 Image.fromarray(outcome.picture).quantize(128).save(image, format="PNG", optimize=True)
+    if parts is not None:
+        shutil.rmtree(parts, ignore_errors=True)
     print(text, end="")

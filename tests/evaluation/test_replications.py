@@ -19,6 +19,7 @@ from darkroom.evaluation.replications.overview import as_json, overview, record_
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.schedule_flaws import brightness_error, ideal_denoiser
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 
 
 def test_the_ideal_denoiser_is_bayes() -> None:
@@ -127,16 +128,16 @@ def test_inpainting_is_judged_picture_by_picture() -> None:
 def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:
     plot = curves("scale", ["1", "2"], {"a < b": [(1.0, None), (2.0, (1.5, 2.5))]})
     outcome = Outcome([["x"], ["1"]], [Verdict("up", True), Verdict("down", False), Verdict("even", None)], plot)
-    text = page("guidance", outcome, "tiny", 0, 12.3, "2 cores")
+    text = page("guidance", outcome, Trial("tiny"), 12.3, "2 cores")
     assert "- **Not decided at this scale**: even" in text
     assert "guidance.svg" in text
     assert "guidance.png" not in text
     assert "a &lt; b" in plot
-    (tmp_path / "guidance.json").write_bytes(as_json(record_of("guidance", outcome, "tiny", 0, 12.3)))
+    (tmp_path / "guidance.json").write_bytes(as_json(record_of("guidance", outcome, Trial("tiny"), 12.3)))
     assert "(guidance.md)" in overview(tmp_path)
     assert "| tiny | 1 | 1 | 1 | 12 |" in overview(tmp_path)
     (tmp_path / "small").mkdir()
-    (tmp_path / "small/guidance.json").write_bytes(as_json(record_of("guidance", outcome, "small", 0, 60)))
+    (tmp_path / "small/guidance.json").write_bytes(as_json(record_of("guidance", outcome, Trial("small"), 60)))
     tiny, small = (line for line in overview(tmp_path).splitlines() if "Guidance trades" in line)
     assert "(guidance.md)" in tiny
     assert "(small/guidance.md)" in small

@@ -34,6 +34,7 @@ from darkroom.evaluation.replications.laboratory import (
     scenes,
     sharpness,
 )
+from darkroom.evaluation.replications.trial import Trial
 
 NARROW = {"pictures": 12, "steps": 2, "batch": 4, "measured": 6}
 
@@ -50,7 +51,7 @@ NARROW = {"pictures": 12, "steps": 2, "batch": 4, "measured": 6}
 )
 def test_a_claim_runs_to_its_end(claim, change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(claim.SIZES, "tiny", replace(claim.SIZES["tiny"], **change))
-    outcome = claim.run("tiny", 0)
+    outcome = claim.run(Trial("tiny"))
     heading, *rows = outcome.table
     assert rows
     assert all(len(row) <= len(heading) for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.picturebook import Scene
 from darkroom.data.picturebook.backdrop import GROUNDS, SKIES
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict
 from darkroom.evaluation.replications.laboratory import (
     NarrowDenoiser,
     drawn,
@@ -33,6 +34,7 @@ from darkroom.evaluation.replications.narrow_students import (
 )
 from darkroom.evaluation.replications.plot import Panel, curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.training.config import OptimizerConfig
 from darkroom.training.distillation.teacher import TeacherConfig
@@ -52,7 +54,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(8, 1500, 200, 60, 24, 250),
-    "small": Size(8, 6000, 1000, 400, 32, 1000),
+    "small": Size(8, 6000, 400, 100, 24, 500),
     "full": Size(16, 50_000, 20_000, 4000, 128, 5000),
 }
 SEEDS = 3
@@ -174,13 +176,13 @@ def saturation(pictures: Tensor) -> float:
     return float((pictures - pictures.mean(dim=1, keepdim=True)).abs().mean())
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """Every ablation once for each of three seeds, each with data, a teacher and features of its own."""
-    size = SIZES[scale]
+    size = SIZES[trial.scale]
     found: dict[str, list[Numbers]] = {}
     shown: dict[str, Tensor] = {}
     for k in range(SEEDS):
-        for name, (numbers, pictures) in _one_seed(size, seed * SEEDS + k).items():
+        for name, (numbers, pictures) in _one_seed(trial, size, trial.seed * SEEDS + k).items():
             found.setdefault(name, []).append(numbers)
             shown.setdefault(name, pictures[:SHOWN])
     heading = ["table 1", "one step of", "paper: FID / CLIP", *MEASURES.values(), "seeds in which it is farther"]
@@ -207,13 +209,13 @@ def spread_of(numbers: list[Numbers], name: str) -> Spread:
     return Spread(np.array([getattr(n, name) for n in numbers]))
 
 
-def _one_seed(size: Size, seed: int) -> dict[str, tuple[Numbers, Tensor]]:
+def _one_seed(trial: Trial, size: Size, seed: int) -> dict[str, tuple[Numbers, Tensor]]:
     """The teacher's rows, then all ablations': their numbers, their pictures."""
     listed = scenes(seed, size.pictures + size.measured)
     pictures, told = painted(listed, size.side, size.side), told_places(listed)
     known, truth = pictures[: size.pictures], pictures[size.pictures :]
     asked = told[size.pictures :]
-    common = taught(known, told[: size.pictures], size.teacher_steps, seed)
+    common = functools.cache(lambda: taught(known, told[: size.pictures], size.teacher_steps, seed))
     reader, seen = Reader(known[:500], told[: len(known[:500])]), features_of(truth)
 
     def measured(x: Tensor, prompts: Tensor) -> tuple[Numbers, Tensor]:
@@ -226,18 +228,22 @@ def _one_seed(size: Size, seed: int) -> dict[str, tuple[Numbers, Tensor]]:
         ), x
 
     prompts = with_softness(asked)
-    teacher = common.teachers["own"]
-    many = drawn(teacher, tuple(truth.shape), Conditioning(vector=prompts), seed=seed, steps=16)
-    once = few_steps_drawn(teacher, prompts, size.side, (999,), seed)
+
+    def many_steps() -> Tensor:
+        return drawn(common().teachers["own"], tuple(truth.shape), Conditioning(vector=prompts), seed=seed, steps=16)
+
+    def one_step(network: NarrowDenoiser) -> Tensor:
+        return few_steps_drawn(network, prompts, size.side, (999,), seed)
+
     others = slice(size.pictures - size.measured, size.pictures)  # a set has no distance to itself
     rows = {
         "true pictures": measured(pictures[others], told[others]),
-        "the teacher, 16 steps": measured(many, asked),
-        ONE_STEP: measured(once, asked),
+        "the teacher, 16 steps": measured(trial.once((size, seed, 16), many_steps), asked),
+        ONE_STEP: measured(trial.once((size, seed, 1), lambda: one_step(common().teachers["own"])), asked),
     }
     for name, row in ABLATIONS.items():
-        student = _student(common, row.way, size, seed)
-        rows[name] = measured(few_steps_drawn(student, prompts, size.side, (999,), seed), asked)
+        draw = functools.partial(lambda way: one_step(_student(common(), way, size, seed)), row.way)
+        rows[name] = measured(trial.once((size, seed, row.way), draw), asked)
     return rows
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart, no_higher
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart, no_higher
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -25,6 +25,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 
 __all__ = ["run", "verdicts_of"]
 
@@ -46,9 +47,9 @@ SIZES = {
 RATIOS = (0.25, 1.0, 4.0)  # width / height, all of one area
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """One denoiser of squares, one of pictures of all shapes that is told the shape; the same steps."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     shapes = {r: (round(size.side * r**0.5), round(size.side / r**0.5)) for r in RATIOS}  # width, height
     how = loop(size.steps, seed, batch=size.batch)
     train = {r: painted(scenes(seed, size.pictures, aspect=r), *shapes[r]) for r in RATIOS}

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured, mean_of
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.registry import Registry
 
 __all__ = [
     "CLAIMS",
-    "SCALES",
     "Claim",
     "Outcome",
-    "Scale",
     "Verdict",
     "above_zero",
     "apart",
@@ -26,12 +24,6 @@ __all__ = [
     "page",
     "replicated",
 ]
-
-Scale = Literal["tiny", "small", "full"]
-SCALES: Registry[Scale] = Registry("scale")
-SCALES.add("tiny", "tiny")
-SCALES.add("small", "small")
-SCALES.add("full", "full")
 
 
 @dataclass(frozen=True)
@@ -85,16 +77,18 @@ class Claim:
     source: str
     paper: str
     protocol: str
-    run: Callable[[Scale, int], Outcome]  # scale, seed
+    run: Callable[[Trial], Outcome]
 
 
 CLAIMS: Registry[Claim] = Registry("claim")
 
 
-def replicated(name: str, scale: Scale, seed: int = 0) -> tuple[Outcome, float]:
-    """Try the claim; and the seconds of processor time that it took, which do not depend on what else runs."""
+def replicated(name: str, trial: Trial) -> tuple[Outcome, float]:
+    """Try the claim; and the seconds of processor time that it took, which do not depend on what else runs. They count
+    those of parts that were made before and are kept."""
     began = time.process_time()
-    return CLAIMS[name].run(scale, seed), time.process_time() - began
+    outcome = CLAIMS[name].run(trial)
+    return outcome, trial.earlier + time.process_time() - began
 
 
 def above_zero(differences: np.ndarray) -> bool | None:
@@ -103,10 +97,11 @@ def above_zero(differences: np.ndarray) -> bool | None:
     return None if interval is None else _above_zero(interval)
 
 
-def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float, machine: str) -> str:
+def page(name: str, outcome: Outcome, trial: Trial, seconds: float, machine: str) -> str:
     """Markdown: the claim, the paper's numbers, the table, the verdicts. Plot and picture lie beside it, as
     NAME.svg and NAME.png."""
     claim, name = CLAIMS[name], CLAIMS.name(name)
+    command = f"darkroom replicate {name} --scale {trial.scale} --seed {trial.seed}"
     heading, *rows = outcome.table
     lines = [
         f"# {claim.title}",
@@ -122,6 +117,6 @@ def page(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float, m
         *([] if outcome.plot is None else [f"![The table as a plot]({name}.svg)", ""]),
         *([] if outcome.picture is None else [f"![Pictures]({name}.png)", ""]),
         *([outcome.notes, ""] if outcome.notes else []),
-        f"`darkroom replicate {name} --scale {scale} --seed {seed}`: {seconds:.0f} s of processor time, {machine}.",
+        f"`{command}`: {seconds:.0f} s of processor time, {machine}.",
     ]
     return "\n".join(lines) + "\n"

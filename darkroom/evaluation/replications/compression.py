@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -27,6 +27,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["Arm", "Patches", "run", "verdicts_of"]
@@ -88,9 +89,9 @@ class Arm:
         return difference(self.late, self.floor)
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """A denoiser for every factor, with as many steps."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     pictures = painted(scenes(seed, size.pictures), size.side, size.side)
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     seen = features_of(painted(scenes(seed, size.measured, first=size.pictures + size.measured), size.side, size.side))

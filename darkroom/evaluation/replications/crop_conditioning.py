@@ -10,7 +10,7 @@ from torch import Tensor
 
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -25,6 +25,7 @@ from darkroom.evaluation.replications.laboratory import (
     tiles,
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["cropped", "horizons", "run", "slope", "verdicts_of"]
@@ -75,9 +76,9 @@ def slope(tops: np.ndarray, rows: np.ndarray) -> Measured:
     return Measured(value, (value - reach, value + reach))
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """Two denoisers of crops, one of which is told where each begins."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     most, height = size.side // 2, size.side + size.side // 2
     whole = painted(scenes(seed, size.pictures, aspect=size.side / height), size.side, height)
     crops, tops = cropped(whole, size.side, seed)

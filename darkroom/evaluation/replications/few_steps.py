@@ -9,9 +9,10 @@ from darkroom.data.picturebook.prompts import sample_prompts
 from darkroom.engine.pipeline import Pipeline
 from darkroom.evaluation.few_steps import FewStepsRow, few_steps_row
 from darkroom.evaluation.judging import load_judge
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart, no_higher
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart, no_higher
 from darkroom.evaluation.replications.laboratory import point, shown
 from darkroom.evaluation.replications.plot import curves
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.types import Request
 
 __all__ = ["run", "verdicts_of"]
@@ -34,9 +35,9 @@ SIZES = {
 }
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """The teacher with DPM++ 2M at several numbers of steps, the student at one to four; the same prompts and seeds."""
-    size, judge = SIZES[scale], load_judge()
+    size, seed, judge = SIZES[trial.scale], trial.seed, load_judge()
     listed = sample_prompts(seed, size.prompts, (1, 2))
     models = {name: load_model(name, "cpu") for name in (TEACHER, STUDENT)}
     rows = [

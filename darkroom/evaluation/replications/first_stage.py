@@ -12,10 +12,11 @@ from torch import Tensor
 from darkroom.diffusion.draws import RowDraws
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.pairs import psnr, ssim
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero
 from darkroom.evaluation.replications.laboratory import features_of, learn, loop, painted, point, scenes, shown
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig, Posterior
 from darkroom.types import Size as Shape
@@ -53,10 +54,10 @@ class Arm:
     distance: Measured  # kernel distance of decoded pictures to the originals
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """Small batches for as many steps as the large ones take, small ones for as many pictures, large ones, and the
     running mean of these."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     pictures = painted(scenes(seed, min(size.images, FEW * size.large)), size.side, size.side)
     truth = painted(scenes(seed, size.measured, first=len(pictures)), size.side, size.side)
     many, few = size.images // size.small, size.images // size.large

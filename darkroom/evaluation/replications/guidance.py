@@ -10,10 +10,11 @@ import numpy as np
 from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.neighbors import neighbor_shares
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero, apart
 from darkroom.evaluation.replications.laboratory import point
 from darkroom.evaluation.replications.plot import Panel, curves
 from darkroom.evaluation.replications.shipped import captioned, kernel_between, rows, shipped
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.evaluation.verdict import Verdict as Kept
 from darkroom.evaluation.verdict import judge_picture
 from darkroom.pictures.labels import labeled_sheet
@@ -48,9 +49,9 @@ class Point:
     recall: Measured
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """One picture a caption at every guidance scale, the seeds the same."""
-    size, model = SIZES[scale], shipped()
+    size, seed, model = SIZES[trial.scale], trial.seed, shipped()
     side = model.pipeline.model.system.defaults.height
     scenes = captioned(seed, size.prompts, side)
     truth = rows(look_at(model.judge, np.stack([s.pixels for s in scenes])))

@@ -10,9 +10,10 @@ import torch
 from darkroom.evaluation.drawn import draw_pixels, look_at
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.pairs import psnr
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero, apart
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import captioned, kernel_between, rows, shipped
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.models.judge import Judge
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.pixels import to_tensor
@@ -42,9 +43,9 @@ class Filled:
     distance: Measured  # kernel distance of the whole set to that of the true scenes
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """The middle quarter of true scenes repainted several times: one draw, the best draw, the mean of the draws."""
-    size, model = SIZES[scale], shipped()
+    size, seed, model = SIZES[trial.scale], trial.seed, shipped()
     side = model.pipeline.model.system.defaults.height
     scenes = captioned(seed, size.scenes, side)
     truth = np.stack([s.pixels for s in scenes])

@@ -14,7 +14,7 @@ from darkroom.data.picturebook import Scene
 from darkroom.data.picturebook.truth import BACKGROUND, GROUND, SKY, ground_truth
 from darkroom.evaluation.kernel import difference
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -31,6 +31,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["Arm", "maps", "run", "sides_apart", "verdicts_of"]
@@ -81,9 +82,9 @@ def sides_apart(pictures: Tensor) -> np.ndarray:
     return (left - right).abs().mean(dim=1).numpy()
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """The same denoiser on the same latents, once as large as Stable Diffusion's are before scaling, once scaled."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     found = scenes(seed, size.pictures)
     latents = F.pixel_unshuffle(painted(found, size.side, size.side), FACTOR)
     mean, deviation = latents.mean(), latents.std()

@@ -13,7 +13,7 @@ from darkroom.data.picturebook import COLOURS, KINDS, Scene
 from darkroom.evaluation.drawn import look_at
 from darkroom.evaluation.judging import Findings, load_judge, overlap
 from darkroom.evaluation.metric import mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -29,6 +29,7 @@ from darkroom.evaluation.replications.laboratory import (
     tiles,
 )
 from darkroom.evaluation.replications.plot import curves
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.evaluation.share import Share
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.pixels import to_bytes
@@ -105,9 +106,9 @@ def _found(findings: list[Findings], found: list[Scene], side: int) -> Share:
     return Share(kept, asked)
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """Two denoisers, one of which is told boxes as well."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     known, unseen = scenes(seed, size.pictures, most=MOST), scenes(seed, size.measured, first=size.pictures, most=MOST)
     latents, truth = (painted(s, size.side, size.side) for s in (known, unseen))
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)

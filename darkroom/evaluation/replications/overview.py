@@ -12,7 +12,8 @@ from pathlib import Path
 from darkroom.config import from_dict
 from darkroom.errors import InputError, printable
 from darkroom.evaluation.replications.catalog import CLAIMS
-from darkroom.evaluation.replications.claim import SCALES, Outcome, Scale, Verdict
+from darkroom.evaluation.replications.claim import Outcome, Verdict
+from darkroom.evaluation.replications.trial import SCALES, Scale, Trial
 from darkroom.json_file import read_json
 
 __all__ = ["Record", "as_json", "machine", "overview", "record_of"]
@@ -32,8 +33,8 @@ class Record:
     notes: str = ""
 
 
-def record_of(name: str, outcome: Outcome, scale: Scale, seed: int, seconds: float) -> Record:
-    return Record(CLAIMS.name(name), scale, seed, round(seconds, 1), machine(), tuple(outcome.verdicts),
+def record_of(name: str, outcome: Outcome, trial: Trial, seconds: float) -> Record:
+    return Record(CLAIMS.name(name), trial.scale, trial.seed, round(seconds, 1), machine(), tuple(outcome.verdicts),
                   tuple(map(tuple, outcome.table)), outcome.notes)  # fmt: skip
 
 

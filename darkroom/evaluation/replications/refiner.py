@@ -8,7 +8,7 @@ import numpy as np
 
 from darkroom.diffusion.objective import DiffusionLossConfig
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, no_higher
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero, no_higher
 from darkroom.evaluation.replications.laboratory import (
     PROCESS,
     Group,
@@ -27,6 +27,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["Arm", "run", "verdicts_of"]
@@ -57,9 +58,9 @@ class Arm:
     sharpness: np.ndarray  # (N,), of the same seeds in every arm
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """The base, the base trained for as many steps again, and the base with a refiner trained for those steps."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     group = Group(painted(scenes(seed, size.pictures), size.side, size.side))
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)

@@ -16,7 +16,8 @@ from darkroom.data.picturebook import render, sample_scene
 from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.sigma_schedules import spaced
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.pixels import to_tensor
 from darkroom.types import Denoise
@@ -71,9 +72,9 @@ def _sampled(pictures: Tensor, schedule: NoiseSchedule, spacing: str, seed: int)
     return torch.cat(found)
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """The error of brightness for the schedule of Stable Diffusion and the same with zero terminal SNR, by spacing."""
-    side, count = SIDES[scale]
+    (side, count), seed = SIDES[trial.scale], trial.seed
     scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in range(count)]
     pictures = to_tensor(np.stack([render(s, side, side) for s in scenes])).flatten(1).double()
     zero = replace(STABLE_DIFFUSION, zero_terminal_snr=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.evaluation.metric import Measured, mean_of
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -30,6 +30,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["Arm", "told_sizes", "verdicts_of", "with_small"]
@@ -84,9 +85,9 @@ def told_sizes(sides: Tensor) -> Conditioning:
     return Conditioning(vector=torch.cat([waves.sin(), waves.cos()], dim=1))
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """Three denoisers, each trained for as many steps."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     pictures, sides = with_small(painted(scenes(seed, size.pictures), size.side, size.side), seed)
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     how, shape = loop(size.steps, seed, batch=size.batch), tuple(truth.shape)

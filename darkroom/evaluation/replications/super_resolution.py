@@ -13,7 +13,7 @@ from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.draws import RowDraws
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.pairs import psnr
-from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Scale, Verdict, above_zero, apart
+from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero, apart
 from darkroom.evaluation.replications.laboratory import (
     Group,
     Narrow,
@@ -33,6 +33,7 @@ from darkroom.evaluation.replications.laboratory import (
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
+from darkroom.evaluation.replications.trial import Trial
 from darkroom.pictures.labels import labeled_sheet
 from darkroom.training.config import LoopConfig
 from darkroom.types import Size as Shape
@@ -91,9 +92,9 @@ def _regressed(network: NarrowNetwork, small: Tensor) -> Tensor:
     return small + F.pixel_shuffle(lacking, network.fold)
 
 
-def run(scale: Scale, seed: int) -> Outcome:
+def run(trial: Trial) -> Outcome:
     """A regression and a diffusion model of the same size, trained for as many steps."""
-    size = SIZES[scale]
+    size, seed = SIZES[trial.scale], trial.seed
     pictures = painted(scenes(seed, size.pictures), size.side, size.side)
     truth = painted(scenes(seed, size.measured, first=size.pictures), size.side, size.side)
     small, given = small_versions(pictures), small_versions(truth)
