@@ -69,6 +69,11 @@ def composition(models: Models, wanted: Composition, said: dict[str, Any]) -> No
         raise InputError(
             f"the judge does not know all things of {wanted.prompts}; to have them drawn, give --pictures FOLDER"
         )
+    if not can_judge and wanted.output is not None:
+        raise InputError(
+            f"{wanted.output} is to hold verdicts, and the judge does not know all things of {wanted.prompts}: leave "
+            "-o out, and let the benchmark's own tools judge the pictures"
+        )
     loaded = models.load()
     place = t2i_compbench_place if wanted.prompts is not None and wanted.prompts.suffix == ".txt" else geneval_place
     made = {"model": loaded.name, "hash": loaded.hash, "settings": json.loads(json.dumps(said, default=str))}

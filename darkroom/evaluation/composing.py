@@ -77,14 +77,15 @@ def compose(
         work = [(i, task, s) for i, task in enumerate(tasks) for s in range(samples)]
     paths = [folder / place(i, task, s) for i, task, s in work]
     _claim(folder, made)
+    notes = {folder / f"{i:05}" / "metadata.jsonl": task for i, task in enumerate(tasks) if place is geneval_place}
+    _require_same_tasks(notes)
     left = [n for n, path in enumerate(paths) if not os.path.isfile(path)]
     requests = [replace(settings, prompt=work[n][1].prompt, seed=settings.seed + work[n][2]) for n in left]
     for path in {p.parent for p in paths}:
         made_folder(path)
-    if place is geneval_place:
-        for i, task in enumerate(tasks):
-            with whole_file(folder / f"{i:05}" / "metadata.jsonl") as file:
-                file.write(json.dumps(task.metadata()).encode())
+    for path, task in notes.items():
+        with whole_file(path) as file:
+            file.write(json.dumps(task.metadata()).encode())
     events = (e for e in pipeline.run(requests, batch_size=16) if not isinstance(e, Progress))
     for index, picture in track(events, "drawing", total=len(requests), transient=True):
         write_picture(paths[left[index]], picture.pixels, requests[index].prompt)
@@ -97,13 +98,22 @@ def _claim(folder: Path, made: Mapping) -> None:
     if os.path.isfile(note):
         if (found := read_json(note)) != made:
             names = [k for k in {**found, **made} if found.get(k) != made.get(k)]
-            raise InputError(f"{folder} holds pictures drawn with another {', '.join(names)}; give another folder")
+            raise InputError(f"{folder} holds pictures drawn otherwise ({', '.join(names)}); give another folder")
         return
     if os.path.exists(folder) and (not os.path.isdir(folder) or entries(folder)):
         raise InputError(f"{folder} exists already and was not drawn by this command; give an empty folder")
     made_folder(folder)
     with whole_file(note) as file:
         file.write(json.dumps(dict(made), indent=1).encode())
+
+
+def _require_same_tasks(notes: Mapping[Path, Task]) -> None:
+    """Refuse a folder in which one of the notes, GenEval's beside the pictures of a task, is of another task."""
+    for path, task in notes.items():
+        if os.path.isfile(path) and read_json(path) != task.metadata():
+            raise InputError(
+                f"{path} is not of {task.prompt!r}: its pictures are of other prompts; give another folder"
+            )
 
 
 def judged(judge: Judge, tasks: Sequence[Task], paths: Sequence[Path], folder: Path) -> list[Judgement]:

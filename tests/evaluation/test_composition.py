@@ -142,8 +142,11 @@ def test_pictures_are_drawn_judged_and_kept_in_the_benchmarks_layout(tmp_path: P
     (folder / paths[3]).unlink()  # an interrupted run goes on
     run(*options)
     assert [p.stat().st_mtime_ns == times[p] for p in sorted(times)] == [True, True, True, False]
-    with pytest.raises(InputError, match="drawn with another settings"):
+    with pytest.raises(InputError, match=r"drawn otherwise \(settings\)"):
         run(*options, "--cfg-scale", 2)
+    prompts.write_text("".join(reversed(prompts.read_text().splitlines(keepends=True))))
+    with pytest.raises(InputError, match="its pictures are of other prompts"):
+        run(*options)
 
 
 def test_prompts_that_the_judge_does_not_know_are_only_drawn(tmp_path: Path) -> None:
@@ -152,6 +155,8 @@ def test_prompts_that_the_judge_does_not_know_are_only_drawn(tmp_path: Path) -> 
     size = ("--width", 64, "--height", 64)
     with pytest.raises(InputError, match="give --pictures FOLDER"):
         run("--prompts", prompts, *size)
+    with pytest.raises(InputError, match="verdicts, and the judge does not know all things"):
+        run("--prompts", prompts, "--pictures", tmp_path / "out", "-o", tmp_path / "verdicts.jsonl", *size)
     run("--prompts", prompts, "--samples", 2, "--pictures", tmp_path / "out", *size)
     names = sorted(p.name for p in (tmp_path / "out" / "samples").iterdir())
     assert names == ["a green bench_000000.png", "a green bench_000001.png"]

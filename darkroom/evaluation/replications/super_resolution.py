@@ -76,7 +76,7 @@ def small_versions(pictures: Tensor) -> Tensor:
 def regression(pictures: Tensor, small: Tensor, how: LoopConfig) -> NarrowNetwork:
     """The same network as a regression: from the small version to the picture, by the squared error."""
     torch.manual_seed(how.seed)
-    network = NarrowNetwork(Narrow(told=3, fold=4))
+    network = NarrowNetwork(Narrow(told=3))
 
     def loss(numbers: Tensor, draws: RowDraws) -> Tensor:
         return (_regressed(network, small[numbers]) - pictures[numbers]).square().mean()
@@ -102,7 +102,7 @@ def run(trial: Trial) -> Outcome:
     learned = regression(pictures, small, how)
     with torch.no_grad():
         regressed = _regressed(learned, given)
-    unet = learned_denoiser(Narrow(told=3, fold=4), [Group(pictures - small, Conditioning(channels=small))], how)
+    unet = learned_denoiser(Narrow(told=3), [Group(pictures - small, Conditioning(channels=small))], how)
     told = Conditioning(channels=given)
     draw = given + drawn(unet, tuple(truth.shape), told, seed=seed, steps=20)
     seen, true = features_of(truth), sharpness(truth).mean()
