@@ -46,7 +46,7 @@ def replicate(
         print(text, end="")
         return
     name = CLAIMS.name(name)
-    parts = None if output is None else output.with_name(f"{name}.parts")
+    parts = None if output is None else output.with_name(f"{name}-{scale}-{seed}.parts")
     trial = Trial(SCALES[scale], seed, parts)
     if seed < 0:
         raise InputError(f"the seed is {seed}, expected is 0 or more")
