@@ -16,7 +16,9 @@ def python(program: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_the_list_of_commands_loads_nothing_that_draws_panels(tmp_path: Path) -> None:
     program = "import sys\nfrom darkroom.cli import main\nsys.argv = ['darkroom', '--help']\n"
     program += "try: main()\nexcept SystemExit as end: assert not end.code\n"
-    program += "assert not {'torch', 'numpy', 'typer.rich_utils', 'rich.markdown'} & set(sys.modules)"
+    program += (
+        "assert not {'torch', 'transformers', 'skia', 'numpy', 'typer.rich_utils', 'rich.markdown'} & set(sys.modules)"
+    )
     done = python(program, tmp_path)
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in ("generate", "train", "evaluate", "data", "systems"))

@@ -1,14 +1,13 @@
-"""Real processes: what a user types and sees."""
+"""Processes of their own: what a user types and sees."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from darkroom_process import darkroom
 from PIL import Image
 
 from darkroom.cli import main
@@ -16,23 +15,6 @@ from darkroom.pictures.picture_file import write_picture
 from darkroom.requests.records import read_picture
 from darkroom.requests.records.a1111 import parse_parameters
 from darkroom.types import Guidance, HighResolution
-
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def darkroom(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "darkroom", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=ENV, capture_output=True, text=True, timeout=120)
-
-
-def test_help_needs_no_torch(tmp_path: Path) -> None:
-    program = "import sys\nfrom darkroom.cli import main\nsys.argv = ['darkroom', '--help']\n"
-    program += "try: main()\nexcept SystemExit: pass\n"
-    program += "assert not {'torch', 'transformers', 'skia', 'numpy'} & set(sys.modules), sorted(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for command in ("generate", "train", "evaluate", "data", "systems"):
-        assert command in done.stdout
 
 
 def test_sentences_become_pictures_that_say_how(tiny_folder: Path, tmp_path: Path) -> None:

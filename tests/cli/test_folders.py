@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import darkroom_process
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -28,9 +27,8 @@ def home(tmp_path: Path, tiny_folder: Path) -> Path:
 
 
 def darkroom(home: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": str(home), "XDG_CONFIG_HOME": str(home / "xdg"), **environment}
-    command = [sys.executable, "-m", "darkroom", *map(str, arguments)]
-    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=120)
+    own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "xdg")}
+    return darkroom_process.darkroom(*arguments, cwd=home, **own, **environment)
 
 
 def completions(home: Path, line: str) -> set[str]:

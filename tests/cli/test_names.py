@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,26 @@ from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.names import names_of, table
 from darkroom.pictures.picture_file import write_picture
 
-QUICK = "import sys\nfrom darkroom.cli import main\nsys.argv = ['darkroom', *{!r}]\ntry: main()\nfinally: {}"
+Quick = Callable[..., tuple[str, str]]
 
 
-def run_quick(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command; its last line on standard error says whether PyTorch was imported."""
-    program = QUICK.format(list(arguments), "print('torch' in sys.modules, file=sys.stderr)")
-    env = {**os.environ, "XDG_CONFIG_HOME": str(folder)}
-    return subprocess.run([sys.executable, "-c", program], cwd=folder, env=env, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Quick]:
+    """Runs a command in a folder: what it printed, and its errors with a last line that says whether it has PyTorch."""
+    command = [sys.executable, Path(__file__).with_name("without_torch.py")]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=env, text=True) as process:
+
+        def run(folder: Path, *arguments: str) -> tuple[str, str]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(json.dumps([arguments, str(folder)]), file=process.stdin, flush=True)
+            out, err = json.loads(process.stdout.readline())
+            return out, err
+
+        yield run
+        process.communicate()
 
 
 def test_the_file_says_what_the_tables_say() -> None:
@@ -46,12 +60,12 @@ def test_the_file_says_what_the_tables_say() -> None:
         (["train", "--help"], "loop.batch_size  integer, required"),
     ],
 )
-def test_questions_are_answered_without_pytorch(arguments: list[str], said: str, tmp_path: Path) -> None:
+def test_questions_are_answered_without_pytorch(arguments: list[str], said: str, quick: Quick, tmp_path: Path) -> None:
     text = "a cat\nSteps: 2, Sampler: Euler a, Seed: 1, Size: 32x32, RNG: CPU, Version: darkroom 0.1"
     write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), text)
-    done = run_quick(tmp_path, *arguments)
-    assert said in done.stdout
-    assert done.stderr == "False\n"
+    printed, errors = quick(tmp_path, *arguments)
+    assert said in printed
+    assert errors == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -77,11 +91,11 @@ def test_questions_are_answered_without_pytorch(arguments: list[str], said: str,
         (["--prediction", "velo"], "unknown prediction 'velo'; known are: v, "),
     ],
 )
-def test_mistakes_are_said_without_pytorch(arguments: list[str], message: str, tmp_path: Path) -> None:
+def test_mistakes_are_said_without_pytorch(arguments: list[str], message: str, quick: Quick, tmp_path: Path) -> None:
     (tmp_path / "other.safetensors").touch()
     write_picture(tmp_path / "told.png", np.zeros((32, 32, 3), np.uint8), "")
-    done = run_quick(tmp_path, "generate", "a cat", *arguments)
-    assert message in done.stderr
-    assert done.stderr.splitlines()[-1] == "False"
-    assert done.stderr.count("\n") == 2
+    _, errors = quick(tmp_path, "generate", "a cat", *arguments)
+    assert message in errors
+    assert errors.splitlines()[-1] == "False"
+    assert errors.count("\n") == 2
     assert not (tmp_path / "out").exists()
