@@ -26,6 +26,8 @@ def replicate(
     ] = None,
 ) -> None:
     """Try a claim of a paper by its protocol, and say whether it holds here."""
+    from PIL import Image
+
     from darkroom.evaluation.replications.catalog import CLAIMS
     from darkroom.evaluation.replications.claim import page, replicated
     from darkroom.evaluation.replications.overview import as_json, machine, overview, record_of
@@ -65,13 +67,9 @@ def replicate(
             file.write(text.encode())
             record = files.enter_context(whole_file(beside(".json")))
             record.write(as_json(record_of(name, outcome, trial, seconds)))
-            if outcome.plot is not None:
-                files.enter_context(whole_file(beside(".svg"))).write(outcome.plot.encode())
-            if outcome.picture is not None:
-                from PIL import Image
-
-                image = files.enter_context(whole_file(beside(".png")))
-                Image.fromarray(outcome.picture).quantize(128).save(image, format="PNG", optimize=True)
+            files.enter_context(whole_file(beside(".svg"))).write(outcome.plot.encode())
+            image = files.enter_context(whole_file(beside(".png")))
+            Image.fromarray(outcome.picture).quantize(128).save(image, format="PNG", optimize=True)
     if parts is not None:
         shutil.rmtree(parts, ignore_errors=True)
     print(text, end="")

@@ -49,6 +49,7 @@ def test_flawed_schedules_replicate(tmp_path: Path) -> None:
     assert text == done.output
     assert text.count("- **Holds**") == 3
     assert "| zero terminal SNR |" in text
+    assert {p.suffix for p in tmp_path.iterdir()} == {".md", ".json", ".svg", ".png"}
     made = tmp_path / "README.md"
     assert CliRunner().invoke(app, ["replicate", "overview", "-o", str(made)]).exit_code == 0
     assert "(schedule-flaws.md) | Lin et al. 2024, section 3; the schedule that ADD relies on | tiny | 3 | 0 | 0 |" in (
@@ -127,11 +128,14 @@ def test_inpainting_is_judged_picture_by_picture() -> None:
 
 def test_a_page_says_what_was_not_decided(tmp_path: Path) -> None:
     plot = curves("scale", ["1", "2"], {"a < b": [(1.0, None), (2.0, (1.5, 2.5))]})
-    outcome = Outcome([["x"], ["1"]], [Verdict("up", True), Verdict("down", False), Verdict("even", None)], plot)
+    picture = np.zeros((4, 4, 3), np.uint8)
+    outcome = Outcome(
+        [["x"], ["1"]], [Verdict("up", True), Verdict("down", False), Verdict("even", None)], plot, picture
+    )
     text = page("guidance", outcome, Trial("tiny"), 12.3, "2 cores")
     assert "- **Not decided at this scale**: even" in text
     assert "guidance.svg" in text
-    assert "guidance.png" not in text
+    assert "guidance.png" in text
     assert "a &lt; b" in plot
     (tmp_path / "guidance.json").write_bytes(as_json(record_of("guidance", outcome, Trial("tiny"), 12.3)))
     assert "(guidance.md)" in overview(tmp_path)

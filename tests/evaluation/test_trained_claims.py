@@ -57,8 +57,8 @@ def test_a_claim_runs_to_its_end(claim, change, monkeypatch: pytest.MonkeyPatch)
     assert all(len(row) <= len(heading) for row in rows)
     assert "nan" not in str(rows)
     assert len(outcome.verdicts) >= 2
-    assert outcome.plot is not None
     assert outcome.plot.startswith("<svg")
+    assert outcome.picture.ndim == 3
 
 
 def test_a_denoiser_learns_what_it_is_told() -> None:

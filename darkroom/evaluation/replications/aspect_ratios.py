@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,12 @@ from darkroom.evaluation.replications.laboratory import (
     point,
     scenes,
     shown,
+    tiles,
 )  # fmt: skip
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
 from darkroom.evaluation.replications.trial import Trial
+from darkroom.pictures.labels import labeled_sheet
 
 __all__ = ["run", "verdicts_of"]
 
@@ -45,6 +48,7 @@ SIZES = {
     "full": Size(32, 20_000, 20_000, 64, 5000),
 }
 RATIOS = (0.25, 1.0, 4.0)  # width / height, all of one area
+SHOWN = 4
 
 
 def run(trial: Trial) -> Outcome:
@@ -57,15 +61,18 @@ def run(trial: Trial) -> Outcome:
     groups = [Group(x, _told(shapes[r], size, len(x))) for r, x in train.items()]
     buckets = learned_denoiser(Narrow(vector=2, fold=4), groups, how)
     squares: tuple[Tensor, ...] = ()
+    listed: list[np.ndarray] = []
     found: dict[str, list[Measured]] = {"squares alone": [], "buckets, shape told": []}
     for r in RATIOS:
         width, height = shapes[r]
-        seen = features_of(painted(scenes(seed, size.measured, first=size.pictures, aspect=r), width, height))
+        truth = painted(scenes(seed, size.measured, first=size.pictures, aspect=r), width, height)
+        seen = features_of(truth)
         shape = (size.measured, 3, height, width)
         told = _told(shapes[r], size, size.measured)
         made = drawn(square, shape, seed=seed), drawn(buckets, shape, told, seed=seed)
         for distances, x in zip(found.values(), made):
             distances.append(kernel_between(features_of(x), seen))
+        listed += [p for x in (truth, *made) for p in tiles(x[:SHOWN], 3 * height)]
         if r == 1:
             squares = made
     names = [f"{w} × {h}" for w, h in shapes.values()]
@@ -74,7 +81,8 @@ def run(trial: Trial) -> Outcome:
     plot = curves("width × height", names, {name: [point(m) for m in row] for name, row in found.items()})
     notes = f"{size.steps} steps of {size.batch}, {size.pictures} pictures of each shape, {size.measured} measured."
     verdicts = decided(verdicts_of(*found.values()), train[1.0], *squares)
-    return Outcome(table, verdicts, plot, notes=notes)
+    picture = labeled_sheet(listed, [""] * SHOWN, ["truth", *found], [f"{w} by {h}" for w, h in shapes.values()])
+    return Outcome(table, verdicts, plot, picture, notes)
 
 
 def _told(shape: tuple[int, int], size: Size, count: int) -> Conditioning:

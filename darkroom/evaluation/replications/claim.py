@@ -40,13 +40,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A table (its first row the heading) and what it says of each part of the claim; a plot (SVG) and a picture
-    (uint8 (H, W, 3)) where there is something to see."""
+    """A table (its first row the heading), what it says of each part of the claim, a plot of it (SVG), and pictures
+    (uint8 (H, W, 3))."""
 
     table: Sequence[Sequence[str]]
     verdicts: Sequence[Verdict]
-    plot: str | None = None
-    picture: np.ndarray | None = None
+    plot: str
+    picture: np.ndarray
     notes: str = ""  # with what it was measured: models and their hashes, numbers of pictures
 
 
@@ -114,8 +114,10 @@ def page(name: str, outcome: Outcome, trial: Trial, seconds: float, machine: str
         "",
         *(f"- **{v.word[0].upper()}{v.word[1:]}**: {v.said}" for v in outcome.verdicts),
         "",
-        *([] if outcome.plot is None else [f"![The table as a plot]({name}.svg)", ""]),
-        *([] if outcome.picture is None else [f"![Pictures]({name}.png)", ""]),
+        f"![The table as a plot]({name}.svg)",
+        "",
+        f"![Pictures]({name}.png)",
+        "",
         *([outcome.notes, ""] if outcome.notes else []),
         f"`{command}`: {seconds:.0f} s of processor time, {machine}.",
     ]

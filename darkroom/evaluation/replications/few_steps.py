@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from darkroom.checkpoints.model import load_model
 from darkroom.data.picturebook.prompts import sample_prompts
 from darkroom.engine.pipeline import Pipeline
+from darkroom.evaluation.drawn import draw_pixels
 from darkroom.evaluation.few_steps import FewStepsRow, few_steps_row
 from darkroom.evaluation.judging import load_judge
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, apart, no_higher
 from darkroom.evaluation.replications.laboratory import point, shown
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.trial import Trial
+from darkroom.pictures.labels import labeled_sheet
 from darkroom.types import Request
 
 __all__ = ["run", "verdicts_of"]
 
 TEACHER, STUDENT = "picturebook", "picturebook-turbo"
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,14 @@ def run(trial: Trial) -> Outcome:
     size, seed, judge = SIZES[trial.scale], trial.seed, load_judge()
     listed = sample_prompts(seed, size.prompts, (1, 2))
     models = {name: load_model(name, "cpu") for name in (TEACHER, STUDENT)}
-    rows = [
-        few_steps_row(Pipeline(models[name].model), name, listed, judge, Request(steps=n), varied=size.varied)
-        for name, steps in ((TEACHER, size.teacher), (STUDENT, size.student))
-        for n in steps
-    ]
+    rows: list[FewStepsRow] = []
+    drawings: list[np.ndarray] = []
+    for name, steps in ((TEACHER, size.teacher), (STUDENT, size.student)):
+        pipeline = Pipeline(models[name].model)
+        for n in steps:
+            rows.append(few_steps_row(pipeline, name, listed, judge, Request(steps=n), varied=size.varied))
+            requests = [Request(p.caption, seed=i, steps=n) for i, p in enumerate(listed[:SHOWN])]
+            drawings += list(draw_pixels(pipeline, requests))
     table = [["model", "steps", "prompts kept", "Fréchet distance", "variety", "seconds a picture"]]
     for r in rows:
         low, high = r.right.interval
@@ -55,11 +63,13 @@ def run(trial: Trial) -> Outcome:
         "Fréchet distance": [point(r.frechet) for r in rows],
         "variety": [point(r.variety) for r in rows],
     }
-    plot = curves("steps", [f"{'t' if r.model == TEACHER else 's'} {r.steps}" for r in rows], panels)
+    places = [f"{'t' if r.model == TEACHER else 's'} {r.steps}" for r in rows]
+    columns = [p.caption for p in listed[:SHOWN]]
+    picture = labeled_sheet(drawings, columns, places, [""])
     hashes = ", ".join(f"{m.name} {m.hash}" for m in models.values())
     teacher, student = rows[: len(size.teacher)], rows[len(size.teacher) :]
     notes = f"{size.prompts} prompts; t: the teacher, s: the student. Models {hashes}, the judge that ships."
-    return Outcome(table, verdicts_of(teacher, student), plot, notes=notes)
+    return Outcome(table, verdicts_of(teacher, student), curves("steps", places, panels), picture, notes)
 
 
 def verdicts_of(teacher: list[FewStepsRow], student: list[FewStepsRow]) -> list[Verdict]:

@@ -13,12 +13,22 @@ from darkroom.diffusion.draws import RowDraws
 from darkroom.evaluation.metric import Measured, mean_of
 from darkroom.evaluation.pairs import psnr, ssim
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict, above_zero
-from darkroom.evaluation.replications.laboratory import features_of, learn, loop, painted, point, scenes, shown
+from darkroom.evaluation.replications.laboratory import (
+    features_of,
+    learn,
+    loop,
+    painted,
+    point,
+    scenes,
+    shown,
+    tiles,
+)
 from darkroom.evaluation.replications.plot import curves
 from darkroom.evaluation.replications.shipped import kernel_between
 from darkroom.evaluation.replications.trial import Trial
 from darkroom.models.autoencoder import Autoencoder, AutoencoderConfig
 from darkroom.models.bottleneck import KLConfig, Posterior
+from darkroom.pictures.labels import labeled_sheet
 from darkroom.types import Size as Shape
 
 __all__ = ["Arm", "run", "verdicts_of"]
@@ -41,6 +51,7 @@ SIZES = {
 }
 EMA_REACH = 0.1  # the mean reaches back over so large a share of the steps
 KL_WEIGHT = 1e-6
+SHOWN = 6
 FEW = 1000  # different pictures, seen again and again
 
 
@@ -83,7 +94,10 @@ def run(trial: Trial) -> Outcome:
         f"Factor 4, {size.channels} channels, {size.side} pixels, {size.images} pictures seen, the same rate for all; "
         f"measured on {size.measured} scenes. Orders are of differences picture by picture."
     )
-    return Outcome(table, verdicts_of(*found), curves("", ["few", "small", "large", "EMA"], panels), notes=notes)
+    listed = [p for x in (truth, *(_decoded(s, truth[:SHOWN]) for s in stages.values())) for p in tiles(x[:SHOWN])]
+    picture = labeled_sheet(listed, [""] * SHOWN, ["truth", *stages], [""])
+    plot = curves("", ["few", "small", "large", "EMA"], panels)
+    return Outcome(table, verdicts_of(*found), plot, picture, notes)
 
 
 def _trained(size: Size, pictures: Tensor, batch: int, steps: int, seed: int) -> tuple[Autoencoder, Autoencoder]:
@@ -120,8 +134,12 @@ def _trained(size: Size, pictures: Tensor, batch: int, steps: int, seed: int) ->
 
 
 @torch.no_grad()
+def _decoded(stage: Autoencoder, pictures: Tensor) -> Tensor:
+    return torch.cat([stage.decode(stage.encode(part)) for part in pictures.split(32)]).clamp(-1, 1)
+
+
 def _measured(name: str, stage: Autoencoder, truth: Tensor, seen: np.ndarray) -> Arm:
-    decoded = torch.cat([stage.decode(stage.encode(part)) for part in truth.split(32)]).clamp(-1, 1)
+    decoded = _decoded(stage, truth)
     distance = kernel_between(features_of(decoded), seen)
     return Arm(name, psnr(decoded, truth).numpy(), ssim(decoded, truth).numpy(), distance)
 

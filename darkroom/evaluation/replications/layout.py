@@ -156,7 +156,7 @@ CLAIMS.add(
         "not measured there.",
         protocol="Scenes of up to two things. Two small UNets in pixels with cross-attention, told the kind and the "
         "color of each thing, one of them its box as well. Compared are the colors inside the boxes with the true "
-        "scene's, and the share of things that the judge finds with half of an overlap.",
+        "scene's, and the share of things that the judge finds in boxes that overlap theirs by half.",
         run=run,
     ),
 )

@@ -17,8 +17,11 @@ from darkroom.diffusion.process import DiffusionProcess
 from darkroom.diffusion.samplers import SAMPLERS
 from darkroom.diffusion.sigma_schedules import spaced
 from darkroom.evaluation.replications.claim import CLAIMS, Claim, Outcome, Verdict
+from darkroom.evaluation.replications.laboratory import tiles
+from darkroom.evaluation.replications.plot import Panel, curves
 from darkroom.evaluation.replications.trial import Trial
 from darkroom.noise_schedule import NoiseSchedule
+from darkroom.pictures.labels import labeled_sheet
 from darkroom.pixels import to_tensor
 from darkroom.types import Denoise
 
@@ -29,6 +32,12 @@ STABLE_DIFFUSION = NoiseSchedule("scaled_linear", 0.00085, 0.012)
 SIDES = {"tiny": (48, 150), "small": (64, 400), "full": (128, 4000)}  # of pictures in pixels, and how many
 STEPS = 20
 BATCH = 50
+SHOWN = 6
+SCHEDULES = {
+    "Stable Diffusion": STABLE_DIFFUSION,
+    "zero terminal SNR": replace(STABLE_DIFFUSION, zero_terminal_snr=True),
+}
+SPACINGS = ("leading", "trailing")
 
 
 def ideal_denoiser(pictures: Tensor) -> Denoise:
@@ -77,15 +86,19 @@ def run(trial: Trial) -> Outcome:
     (side, count), seed = SIDES[trial.scale], trial.seed
     scenes = [sample_scene(np.random.default_rng((seed, STREAM, i)), split="any") for i in range(count)]
     pictures = to_tensor(np.stack([render(s, side, side) for s in scenes])).flatten(1).double()
-    zero = replace(STABLE_DIFFUSION, zero_terminal_snr=True)
-    errors = {
-        (name, spacing): brightness_error(_sampled(pictures, schedule, spacing, seed), pictures)
-        for name, schedule in (("Stable Diffusion", STABLE_DIFFUSION), ("zero terminal SNR", zero))
-        for spacing in ("leading", "trailing")
+    samples = {
+        (name, spacing): _sampled(pictures, schedule, spacing, seed)
+        for name, schedule in SCHEDULES.items()
+        for spacing in SPACINGS
     }
-    table = [["schedule", "leading", "trailing"]]
-    for name in ("Stable Diffusion", "zero terminal SNR"):
-        table.append([name, *(f"{errors[name, spacing]:.3f}" for spacing in ("leading", "trailing"))])
+    errors = {key: brightness_error(x, pictures) for key, x in samples.items()}
+    table = [["schedule", *SPACINGS]]
+    table += [[name, *(f"{errors[name, spacing]:.3f}" for spacing in SPACINGS)] for name in SCHEDULES]
+    panels: dict[str, Panel] = {name: [(errors[name, spacing], None) for spacing in SPACINGS] for name in SCHEDULES}
+    shown = [x[:SHOWN].view(-1, 3, side, side) for x in (pictures, *samples.values())]
+    labels = ["truth", *(f"{name}, {spacing}" for name, spacing in samples)]
+    picture = labeled_sheet([p for x in shown for p in tiles(x)], [""] * SHOWN, labels, [""])
+    notes = f"{count} scenes of {side} pixels, as many samples. The samples of a column begin with the same noise."
     plain, cured = errors["Stable Diffusion", "trailing"], errors["zero terminal SNR", "trailing"]
     return Outcome(
         table,
@@ -100,6 +113,9 @@ def run(trial: Trial) -> Outcome:
                 errors["zero terminal SNR", "leading"] > 2 * cured,
             ),
         ],
+        curves("spacing", SPACINGS, panels),
+        picture,
+        notes,
     )
 
 
