@@ -246,10 +246,10 @@ async def png_info(body: PngBody) -> dict[str, Any]:
 async def progress(request: Request, skip_current_image: bool = False) -> dict[str, Any]:
     """How far the client's own oldest job is."""
     service, job = service_of(request), await _current(request)
-    share, left, step, steps = _share(service, job)
     image = None
     if job is not None and not skip_current_image:
         image = await asyncio.to_thread(service.worker.preview, job.id)
+    share, left, step, steps = _share(service, job)  # after the picture, which would else show more than is told
     return {
         "progress": share,
         "eta_relative": left,
@@ -309,8 +309,8 @@ async def task_progress(request: Request, body: TaskBody) -> dict[str, Any]:
     job = await asyncio.to_thread(service.store.keyed, client_of(request), body.id_task)
     if job is None:
         raise HTTPException(404, f"there is no task {body.id_task!r}")
-    share, left, _, _ = _share(service, job)
     image = await asyncio.to_thread(service.worker.preview, job.id) if body.live_preview else None
+    share, left, _, _ = _share(service, job)
     shown = None if image is None else f"data:image/jpeg;base64,{base64.b64encode(image).decode()}"
     return {
         "active": job.state == "running",

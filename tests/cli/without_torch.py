@@ -7,6 +7,7 @@ The last line on a command's standard error says whether it imported PyTorch.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from darkroom.cli import early, main
 from darkroom.cli.app import app
 
 __all__ = ["app", "early"]  # imported once for all commands
+
+
+FORK = multiprocessing.get_context("fork")
 
 
 def and_tell() -> None:
@@ -28,5 +32,5 @@ def and_tell() -> None:
 if __name__ == "__main__":
     for line in sys.stdin:
         arguments, folder = json.loads(line)
-        done = darkroom(*arguments, cwd=Path(folder), program=and_tell, XDG_CONFIG_HOME=folder)
+        done = darkroom(*arguments, cwd=Path(folder), program=and_tell, context=FORK, XDG_CONFIG_HOME=folder)
         print(json.dumps([done.stdout, done.stderr]), flush=True)

@@ -79,10 +79,12 @@ def test_it_learns_to_reconstruct_and_exports(classifier: Path, tmp_path: Path) 
 
 
 def test_a_decoder_trains_on_alone(classifier: Path, tmp_path: Path) -> None:
-    first = recipe(classifier)
+    loop = replace(recipe(None).loop, steps=5)
+    first = recipe(classifier, loop=loop)
     train(AutoencoderObjective(first), first.loop, tmp_path / "first", recipe=first)
     r = recipe(
         None,
+        loop=loop,
         init_from=str(tmp_path / "first" / "export" / "autoencoder.safetensors"),
         decoder_only=True,
         latent_noise=0.5,

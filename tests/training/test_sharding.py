@@ -32,7 +32,7 @@ from darkroom.training.sharding import Rows, joined, own_part
 from darkroom.training.validation import Validation
 from darkroom.training.world import open_world
 
-UNET = replace(narrow("sd-v1-5").unet, channel_mult=(1, 2), depth=(1, 0))
+UNET = replace(narrow("sd-v1-5").unet, channel_mult=(1,), depth=(1,))
 CONFIG = LoopConfig(
     steps=4, batch_size=4, lr=1e-3, ema_decay=0.5, precision="fp32", log_every=1, sample_every=2, save_every=2,
     max_grad_norm=0.5,
