@@ -1,7 +1,9 @@
-"""Compiled blocks give what they gave before, for every size, prompt and hook, from code that is made once."""
+"""Compiled blocks give what they gave before, for every size, prompt and hook, from code that is made once.
+
+What the kernels for the CPU compute: `tests/checkpoints/test_model.py`, with a whole model.
+"""
 
 import copy
-import shutil
 
 import pytest
 import torch
@@ -89,17 +91,6 @@ def test_weights_that_change_are_seen(network: Network) -> None:
     before = run(network, 2, 8, 8, 77)
     network.transformers[0].attn2.to_out.weight.mul_(2)
     assert not torch.allclose(run(network, 2, 8, 8, 77), before)
-    assert graphs() == 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
-def test_compiled_code_computes_the_same(network: Network) -> None:
-    plain = copy.deepcopy(network)
-    compile_blocks(network, CPU)
-    for shape in ((2, 8, 8, 77), (4, 8, 16, 154)):
-        # Sums in another order: a few roundings of float32.
-        torch.testing.assert_close(run(network, *shape), run(plain, *shape), rtol=1e-4, atol=1e-4)
     assert graphs() == 2
 
 
