@@ -24,7 +24,7 @@ def test_unlike_requests_have_as_many_steps_in_all() -> None:
 def test_a_line_holds_throughput_beside_the_base() -> None:
     together = threading.Barrier(4)  # who asks for one at a time would wait for ever
     base = Way("x", "equal", 1, lambda request: None)
-    way = Way("x", "equal", 4, lambda request: together.wait(60) and None)
+    way = Way("x", "equal", 4, lambda request: together.wait(240) and None)
     for one in (base, way):
         one.turn([{}] * 8)
     base.turns, way.turns = [0.3], [0.2]

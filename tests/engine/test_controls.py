@@ -286,7 +286,7 @@ def mixes(draw: st.DrawFn) -> Request:
 
 
 @settings(
-    deadline=None, derandomize=True, max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    deadline=None, derandomize=True, max_examples=3, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(mix=st.lists(mixes(), min_size=2, max_size=4))
 def test_a_controlled_picture_is_the_same_in_any_company(mix: list[Request]) -> None:

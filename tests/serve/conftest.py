@@ -37,7 +37,7 @@ def client(service: Service) -> Iterator[httpx.Client]:
     """Who knows the token."""
     with (
         serving(service) as address,
-        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120) as client,
+        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=240) as client,
     ):
         yield client
 
@@ -67,7 +67,7 @@ def shared_client(
     config = ServiceConfig(folder, limits=limits, folders=ModelFolders(controlnet=(control_folder,)), drain=0.0)
     with (
         serving(Service(config, {"tiny": loader(tiny_folder)})) as address,
-        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=120) as client,
+        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=240) as client,
     ):
         yield client
 

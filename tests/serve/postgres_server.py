@@ -43,7 +43,7 @@ class PostgresServer:
     def start(self) -> None:
         options = ["-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=40"]
         self.process = self._run("postgres", "-D", "data", *options)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while True:
             try:
                 psycopg.connect(self.url("postgres")).close()

@@ -47,7 +47,7 @@ def serving(service: Service, guard: GuardConfig | None = None) -> Iterator[str]
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(240)
 
 
 def own_environment(folder: Path) -> dict[str, str]:
@@ -75,7 +75,9 @@ def server(
             raise AssertionError(log.read().decode())
         headers = {"Authorization": f"Bearer {token}"}
         try:
-            with httpx.Client(base_url=address, headers=headers, timeout=60) as client:
+            # A line for each request: the command closes idle ones, perhaps when a busy machine is about to use one.
+            limits = httpx.Limits(max_keepalive_connections=0)
+            with httpx.Client(base_url=address, headers=headers, timeout=240, limits=limits) as client:
                 yield process, client
         finally:
             process.kill()

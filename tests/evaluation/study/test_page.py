@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PROMPT = "a <b>red</b> house & </script> left of a tree"
 
 
-def until(found: Callable[[], object], seconds: float = 60) -> None:
+def until(found: Callable[[], object], seconds: float = 240) -> None:
     """Wait until it holds; so long that a busy machine is no failure."""
     end = time.monotonic() + seconds
     while not found():

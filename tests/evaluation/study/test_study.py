@@ -227,7 +227,7 @@ def server(study: Path) -> Iterator[StudyServer]:
 
 
 def ask(server: StudyServer, method: str, path: str, body: object = None, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=60)  # type: ignore[arg-type]
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=240)  # type: ignore[arg-type]
     headers = {"Cookie": f"study={server.token}", **headers}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     reply = connection.getresponse()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TOKEN = "a-token-for-the-page"
 
 
-def until(holds: Callable[[], object], seconds: float = 60) -> None:
+def until(holds: Callable[[], object], seconds: float = 240) -> None:
     """Wait until it holds; what is drawn anew while it is looked at is looked at again."""
     end = time.monotonic() + seconds
     while True:
@@ -54,12 +54,15 @@ class Server:
         self.held = ExitStack()
         self.port = self.held.enter_context(reserved_port())
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30)
+        self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=240)
 
     def start(self) -> None:
         service = Service(self.config, {self.name: lambda: load_model(str(self.model))})
         app = make_app(service, GuardConfig({TOKEN: "tester"}, rate=1e6))
-        config = uvicorn.Config(app, port=self.port, log_config=None, timeout_graceful_shutdown=1)
+        # Lines are kept, as in `serving`.
+        config = uvicorn.Config(
+            app, port=self.port, log_config=None, timeout_graceful_shutdown=1, timeout_keep_alive=600
+        )
         self.uvicorn = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.uvicorn.run)
         self.thread.start()
@@ -67,7 +70,7 @@ class Server:
 
     def stop(self) -> None:
         self.uvicorn.should_exit = True
-        self.thread.join(30)
+        self.thread.join(240)
 
     def pictures(self) -> list[dict[str, Any]]:
         return self.http.get("/v1/pictures").json()["data"]
