@@ -111,6 +111,10 @@ class Page:
 
     until = staticmethod(until)
 
+    def with_one(self, selector: str, act: Callable[[WebElement], None]) -> None:
+        """Of what is drawn anew at each event, perhaps between the look for it and the act."""
+        until(lambda: act(self.one(selector)) is None)
+
     def open(self, server: Server) -> None:
         self.browser.get(f"{server.url}/?token={TOKEN}")
         until(lambda: self.all("#f-prompt") and self.all("#model option"))

@@ -44,12 +44,12 @@ def test_what_waits_is_moved_and_cancelled(page: Page, server: Server) -> None:
     for name in ("one", "two", "three"):
         server.submit(prompt=name, steps=2)
     page.until(lambda: page.waiting() == ["one", "two", "three"])
-    page.one("#queue li:nth-child(3) [data-act=up]").click()
+    page.with_one("#queue li:nth-child(3) [data-act=up]", lambda button: button.click())
     page.until(lambda: page.waiting() == ["one", "three", "two"])
-    page.one("#queue li:nth-child(1)").send_keys(Keys.ALT, Keys.ARROW_DOWN)
+    page.with_one("#queue li:nth-child(1)", lambda row: row.send_keys(Keys.ALT, Keys.ARROW_DOWN))
     page.until(lambda: page.waiting() == ["three", "one", "two"])
-    assert page.browser.switch_to.active_element.find_element(By.CSS_SELECTOR, ".said").text == "one"
-    page.keys(Keys.DELETE)
+    page.until(lambda: page.one("#queue li:focus .said").text == "one")
+    page.with_one("#queue li:focus", lambda row: row.send_keys(Keys.DELETE))
     page.until(lambda: page.waiting() == ["three", "two"])
     assert page.one("#waiting").text == "Paused"
     page.one("#pause").click()
@@ -61,9 +61,9 @@ def test_what_waits_is_moved_and_cancelled(page: Page, server: Server) -> None:
 def test_a_running_picture_grows_and_can_be_cancelled(page: Page, server: Server) -> None:
     server.submit(16, prompt="long", steps=200, width=64, height=64)
     page.until(lambda: page.all(".growing img:not([hidden])"))
-    assert page.one(".growing img").get_attribute("src").startswith("data:image/jpeg")  # type: ignore[union-attr]
+    page.until(lambda: (page.one(".growing img").get_attribute("src") or "").startswith("data:image/jpeg"))
     assert "of 3200" in page.one(".growing .steps").text
-    page.one(".growing [data-act=cancel]").click()
+    page.with_one(".growing [data-act=cancel]", lambda button: button.click())
     page.until(lambda: server.jobs()[0]["state"] == "cancelled")
     page.until(lambda: not page.all(".growing"))
 
