@@ -68,7 +68,10 @@ def run(trial: Trial) -> Outcome:
     picture = labeled_sheet(drawings, columns, places, [""])
     hashes = ", ".join(f"{m.name} {m.hash}" for m in models.values())
     teacher, student = rows[: len(size.teacher)], rows[len(size.teacher) :]
-    notes = f"{size.prompts} prompts; t: the teacher, s: the student. Models {hashes}, the judge that ships."
+    notes = (
+        f"{size.prompts} prompts; t: the teacher, s: the student. Seconds are of the clock, longer where other programs "
+        f"run. Models {hashes}, the judge that ships."
+    )
     return Outcome(table, verdicts_of(teacher, student), curves("steps", places, panels), picture, notes)
 
 
