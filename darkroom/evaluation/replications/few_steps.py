@@ -69,8 +69,8 @@ def run(trial: Trial) -> Outcome:
     hashes = ", ".join(f"{m.name} {m.hash}" for m in models.values())
     teacher, student = rows[: len(size.teacher)], rows[len(size.teacher) :]
     notes = (
-        f"{size.prompts} prompts; t: the teacher, s: the student. Seconds are of the clock, longer where other programs "
-        f"run. Models {hashes}, the judge that ships."
+        f"{size.prompts} prompts; t: the teacher, s: the student. Seconds are of the clock, longer where other "
+        f"programs run. Models {hashes}, the judge that ships."
     )
     return Outcome(table, verdicts_of(teacher, student), curves("steps", places, panels), picture, notes)
 
