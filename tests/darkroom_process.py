@@ -31,7 +31,10 @@ def darkroom(
     context: BaseContext = SERVER,
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """What a user types in `cwd`: how it ended and what it said. `environment` is added to that of the tests."""
+    """What a user types in `cwd`: how it ended and what it said. `environment` is added to that of the tests.
+
+    `program` may be another than the command; an error that it does not catch ends it with 1.
+    """
     line = ["darkroom", *map(str, arguments)]
     with TemporaryDirectory() as folder:
         said = Path(folder, "out"), Path(folder, "err")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import runpy
+from functools import partial
 from pathlib import Path
 
 import pytest
+from darkroom_process import darkroom
 
 PAGE = Path(__file__).parents[1] / "docs" / "extend.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S)
 
 CHECKS = {
     "split_euler": """
@@ -137,16 +137,11 @@ assert drums and render(drums[0], 64, 64).shape == (64, 64, 3)
 
 
 @pytest.mark.parametrize("name", list(CHECKS))
-def test_the_page_does_what_it_says(name: str) -> None:
+def test_the_page_does_what_it_says(name: str, tmp_path: Path) -> None:
     (block,) = [b for b in BLOCKS if name in b]
     assert len(block.splitlines()) < 30
-    done = subprocess.run(
-        [sys.executable, "-c", block + CHECKS[name]],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    (tmp_path / "page.py").write_text(block + CHECKS[name], encoding="utf-8")
+    done = darkroom(cwd=tmp_path, program=partial(runpy.run_path, "page.py"))
     assert done.returncode == 0, done.stderr
 
 
