@@ -217,15 +217,21 @@ class DiffusionObjective:
             self.things = ThingsMaps(self.reader.dataset, recipe.latent_cache)
 
     def optimizers(self) -> dict[str, list[nn.Parameter]]:
-        """One for all that learns, but the parts that the recipe names have their own: the embedders, and the first
-        convolution, whose new channels begin at zero (`input`)."""
-        parts: dict[str, nn.Module] = {k: m for k, m in self.trained.items() if k == "embedders"}
+        """One for all that learns, but the parts that the recipe names have their own: an embedder, by its key, all
+        others (`embedders`), and the first convolution, whose new channels begin at zero (`input`)."""
+        parts: dict[str, nn.Module] = {}
+        if "embedders" in self.trained:
+            parts = {**dict(self.trained["embedders"].named_children()), "embedders": self.trained["embedders"]}
         if "unet" in self.trained:
             parts["input"] = self.model.unet.conv_in
-        own = {k: list(m.parameters()) for k, m in parts.items() if k in self.recipe.loop.optimizers}
-        apart = {p for found in own.values() for p in found}
-        named = {"diffusion": [p for p in self.trained.parameters() if p not in apart], **own}
-        return {name: [p for p in found if p.requires_grad] for name, found in named.items()}
+        rest = [p for p in self.trained.parameters() if p.requires_grad]
+        named: dict[str, list[nn.Parameter]] = {}
+        for name, module in parts.items():
+            if name in self.recipe.loop.optimizers:
+                own = set(module.parameters())
+                named[name] = [p for p in rest if p in own]
+                rest = [p for p in rest if p not in own]
+        return {"diffusion": rest, **named}
 
     def batch(self, places: Sequence[Place]) -> DiffusionBatch:
         rows = self.rows.batch(places)
