@@ -26,6 +26,7 @@ class OptimizerConfig:
     weight_decay: float | None = None
     max_grad_norm: float | None = None
     optimizer: OptimizerKind | None = None
+    start_step: int = 0  # until this step what it changes stays as it is: what is new elsewhere must first be heard
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class LoopConfig:
         _check("", self.lr, self.betas, self.weight_decay, self.max_grad_norm)
         for name, own in self.optimizers.items():
             _check(f"optimizers.{name}.", own.lr, own.betas, own.weight_decay, own.max_grad_norm)
+            require(own.start_step >= 0, f"optimizers.{name}.start_step", own.start_step, "0 or more")
 
     @property
     def step_size(self) -> int:

@@ -28,6 +28,7 @@ class Optimizers:
         self.config = config
         self.by_name: dict[str, torch.optim.Optimizer] = {}
         self.lrs: dict[str, float] = {}
+        self.starts: dict[str, int] = {}
         self.max_grad_norms: dict[str, float | None] = {}
         self.names = {p: name for name, p in networks.named_parameters()}
         for name, parameters in named.items():
@@ -48,6 +49,7 @@ class Optimizers:
             made[f"{name}/matrices"] = Muon(of_muon, lr, weight_decay=decay)
         for each in made:
             self.lrs[each] = lr
+            self.starts[each] = own.start_step
             self.max_grad_norms[each] = own.max_grad_norm or config.max_grad_norm
         self.by_name |= made
 
@@ -63,6 +65,8 @@ class Optimizers:
         """Change the parameters by their gradients at the rates of `step` (0-based); then there are no gradients."""
         share = self.config.lr_share(step)
         for name, optimizer in self.by_name.items():
+            if step < self.starts[name]:
+                continue
             for group in optimizer.param_groups:
                 if isinstance(group["lr"], Tensor):  # of compiled optimizers
                     group["lr"].fill_(self.lrs[name] * share)

@@ -11,7 +11,7 @@ import torch
 
 from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
-from darkroom.training.config import LoopConfig
+from darkroom.training.config import LoopConfig, OptimizerConfig
 from darkroom.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "picturebook"
@@ -48,6 +48,12 @@ def test_loops_that_cannot_be(bad: dict[str, Any]) -> None:
     (name,) = bad
     with pytest.raises(InputError, match=rf"{name} is .*, expected is"):
         replace(CONFIG, **bad)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("weight_decay", -0.1), ("start_step", -1)])
+def test_optimizers_that_cannot_be(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"optimizers.net.{name} is {value}, expected is"):
+        replace(CONFIG, optimizers={"net": replace(OptimizerConfig(), **{name: value})})
 
 
 @pytest.mark.parametrize(("name", "value"), [("size", 7), ("count", 0), ("seed", -1), ("most_things", 5)])
