@@ -17,6 +17,8 @@ from darkroom.types import Request, Size
 
 __all__ = ["Box", "Boxes", "BoxesConfig", "Layout"]
 
+WAVES = 6  # half waves over a side that fresh corners are made of
+
 
 @dataclass(frozen=True)
 class Box:
@@ -90,6 +92,9 @@ class Boxes(Embedder):
         self.transformer = TextTransformer(
             TextTransformerConfig(c.vocabulary, c.length, c.width, c.layers, c.heads, c.head_dim, c.logits)
         )
+        corners = _fresh_corners(math.isqrt(c.vocabulary), c.width)
+        with torch.no_grad():  # the first corners are classes, too, which must differ
+            self.transformer.token_embedding.weight[c.classes : len(corners)] = corners[c.classes :]
 
     def tokens(self, layout: Layout) -> list[int]:
         """The `length` tokens of one picture; objects beyond the limit are an error."""
@@ -125,6 +130,17 @@ class Boxes(Embedder):
 
     def forward(self, prepared: Tensor) -> Tensor:
         return self.transformer(prepared)  # (B, length, width)
+
+
+def _fresh_corners(side: int, width: int) -> Tensor:
+    """Random vectors (side · side, width) of unit deviation, alike where corners lie near each other, so that each
+    learns with its neighbors: there are too many to be seen often."""
+    half_waves = math.pi * torch.linspace(0, 1, side)[:, None] * torch.arange(1, WAVES + 1)  # (side, WAVES)
+    along = torch.cat([half_waves.sin(), half_waves.cos()], dim=1)
+    rows, columns = along[:, None].expand(side, side, -1), along[None].expand(side, side, -1)
+    places = torch.cat([rows, columns], dim=2).flatten(0, 1)  # row by row
+    found = places @ torch.randn(places.shape[1], width)
+    return (found - found.mean()) / found.std()
 
 
 def _box(entry: Any) -> Box:

@@ -84,6 +84,19 @@ def test_layout_tokens_are_those_of_the_paper():
     assert tokens[90:] == [0, 89 * 90 + 89]  # the whole picture is shown
 
 
+def test_fresh_corners_are_alike_where_they_are_near_and_fresh_classes_are_not():
+    table = Boxes(BoxesConfig(classes=20, width=64, layers=1, heads=1, head_dim=8)).transformer.token_embedding.weight
+    side = 90  # 90 · 90 ≤ 8192
+    middle = 45 * side + 45
+
+    def likeness(a: int, b: int) -> float:
+        return float(F.cosine_similarity(table[a], table[b], dim=0))
+
+    assert min(likeness(middle, middle + 1), likeness(middle, middle + side)) > 0.95
+    assert max(abs(likeness(middle, middle + 20)), abs(likeness(middle, middle - 20 * side))) < 0.8
+    assert max(abs(likeness(k, k + 1)) for k in range(19)) < 0.6
+
+
 def test_no_layout_is_a_layout_without_objects():
     e = Boxes(BOXES)
     torch.testing.assert_close(e.prepare([None]), e.prepare([()]))
