@@ -48,9 +48,10 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
+# Processes that tests start find their modules compiled; each worker has one half, so that tests of a file share fixtures.
 tests: install
 	scripts/debian_packages.sh
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 test: lint types imports tests
 
