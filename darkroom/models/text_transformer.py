@@ -32,8 +32,8 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.config = config
         c = config
-        # Both tables keep PyTorch's unit deviation. At GPT's 0.02 the layers, whose ends are not as small, drown them:
-        # all tokens begin alike.
+        # Both tables keep PyTorch's unit deviation. At GPT's 0.02 the layers, whose ends are not as small (0.2), drown
+        # them: all tokens begin alike.
         self.token_embedding = nn.Embedding(c.vocabulary, c.width)
         self.position_embedding = nn.Embedding(c.length, c.width)
         self.layers = nn.ModuleList(TextLayer(c) for _ in range(c.layers))

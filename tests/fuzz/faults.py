@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from forked import forked_world
+from forked import forked_world, steps_written
 from PIL import Image
 from test_loop import CONFIG, Toy, Undropped, numbers_of, train_as_one_of
 
@@ -86,14 +86,10 @@ def _ends(process: BaseProcess) -> int | None:
     return process.exitcode
 
 
-def _steps(run: Path) -> int:
-    return (run / "log.jsonl").read_bytes().count(b"\n") if (run / "log.jsonl").exists() else 0
-
-
 def _killed_on_the_way(run: Path, rng: random.Random) -> None:
     """A run that is killed at a random moment between its first and its last step."""
     process, until = _child(run, RUN, pause=0.004), rng.randrange(RUN.steps)
-    while process.is_alive() and _steps(run) < until:
+    while process.is_alive() and steps_written(run) < until:
         time.sleep(0.002)
     time.sleep(rng.uniform(0, 0.02))
     process.kill()
@@ -214,7 +210,7 @@ def worker_killed(run: Path, unbroken: Path, rng: random.Random) -> str | None:
     """A process that reads the data is gone: a sentence, and the same command goes on."""
     process = _child(run, replace(RUN, workers=2), pause=0.03)
     until = rng.randrange(1, RUN.steps - 4)
-    while process.is_alive() and _steps(run) < until:
+    while process.is_alive() and steps_written(run) < until:
         time.sleep(0.002)
     if (worker := _first_child(process)) is not None:
         os.kill(worker, signal.SIGKILL)

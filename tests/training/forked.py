@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
-__all__ = ["forked", "forked_world", "reserved_port"]
+__all__ = ["forked", "forked_world", "reserved_port", "steps_written"]
 
 
 def forked(function: Callable[..., Any], *arguments: Any, daemon: bool = True) -> BaseProcess:
@@ -27,6 +28,11 @@ def forked_world(size: int, function: Callable[..., Any], *arguments: Any) -> No
         for process in several:
             process.join(300)
             assert process.exitcode == 0
+
+
+def steps_written(folder: Path) -> int:
+    """Whole lines in the log of a run that may be writing one just now."""
+    return (folder / "log.jsonl").read_bytes().count(b"\n") if (folder / "log.jsonl").exists() else 0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from contexts import first_places, numbers
-from forked import forked, forked_world
+from forked import forked, forked_world, steps_written
 from torch import Tensor, nn
 
 from darkroom.data.order import Place
@@ -78,11 +78,6 @@ CONFIG = LoopConfig(
 def lines(folder: Path) -> list[dict[str, float]]:
     keep = ("step", "lr", "loss/net", "loss/other", "noise", "gradient/net")
     return [{k: v for k, v in json.loads(text).items() if k in keep} for text in (folder / "log.jsonl").open()]
-
-
-def steps_written(folder: Path) -> int:
-    """Whole lines in the log of a run that may be writing one just now."""
-    return (folder / "log.jsonl").read_bytes().count(b"\n") if (folder / "log.jsonl").exists() else 0
 
 
 @pytest.fixture(scope="module")
