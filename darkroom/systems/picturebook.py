@@ -76,7 +76,7 @@ PICTUREBOOK = SYSTEMS.add(
         defaults=Defaults(
             128,
             128,
-            steps=16,
+            steps=8,
             sampler="DPM++ 2M",
             schedule="trailing",
             guidance_scale=3.0,

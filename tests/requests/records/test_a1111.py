@@ -100,7 +100,7 @@ def test_plain_requests_need_no_setting_of_our_own() -> None:
         plan(Request("a cat", "a dog", seed=7), PICTUREBOOK), "picturebook", "0123456789", "darkroom 1"
     )
     assert text == (
-        "a cat\nNegative prompt: a dog\nSteps: 16, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 3, Seed: 7, "
+        "a cat\nNegative prompt: a dog\nSteps: 8, Sampler: DPM++ 2M, Schedule type: Trailing, CFG scale: 3, Seed: 7, "
         "Size: 128x128, Model hash: 0123456789, Model: picturebook, RNG: CPU, "
         "Guidance interval: 0.12-0.8, Version: darkroom 1"
     )
