@@ -27,7 +27,7 @@ def test_a_grid_draws_every_pair_of_values_with_one_seed(page: Page, server: Ser
     page.one("#grid").click()
     columns, rows = page.all(".axis")
     columns.find_element(By.TAG_NAME, "input").send_keys("1-2")
-    page.one("dialog .primary").click()
+    page.one("dialog[open] .primary").click()
     page.until(lambda: len(page.all("table.grid td img")) == 2)
     assert page.texts("table.grid th") == ["Steps 1", "Steps 2"]
     page.keys(Keys.ESCAPE)
@@ -36,7 +36,7 @@ def test_a_grid_draws_every_pair_of_values_with_one_seed(page: Page, server: Ser
     columns.find_element(By.TAG_NAME, "input").send_keys("1, 2")
     Select(rows.find_element(By.TAG_NAME, "select")).select_by_value("sampler")
     rows.find_element(By.TAG_NAME, "input").send_keys("Euler, Euler a")
-    page.one("dialog .primary").click()
+    page.one("dialog[open] .primary").click()
     page.until(lambda: len(server.pictures()) == 6)
     made = server.pictures()[:4]
     assert {(p["request"]["steps"], p["request"]["sampler"]) for p in made} == {
@@ -64,7 +64,7 @@ def test_a_picture_is_extended_by_its_border(page: Page, server: Server) -> None
     page.keys("o")
     page.one("dialog input[aria-label$=Right]").send_keys(Keys.CONTROL, "a")
     page.keys("16")
-    page.one("dialog .primary").click()
+    page.one("dialog[open] .primary").click()
     page.until(lambda: not page.all("dialog") and page.all("[data-path=mask] .slot.held"))
     page.one("#draw").click()
     page.until(lambda: len(server.pictures()) == 2)
@@ -100,7 +100,7 @@ def test_a_control_has_its_name_its_picture_and_comes_back_with_the_settings(pag
     assert not page.all("[data-path='controls.image']")
     page.until(lambda: len(page.all(".tile")) == 2)
     page.browser.execute_script("document.querySelector('.tile .open').click()")
-    page.one("dialog [data-act=u]").click()
+    page.one("dialog[open] [data-act=u]").click()
     page.until(lambda: page.all("[data-path='controls.image'] .held"))
     assert page.one("[aria-label='Weight of control 1']").get_attribute("value") == "0.5"
 
@@ -117,7 +117,7 @@ def test_classes_have_names_and_make_the_columns_of_a_grid(page: Page, server: S
     columns, _ = page.all(".axis")
     Select(columns.find_element(By.TAG_NAME, "select")).select_by_value("inputs.class")
     columns.find_element(By.TAG_NAME, "input").send_keys("0, 4")
-    page.one("dialog .primary").click()
+    page.one("dialog[open] .primary").click()
     page.until(lambda: len(server.pictures()) == 2)
     assert sorted(p["request"]["inputs.class"] for p in server.pictures()) == [0, 4]
     assert page.texts("table.grid th") == ["Class thing 0", "Class thing 4"]

@@ -31,7 +31,7 @@ def test_a_picture_is_drawn_looked_at_and_repeated(page: Page, server: Server) -
     page.until(lambda: len(page.all(".tile")) == 1)
     page.one(".tile .open").click()
     assert page.one("dialog .prompt").text == "a red <cat>"
-    page.one("dialog [data-act=u]").click()
+    page.one("dialog[open] [data-act=u]").click()
     page.until(lambda: page.one("#f-seed").get_attribute("value") == str(picture["seed"]))
     page.one("#draw").click()
     page.until(lambda: len(server.pictures()) == 2)
