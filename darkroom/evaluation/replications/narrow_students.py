@@ -67,7 +67,8 @@ class NarrowTeacher(Teacher):
     """A narrow denoiser in the teacher's place."""
 
     def __init__(self, network: NarrowDenoiser) -> None:
-        self.process, self.guided_from, self.narrow = PROCESS, 0, network
+        self.process, self.narrow = PROCESS, network
+        self.guided_from, self.guided_to = 0, len(PROCESS.sigmas)
 
     def output(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         _, _, c_in = self.process.scalings(self.sigma(t, x))

@@ -165,7 +165,7 @@ class Student:
             apply_loras(found, [(read_lora(recipe.teacher_lora, found.system), 1.0, 1.0)], merged=True)
         if self.half:
             found.unet.to(torch.bfloat16)
-        return Teacher(found, recipe.teaching.guided_from)
+        return Teacher(found, recipe.teaching.guided_from, recipe.teaching.guided_to)
 
     def _share_out(self) -> None:
         """What learns: the student's UNet or its adapters."""

@@ -29,7 +29,8 @@ class TeacherConfig:
 
     weighting: Literal["exponential", "sds", "nfsd"] = "exponential"
     guidance: tuple[float, float] = (1.0, 1.0)  # drawn evenly for each picture; 1: the prompt's estimate alone
-    guided_from: int = 0  # the first timestep that is guided; below, the prompt's estimate alone
+    guided_from: int = 0  # the first timestep that is guided; below, the prompt's estimate alone …
+    guided_to: int | None = None  # … and the last one; None: to the noisiest
     steps: int = 1  # of DDIM from the drawn level down
     nfsd_scale: float = 7.5
     nfsd_negative: str = DEFECTS
@@ -39,6 +40,8 @@ class TeacherConfig:
         low, high = self.guidance
         require(0 <= low <= high, "guidance", list(self.guidance), "two rising numbers from 0 up")
         require(self.guided_from >= 0, "guided_from", self.guided_from, "a timestep from 0 up")
+        rising = self.guided_to is None or self.guided_to >= self.guided_from
+        require(rising, "guided_to", self.guided_to, f"a timestep from guided_from, {self.guided_from}, up")
         require(1 <= self.steps <= 64, "steps", self.steps, "1 to 64")
         require(self.steps == 1 or self.weighting != "nfsd", "steps", self.steps, '1 beside weighting = "nfsd"')
 
@@ -60,8 +63,10 @@ class Told:
 class Teacher:
     """A frozen system's view of variance-exploding latents. Estimates are made without gradients."""
 
-    def __init__(self, model: LatentDiffusion, guided_from: int = 0) -> None:
-        self.model, self.process, self.guided_from = model, model.process, guided_from
+    def __init__(self, model: LatentDiffusion, guided_from: int = 0, guided_to: int | None = None) -> None:
+        self.model, self.process = model, model.process
+        self.guided_from = guided_from
+        self.guided_to = len(self.process.sigmas) if guided_to is None else guided_to
 
     def sigma(self, t: Tensor, like: Tensor) -> Tensor:
         """(B, 1, 1, 1), of the teacher's own schedule."""
@@ -79,14 +84,15 @@ class Teacher:
         return c_skip * x + c_out * self.output(x, t, conditioning).to(x.dtype)
 
     def guided(self, x: Tensor, t: Tensor, told: Told, scale: Tensor | None) -> Tensor:
-        """The estimate under classifier-free guidance of `scale` (B,), from the timestep `guided_from` up; None: the
-        prompt's estimate alone."""
+        """The estimate under classifier-free guidance of `scale` (B,), between the timesteps `guided_from` and
+        `guided_to`; None: the prompt's estimate alone."""
         if scale is None:
             return self.estimate(x, t, told.conditioning)
         assert told.null is not None, "guidance needs the estimate without the prompt"
         both = self.estimate(torch.cat([x, x]), torch.cat([t, t]), Conditioning.cat([told.conditioning, told.null]))
         prompted, null = both.chunk(2)
-        scale = torch.where(t.to(scale.device) < self.guided_from, 1.0, scale)
+        t = t.to(scale.device)
+        scale = torch.where((t < self.guided_from) | (t > self.guided_to), 1.0, scale)
         return null + scale.view(-1, 1, 1, 1).to(x) * (prompted - null)
 
     def stepped(self, x: Tensor, t: Tensor, told: Told, scale: Tensor | None, steps: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.draws import RowDraws
 from darkroom.diffusion.process import DiffusionProcess
+from darkroom.errors import InputError
 from darkroom.noise_schedule import NoiseSchedule
 from darkroom.training.distillation.teacher import Teacher, TeacherConfig, Told, aim
 
@@ -25,13 +26,13 @@ def predicted(x: Tensor, t: Tensor, vector: Tensor) -> Tensor:
     return torch.tanh(0.7 * x) + 0.1 * vector.view(-1, 1, 1, 1).double() + (t / 1000).view(-1, 1, 1, 1).double()
 
 
-def teacher(prediction: str = "eps", guided_from: int = 0) -> Teacher:
+def teacher(prediction: str = "eps", guided_from: int = 0, guided_to: int | None = None) -> Teacher:
     model: Any = SimpleNamespace(
         process=DiffusionProcess(PLAIN, prediction),
         dtype=torch.float64,
         network=lambda x, t, conditioning: predicted(x, t, conditioning.vector),
     )
-    return Teacher(model, guided_from)
+    return Teacher(model, guided_from, guided_to)
 
 
 def drawn() -> tuple[Tensor, Tensor, Tensor]:
@@ -73,14 +74,21 @@ def test_sds_is_guided() -> None:
     assert torch.allclose(found, null + 4 * (theirs - null) - noise, rtol=1e-9, atol=1e-9)
 
 
-def test_the_teacher_is_not_guided_below_a_timestep() -> None:
+def test_the_teacher_is_guided_between_two_timesteps() -> None:
     _, noise, t = seen(PROMPT)
-    bound = int(t.median())  # some rows on either side
+    low, high = (int(n) for n in t.sort().values[1:3])  # a row on either side
     x, told, scale = noise, Told(PROMPT, NOTHING), torch.full((4,), 4.0, dtype=torch.float64)
     guided, plain = teacher().guided(x, t, told, scale), teacher().guided(x, t, told, None)
-    expected = torch.where((t < bound).view(-1, 1, 1, 1), plain, guided)
-    assert torch.allclose(teacher(guided_from=bound).guided(x, t, told, scale), expected, rtol=1e-9, atol=1e-9)
-    assert not torch.allclose(expected, guided)
+    for bounds in ((low, high), (low, None), (0, high)):
+        first, last = bounds[0], 1000 if bounds[1] is None else bounds[1]
+        expected = torch.where(((first <= t) & (t <= last)).view(-1, 1, 1, 1), guided, plain)
+        assert torch.allclose(teacher("eps", *bounds).guided(x, t, told, scale), expected, rtol=1e-9, atol=1e-9)
+        assert not torch.allclose(expected, guided)
+
+
+def test_the_last_guided_timestep_lies_behind_the_first() -> None:
+    with pytest.raises(InputError, match="guided_to is 100, expected is a timestep from guided_from, 188, up"):
+        TeacherConfig(guided_from=188, guided_to=100)
 
 
 def test_nfsd_leaves_the_noise_out() -> None:
