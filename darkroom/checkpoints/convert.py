@@ -87,7 +87,7 @@ def write_diffusers(content: Content, folder: Path) -> list[str]:
             kind = index["feature_extractor"][1]
             write_json(fresh / "feature_extractor" / "preprocessor_config.json", image_processor_config(kind))
         write_json(fresh / "model_index.json", index)
-        if content.unused:
+        if content.unused or content.notes:
             unused = {n: Planned(s.dtype, s.shape, s.load) for n, s in content.unused.items()}
             write_safetensors(fresh / UNUSED, unused, {"format": "pt", **content.notes})
     lacking = [name for name in index if name.startswith("tokenizer") and index[name][0] and name not in tokenizers]

@@ -160,6 +160,17 @@ def test_there_and_back_is_identical(tmp_path: Path, name: str) -> None:
     assert open_weights(first).metadata == open_weights(second).metadata
 
 
+def test_notes_survive_a_folder_also_alone(tmp_path: Path, file: Path) -> None:
+    """Where the single file holds no tensors beside the weights."""
+    source = open_source(file)
+    content = Content.of_source(source, identify(source, system=narrow(NAME)))
+    assert not content.unused
+    write_diffusers(replace(content, notes={"modelspec.author": "somebody"}), tmp_path / "folder")
+    source = open_source(tmp_path / "folder")
+    back = Content.of_source(source, identify(source, system=narrow(NAME)))
+    assert (back.notes, back.unused) == ({"modelspec.author": "somebody"}, {})
+
+
 def test_conversion_to_another_precision(tmp_path: Path, file: Path) -> None:
     source = open_source(file)
     content = Content.of_source(source, identify(source, system=narrow(NAME)), torch.float16)
