@@ -16,7 +16,7 @@ from torch import Tensor
 from darkroom.checkpoints.adapter_formats import FORMATS, FULL, AdapterFormat, Given, MisfitError, written_parts
 from darkroom.checkpoints.embeddings import BUNDLED
 from darkroom.checkpoints.kohya_hashes import kohya_hashes
-from darkroom.checkpoints.lora_family import family_of, made_for, require_family
+from darkroom.checkpoints.lora_family import family_of, made_for, require_family, told_family
 from darkroom.checkpoints.lora_names import adaptable_layers, kohya_names, layers_by_key, parse_key, split_key
 from darkroom.checkpoints.lora_scales import Stated, stated_scales
 from darkroom.checkpoints.modelspec import IMPLEMENTATION, architecture
@@ -26,10 +26,11 @@ from darkroom.checkpoints.safetensors_file import write_safetensors
 from darkroom.checkpoints.stored import Stored, Weights, all_finite
 from darkroom.errors import InputError, printable
 from darkroom.nn.lora import Adapter, Adapters, Attached, Layer, Merged, WithBias, attach, merge
+from darkroom.systems import SYSTEMS
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.system import System
 
-__all__ = ["AppliedLoras", "Lora", "apply_loras", "describe_lora", "read_lora", "write_lora"]
+__all__ = ["AppliedLoras", "Lora", "apply_loras", "describe_lora", "read_lora", "told_system", "write_lora"]
 
 UNET, TEXT = "unet.", "conditioner."  # beginnings of our module names
 MAGNITUDES = ("magnitude", "magnitude_per_output")
@@ -269,6 +270,12 @@ def describe_lora(weights: Weights) -> dict[str, str] | None:
         "alpha": ", ".join(f"{a:g}" for a in alphas) or "– (scale 1)",
     }
     return {**table, **({"unknown keys": ", ".join(map(printable, strange[:5]))} if strange else {})}
+
+
+def told_system(weights: Weights) -> System | None:
+    """The best known system of the family that a LoRA was made for; None if the file tells of none."""
+    family = told_family(weights, _groups(weights)[0])
+    return None if family is None else SYSTEMS[family.example]
 
 
 class AppliedLoras:

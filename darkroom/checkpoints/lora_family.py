@@ -13,7 +13,7 @@ from darkroom.errors import InputError
 from darkroom.systems import SYSTEMS
 from darkroom.systems.system import System
 
-__all__ = ["FAMILIES", "Family", "family_of", "made_for", "require_family"]
+__all__ = ["FAMILIES", "Family", "family_of", "made_for", "require_family", "told_family"]
 
 Groups = Mapping[str, Mapping[str, Stored]]  # layer, as the file calls it → part → tensor
 _SAID = ("ss_base_model_version", "modelspec.architecture")  # metadata that name a model
@@ -67,14 +67,20 @@ def _said_family(weights: Weights, keys: Iterable[str]) -> Family | None:
     return found
 
 
-def made_for(weights: Weights, groups: Groups) -> str | None:
-    """The title of the family that the LoRA was made for; None if nothing tells."""
+def told_family(weights: Weights, groups: Groups) -> Family | None:
+    """The family that the LoRA was made for; None if nothing tells, or it was made for a system of none."""
     width = _token_width(groups)
-    if width is not None:
-        by_width = next((family.title for family in FAMILIES if family.token_width == width), None)
-        return by_width or f"a model that reads tokens of width {width}"
-    said = _said_family(weights, groups)
-    return said.title if said else None
+    if width is None:
+        return _said_family(weights, groups)
+    return next((family for family in FAMILIES if family.token_width == width), None)
+
+
+def made_for(weights: Weights, groups: Groups) -> str | None:
+    """What the LoRA was made for, in words; None if nothing tells."""
+    if (family := told_family(weights, groups)) is not None:
+        return family.title
+    width = _token_width(groups)
+    return None if width is None else f"a model that reads tokens of width {width}"
 
 
 def require_family(weights: Weights, groups: Groups, system: System) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "save_adapted",
     "save_system",
     "write_network",
+    "write_system",
 ]
 
 UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
@@ -50,21 +51,34 @@ def save_system(
     """Write `model` to `folder`, whole or not at all, in place of what was there; `metadata` tells how the weights came
     about. Vocabularies that lie in the folder of the model's checkpoint go with it. Raises `InputError` if the place
     refuses."""
+    write_system(model, {name: _planned(getattr(model, name), dtype) for name in COMPONENTS}, folder, metadata)
+
+
+def write_system(
+    model: LatentDiffusion, plans: Mapping[str, Mapping[str, Planned]], folder: Path, metadata: Mapping[str, Any]
+) -> None:
+    """`save_system` with the tensors of each component taken from `plans`; `model` may be without weights."""
     with whole_folder(folder, replace=True) as fresh:
         for name in COMPONENTS:
-            write_safetensors(fresh / f"{name}.safetensors", _planned(getattr(model, name), dtype))
+            write_safetensors(fresh / f"{name}.safetensors", plans[name])
         for path in model.conditioner.files():
             shutil.copyfile(path, fresh / path.name)
         _describe(fresh, {"system": to_dict(model.system), "training": dict(metadata)})
 
 
 def save_adapted(
-    adapters: Mapping[str, Adapter], system: System, base: str, folder: Path, metadata: Mapping[str, Any]
+    adapters: Mapping[str, Adapter],
+    system: System,
+    base: str,
+    folder: Path,
+    metadata: Mapping[str, Any],
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write to `folder` a system that is the model `base` changed by `adapters`: its description and a LoRA file that
     other tools read. `base` is whatever `-m` takes, or a path from `folder`."""
     with whole_folder(folder, replace=True) as fresh:
-        write_lora(fresh / ADAPTERS, adapters, system, {f"ss_{key}": str(value) for key, value in metadata.items()})
+        notes = {f"ss_{key}": str(value) for key, value in metadata.items()}
+        write_lora(fresh / ADAPTERS, adapters, system, notes, dtype)
         _describe(fresh, {"system": to_dict(system), "base": base, "training": dict(metadata)})
 
 
