@@ -281,5 +281,7 @@ def _said_of_loras(
 
 
 def _merged_from(summands: Sequence[Summand]) -> str:
-    """For people, in headers and on the screen."""
-    return ", ".join(f"{printable(Path(summand.name).name)} {summand.weight}" for summand in summands)
+    """For people, in headers and on the screen. Exports of runs are called as their runs."""
+    paths = [Path(summand.name) for summand in summands]
+    names = [path.parent.name if path.name == "export" and path.parent.name else path.name for path in paths]
+    return ", ".join(f"{printable(name)} {summand.weight}" for name, summand in zip(names, summands))

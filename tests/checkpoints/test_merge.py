@@ -120,9 +120,10 @@ def test_a_part_may_be_replaced_by_the_sum(tmp_path: Path, file: Path) -> None:
 def test_folders_of_this_project(tmp_path: Path) -> None:
     models = [model_of(0), model_of(1)]
     models[1].system = replace(models[1].system, title="Another", name="another")
-    for name, model in zip("ab", models):
-        save_system(model, tmp_path / name, {}, torch.float32)
-    merge(tmp_path / "mix", [summand(tmp_path / "a", 1.5), summand(tmp_path / "b", -0.5)])
+    folders = [tmp_path / "a", tmp_path / "b" / "export"]  # the second one is a run's
+    for folder, model in zip(folders, models):
+        save_system(model, folder, {}, torch.float32)
+    merge(tmp_path / "mix", [summand(folder, weight) for folder, weight in zip(folders, (1.5, -0.5))])
     mixed = load_system(tmp_path / "mix")
     assert mixed.system == models[0].system
     assert json.loads((tmp_path / "mix" / "system.json").read_text())["training"] == {"merged_from": "a 1.5, b -0.5"}
