@@ -60,7 +60,8 @@ def stepping(
     """How `sampler` steps on `schedule` in the tool of `seed_mode`; "automatic" is what suits the sampler there.
 
     `spacing`: that which the configuration of the system names; Diffusers keeps it, whatever the sampler and beneath
-    Karras's levels. Else its schedulers have one each.
+    Karras's levels. Else its schedulers have one each. This project's own mode keeps "trailing": models that begin at
+    the last timestep draw nothing from the first one, which is all that DDIM's own levels are at one step.
     """
     entry = SAMPLERS[sampler]
     mode = SEED_MODES.name(seed_mode)
@@ -76,6 +77,8 @@ def stepping(
             return Stepping(f"dpm_{chosen}" if chosen in ("leading", "linspace") else chosen)
         spans = issubclass(SCHEDULES[chosen].options, SpanOptions)
         return Stepping(chosen, within=usual if spans else None, starts_at_sigma=starts_at_sigma)
+    if tool == "darkroom" and automatic and chosen == "leading" and spacing == "trailing":
+        chosen = spacing
     if tool != "darkroom" and entry.schedule == chosen == "leading":
         chosen = "ddim_uniform"
     return Stepping(chosen, tool in entry.discards_penultimate, None, tool in entry.starts_at_sigma)

@@ -72,6 +72,18 @@ def test_samplers_step_as_in_the_tool_whose_seeds_are_drawn() -> None:
     assert plan(replace(in_diffusers, sampler="Euler", schedule="karras"), sd1).stepping.starts_at_sigma
 
 
+@pytest.mark.parametrize("name", ["picturebook", "sd-turbo", "sdxl-turbo"])
+@pytest.mark.parametrize("sampler", ["DDIM", "DDPM", "PLMS"])
+def test_a_model_that_begins_at_the_last_timestep_does_so_with_any_sampler(name: str, sampler: str) -> None:
+    def first(request: Request) -> str:
+        return plan(request, SYSTEMS[name]).schedule
+
+    own = Request(steps=1, sampler=sampler)
+    assert first(own) == "trailing"
+    assert first(replace(own, schedule="leading")) == "leading"
+    assert first(replace(own, seed_mode="a1111")) == "ddim_uniform"
+
+
 def test_options_of_the_schedule() -> None:
     one = plan(Request(steps=9, schedule="karras", schedule_options={"sigma_max": 10, "rho": 5}), PICTUREBOOK)
     assert float(one.sigmas[0]) == pytest.approx(10)
