@@ -39,7 +39,9 @@ class AdapterConfig:
     text: bool = False  # the text encoder's attention, too
     kind: Literal["lora", "dora", "loha", "lokr"] = "lora"
     factor: int | None = None  # of "lokr": the side of the smaller matrix, the nearest to a square root when not given
-    initial: Path | None = None  # a LoRA to go on from, of the same rank, alpha, kind and layers; or an export's folder
+    # A LoRA to go on from, or an export's folder: of the same kind, layers and alpha / rank. Where it has a lower rank,
+    # what is new begins as nothing.
+    initial: Path | None = None
 
     def __post_init__(self) -> None:
         require(1 <= self.rank <= 4096, "rank", self.rank, "1 to 4096")
@@ -84,6 +86,8 @@ def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffu
     for name, adapter in adapters.items():
         theirs, layer = found[name], cast(Any, model.get_submodule(name))
         state = theirs.state_dict()
+        if isinstance(adapter, LowRank):
+            state = _widened(adapter, state)
         if "magnitude" in state and len(state["magnitude"]) == len(layer.weight):
             state["magnitude"] = state["magnitude"].flatten()
         ours, given = _shapes(adapter, adapter.state_dict()), _shapes(theirs, state)
@@ -95,13 +99,26 @@ def _begin_as(adapters: Mapping[str, Adapter], initial: Path, model: LatentDiffu
         adapter.load_state_dict(state)
 
 
+def _widened(adapter: LowRank, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state`, of a LoRA of a lower rank, with as many factors as the fresh `adapter` has."""
+    factors = {name: t.detach().clone() for name, t in (("down", adapter.down), ("up", adapter.up))}
+    down, up = (state.get(name) for name in factors)
+    if down is None or up is None or len(down) >= len(factors["down"]):
+        return state
+    if down[0].shape != factors["down"][0].shape or len(up) != len(factors["up"]):
+        return state  # of another layer
+    factors["down"][: len(down)] = down
+    factors["up"][:, : len(down)] = up
+    return {**state, **factors}
+
+
 def _shapes(adapter: Adapter, state: Mapping[str, Tensor]) -> str:
     parts = ", ".join(f"{name} {'×'.join(map(str, t.shape))}" for name, t in sorted(state.items()))
     return f"{type(adapter).__name__} ({parts})"
 
 
 def _fresh(layer: Any, config: AdapterConfig) -> Adapter:
-    rank = min(config.rank, *layer.weight.shape[:2])
+    rank = min(config.rank, *layer.weight.flatten(1).shape)
     if config.kind == "loha":
         return Hadamard.fresh(layer, rank, config.alpha)
     if config.kind == "lokr":

@@ -23,6 +23,7 @@ __all__ = ["RECIPE_KINDS", "LoadedRecipe", "load_recipe", "objective_class", "re
 # kind -> module, recipe class, objective class; imported when asked for.
 RECIPE_KINDS: Registry[tuple[str, str, str]] = Registry("kind of recipe")
 RECIPE_KINDS.add("add", ("distillation.add", "AddRecipe", "AddObjective"))
+RECIPE_KINDS.add("apt", ("distillation.apt", "AptRecipe", "AptObjective"))
 RECIPE_KINDS.add("autoencoder", ("autoencoder", "AutoencoderRecipe", "AutoencoderObjective"))
 RECIPE_KINDS.add("classifier", ("classifier", "ClassifierRecipe", "ClassifierObjective"))
 RECIPE_KINDS.add("consistency", ("distillation.consistency", "ConsistencyRecipe", "ConsistencyObjective"))

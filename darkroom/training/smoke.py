@@ -38,6 +38,7 @@ from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
 from darkroom.training.distillation.add import AddRecipe
+from darkroom.training.distillation.apt import AptRecipe
 from darkroom.training.distillation.consistency import ConsistencyRecipe
 from darkroom.training.distillation.dmd import DmdRecipe
 from darkroom.training.distillation.ladd import LaddRecipe
@@ -268,6 +269,7 @@ KINDS: dict[type, tuple[Callable[[Any, Path], Any], Callable[[Any, Path], np.nda
     DiffusionRecipe: (_narrow_diffusion, _draw),
     PreviewRecipe: (_narrow_preview, _previewed),
     **dict.fromkeys(
-        (AddRecipe, ConsistencyRecipe, DmdRecipe, LaddRecipe, ProgressiveRecipe), (_narrow_distillation, _draw)
+        (AddRecipe, AptRecipe, ConsistencyRecipe, DmdRecipe, LaddRecipe, ProgressiveRecipe),
+        (_narrow_distillation, _draw),
     ),
 }

@@ -202,6 +202,15 @@ def test_a_lora_learns_and_is_read_back(kind: Any, folder: Path, tiny_folder: Pa
             for key, t in adapter.state_dict().items()
         )
         assert all(p.requires_grad for p in onwards[name].parameters())
+    if kind == "lora":
+        wider = DiffusionObjective(replace(r, adapter=replace(again, rank=6, alpha=3.0))).adapters
+        assert wider is not None
+        for name, adapter in found.items():
+            weight = objective.model.get_submodule(name).weight
+            theirs: Any = wider[name]
+            assert len(theirs.down) == min(6, *weight.flatten(1).shape)
+            assert torch.equal(theirs.down[: len(adapter.get_parameter("down"))], adapter.get_parameter("down"))
+            torch.testing.assert_close(theirs.difference(weight), adapter.difference(weight))
     for wrong, told in (
         (replace(again, alpha=4.0), "alpha / rank = 1"),
         (replace(again, rank=2), "by this recipe"),

@@ -21,6 +21,7 @@ from darkroom.training.autoencoder import AutoencoderRecipe
 from darkroom.training.config import LoopConfig
 from darkroom.training.diffusion import DiffusionRecipe
 from darkroom.training.distillation.add import AddObjective, AddRecipe
+from darkroom.training.distillation.apt import AptObjective, AptRecipe
 from darkroom.training.distillation.consistency import ConsistencyObjective, ConsistencyRecipe
 from darkroom.training.distillation.discriminator import DiscriminatorConfig
 from darkroom.training.distillation.dmd import DmdObjective, DmdRecipe
@@ -106,6 +107,7 @@ def test_the_plan_in_words() -> None:
 
 KINDS = {
     AddRecipe: AddObjective,
+    AptRecipe: AptObjective,
     LaddRecipe: LaddObjective,
     DmdRecipe: DmdObjective,
     ConsistencyRecipe: ConsistencyObjective,

@@ -65,7 +65,7 @@ class LaddObjective(Student):
         recipe, draws = self.recipe, context.draws
         play = self.play(batch, context)
         told = self.told(batch, play.conditioning)
-        t = self._levels(draws)
+        t = self.teacher.levels(draws, recipe.noise_mean, recipe.noise_deviation)
         conditions = {"level": unit_scaled(sinusoid(t.to(play.z.device), LEVEL_WIDTH))}
         if (text := self.text(batch)) is not None:
             conditions["text"] = unit_scaled(text)
@@ -81,12 +81,6 @@ class LaddObjective(Student):
         with torch.no_grad():
             real = self.seen(play.z0, t, told.conditioning, draws)
         yield self.discriminator.criticized(real, fake, conditions, recipe.r1)
-
-    def _levels(self, draws: RowDraws) -> Tensor:
-        """Timesteps (B,) at which latents are shown to the teacher, the same for true and false ones."""
-        count = len(self.teacher.process.sigmas)
-        share = torch.sigmoid(self.recipe.noise_mean + self.recipe.noise_deviation * draws.normal())
-        return (share * count).long().clamp(max=count - 1)
 
     def seen(self, latents: Tensor, t: Tensor, conditioning: Conditioning, draws: RowDraws) -> list[Tensor]:
         """The teacher's features of `latents` noised to t; gradients flow to the latents."""

@@ -17,10 +17,12 @@ from darkroom.conditioning.clip_text import ClipTextEmbedderConfig
 from darkroom.errors import InputError
 from darkroom.models.dino import DINO_SMALL, Dino
 from darkroom.models.feature_heads import FeatureHead, HeadConfig
+from darkroom.models.latent_critic import LatentCritic
 from darkroom.systems.build import LatentDiffusion
 from darkroom.systems.empty import empty_modules
 from darkroom.systems.system import System
 from darkroom.training.distillation.add import AddRecipe
+from darkroom.training.distillation.apt import AptRecipe
 from darkroom.training.distillation.consistency import ConsistencyRecipe
 from darkroom.training.distillation.dmd import DmdRecipe
 from darkroom.training.distillation.ladd import LEVEL_WIDTH, LaddRecipe
@@ -67,6 +69,8 @@ def beside_student(
     match recipe:
         case AddRecipe():
             critics, features, activations, flops = c.add(recipe)
+        case AptRecipe():
+            critics, features, activations, flops = c.apt(recipe)
         case LaddRecipe():
             blocks = attention_blocks(unet)
             widths = [channels(b) for b in blocks]
@@ -191,6 +195,21 @@ class _Costs:
         side = sight.seen_side(images)
         x = images.new_empty(len(images), 3, side, side)
         return sight, self._back_to(network, x, lambda x: _side_by_side(network.tokens(x, sight.depths)))
+
+    def apt(self, recipe: AptRecipe) -> tuple[int, float, float, float]:
+        """Parameters of the critic, bytes of features, of which there are none, activations, FLOPs."""
+        with empty_modules():
+            critic = LatentCritic(self.model.unet.config)
+        learning = measured_activations(critic, lambda: self.run(critic, self.latents), self.latents.dtype)
+        seen = self._back_to(critic, self.latents, lambda x: self.run(critic, x))
+        again = learning.forward_flops if self.again else 0.0
+        times = 5 if recipe.mismatched else 4  # the rows of a batch that it learns from
+        # The student is told by what the critic makes of true rows and, back to the latents, of its own.
+        flops = learning.forward_flops + seen.flops + again + times * (learning.flops + again)
+        flops += self.aim if recipe.guidance_weight else 0.0
+        kept = times * learning.kept(checkpointing=self.again) - self.student.kept(checkpointing=self.again)
+        activations = max(seen.kept(checkpointing=self.again), kept)
+        return sum(p.numel() for p in critic.parameters()), 0.0, activations, flops
 
     def dmd(self, recipe: DmdRecipe) -> tuple[float, float]:
         """Activations and FLOPs. The student plays at every step and learns at some; the score learns at every one."""

@@ -72,6 +72,11 @@ class Teacher:
         """(B, 1, 1, 1), of the teacher's own schedule."""
         return self.process.sigmas[t.cpu()].view(-1, 1, 1, 1).to(like)
 
+    def levels(self, draws: RowDraws, mean: float, deviation: float) -> Tensor:
+        """Timesteps (B,) at which critics see latents: the logit of their share of all is drawn normally."""
+        count = len(self.process.sigmas)
+        return (torch.sigmoid(mean + deviation * draws.normal()) * count).long().clamp(max=count - 1)
+
     def output(self, x: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The raw prediction for x at the timesteps t (B,); gradients flow to x."""
         _, _, c_in = self.process.scalings(self.sigma(t, x))
@@ -86,14 +91,16 @@ class Teacher:
     def guided(self, x: Tensor, t: Tensor, told: Told, scale: Tensor | None) -> Tensor:
         """The estimate under classifier-free guidance of `scale` (B,), between the timesteps `guided_from` and
         `guided_to`; None: the prompt's estimate alone."""
-        if scale is None:
-            return self.estimate(x, t, told.conditioning)
+        return self.estimate(x, t, told.conditioning) if scale is None else self.compared(x, t, told, scale)[1]
+
+    def compared(self, x: Tensor, t: Tensor, told: Told, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The prompt's estimate, and the guided one."""
         assert told.null is not None, "guidance needs the estimate without the prompt"
         both = self.estimate(torch.cat([x, x]), torch.cat([t, t]), Conditioning.cat([told.conditioning, told.null]))
         prompted, null = both.chunk(2)
         t = t.to(scale.device)
         scale = torch.where((t < self.guided_from) | (t > self.guided_to), 1.0, scale)
-        return null + scale.view(-1, 1, 1, 1).to(x) * (prompted - null)
+        return prompted, null + scale.view(-1, 1, 1, 1).to(x) * (prompted - null)
 
     def stepped(self, x: Tensor, t: Tensor, told: Told, scale: Tensor | None, steps: int) -> Tensor:
         """The estimate after `steps` steps of DDIM from t down, at even times."""

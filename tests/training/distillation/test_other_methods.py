@@ -1,4 +1,4 @@
-"""LADD, consistency, progressive and DMD2: what each compares, and that only its own networks learn."""
+"""APT, LADD, consistency, progressive and DMD2: what each compares, and that only its own networks learn."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from darkroom.data.source import PictureBookConfig
 from darkroom.errors import InputError
 from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
+from darkroom.training.distillation.apt import AptObjective, AptRecipe
 from darkroom.training.distillation.consistency import ConsistencyObjective, ConsistencyRecipe, boundary
 from darkroom.training.distillation.dmd import DmdObjective, DmdRecipe
 from darkroom.training.distillation.ladd import LaddObjective, LaddRecipe
@@ -29,6 +30,7 @@ from darkroom.training.world import World
 
 LOOP = LoopConfig(steps=2, batch_size=4, lr=1e-4, precision="fp32", log_every=1, ema_decay=0.5)
 METHODS: dict[str, tuple[type[DistillationRecipe], type[Student], dict[str, Any], set[str]]] = {
+    "apt": (AptRecipe, AptObjective, {"teaching": TeacherConfig(guidance=(3.0, 3.0))}, {"student", "discriminator"}),
     "ladd": (LaddRecipe, LaddObjective, {"distillation_weight": 1.0}, {"student", "discriminator"}),
     "consistency": (ConsistencyRecipe, ConsistencyObjective, {"teaching": TeacherConfig(guidance=(3.0, 9.0))},
                     {"student"}),
