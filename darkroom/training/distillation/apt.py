@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from darkroom.checkpoints.native import load_network, write_network
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.diffusion.draws import RowDraws
 from darkroom.errors import require
@@ -21,6 +24,8 @@ from darkroom.training.latent_rows import LatentBatch
 from darkroom.training.objective import Loss, StepContext
 
 __all__ = ["AptObjective", "AptRecipe"]
+
+CRITIC = "critic.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class AptRecipe(DistillationRecipe):
     noise_deviation: float = 1.0  # … and its deviation
     r1: float = 0.5  # of the squared change of logits when latents change by noise of size …
     r1_noise: float = 0.1
+    critic: Path | None = None  # that of an earlier run goes on: its `export`, or the file in there
     critic_first: int = 0  # steps in which the critic alone learns
     kind: Literal["apt"] = "apt"
 
@@ -63,6 +69,9 @@ class AptObjective(Student):
         super().__init__(recipe)
         self.recipe: AptRecipe = recipe
         self.critic = self.trained["discriminator"] = LatentCritic.beginning_as(self.teacher.model.unet)
+        if recipe.critic is not None:
+            path = recipe.critic / CRITIC if os.path.isdir(recipe.critic) else recipe.critic
+            load_network(self.critic, self.critic.config, path)
         shell: Any = build(self.teacher.model.system, "meta")
         shell.unet = self.critic
         self.sight = Teacher(shell)
@@ -131,3 +140,8 @@ class AptObjective(Student):
     def _logits(self, z: Tensor, t: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:
         """(B, 2) of latents noised to the timesteps t (B,)."""
         return self.sight.output(z + self.sight.sigma(t, z) * noise, t, conditioning)
+
+    def export(self, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """The student, and the critic beside it for a run that goes on from both."""
+        super().export(folder, metadata)
+        write_network(folder / CRITIC, self.critic, self.critic.config, metadata)

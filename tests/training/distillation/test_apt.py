@@ -10,14 +10,17 @@ import pytest
 import torch
 from contexts import context, first_places
 
+from darkroom.checkpoints.load import load_checkpoint
 from darkroom.conditioning.conditioning import Conditioning
 from darkroom.data.source import PictureBookConfig
 from darkroom.diffusion.draws import RowDraws
 from darkroom.errors import InputError
 from darkroom.models.latent_critic import LatentCritic
+from darkroom.training.adapters import AdapterConfig
 from darkroom.training.config import LoopConfig
 from darkroom.training.distillation.apt import AptObjective, AptRecipe
 from darkroom.training.distillation.teacher import TeacherConfig
+from darkroom.training.loop import train
 
 LOOP = LoopConfig(steps=2, batch_size=4, lr=1e-4, precision="fp32")
 GUIDED = TeacherConfig(guidance=(3.0, 3.0))
@@ -115,6 +118,24 @@ def test_the_critic_comes_to_tell_true_latents_from_false_ones(tiny_folder: Path
         gaps.append(float(loss.log["logits/real"]) - float(loss.log["logits/fake"]))
     assert abs(gaps[0]) < 0.3
     assert min(gaps[-3:]) > 0.5
+
+
+@pytest.mark.parametrize("adapter", [None, AdapterConfig(rank=2)], ids=["whole", "lora"])
+def test_a_run_goes_on_with_the_critic_of_another(
+    adapter: AdapterConfig | None, tiny_folder: Path, tmp_path: Path
+) -> None:
+    o = objective(tiny_folder, adapter=adapter)
+    train(o, LOOP, tmp_path, recipe=o.recipe)
+    export = tmp_path / "export"
+    learned = {k: t.bfloat16().float() for k, t in o.critic.state_dict().items()}
+    begun = objective(tiny_folder).critic.state_dict()
+    assert any(not torch.equal(t, begun[k]) for k, t in learned.items())
+    for given in (export, export / "critic.safetensors"):
+        again = objective(tiny_folder, critic=given).critic.state_dict()
+        assert all(torch.equal(again[k], t) for k, t in learned.items())
+    assert load_checkpoint(export, torch.float32).model.system.defaults.steps == 4
+    with pytest.raises(InputError, match="nowhere"):
+        objective(tiny_folder, critic=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
