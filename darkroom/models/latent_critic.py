@@ -17,8 +17,6 @@ class LatentCritic(UNetEncoder):
     """It sees latents as the denoiser does, at some noise level and under a prompt, and judges twice: the finest map
     tells of looks, the middle of the whole."""
 
-    logits = 2
-
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
         widths = skip_channels(config)
